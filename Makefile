@@ -1,0 +1,67 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv on the first run and skip that afterwards.
+#   PYTHON=python3.12     which Python makes the environment (3.11 or newer)
+#   VENV=.venv            where it stands
+#   PIP_FLAGS=...         extra flags for pip, for instance an index with CPU-only wheels of PyTorch
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+VENV ?= .venv
+PIP_FLAGS ?=
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
+sources := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format docs bench clean
+
+help:
+	@echo "make demo    translate with the bundled model and draw the alignment"
+	@echo "make test    run the tests"
+	@echo "make check   formatter, linters, types, floors, then the tests"
+	@echo "make format  put the code into its one format"
+	@echo "make docs    write the pages that are made from the code"
+	@echo "make bench   measure speed on this machine"
+	@echo "make clean   remove .venv and caches"
+
+demo: $(VENV)/.ready
+	@$(VENV)/bin/trasluz demo
+
+test: $(VENV)/.ready-dev
+	$(python) -m pytest
+
+check: lint test
+
+lint: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+docs: $(VENV)/.ready-dev
+	$(python) docs/generate.py
+
+bench: $(VENV)/.ready
+	$(python) benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# The stamps are written last, so that a set-up cut short is begun again.
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "trasluz needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11, which trasluz needs" >&2; exit 2; }
+	@echo "setting up $(VENV) (once; PyTorch is large)" >&2
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(sources) | $(VENV)/bin/python
+	$(pip) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(sources) | $(VENV)/bin/python
+	$(pip) --editable '.[dev]'
+	@touch $@ $(VENV)/.ready

@@ -1,0 +1,68 @@
+"""Where and in which number type work runs: devices, precision, threads, and the allocator's manners."""
+
+import contextlib
+import ctypes
+import re
+
+import torch
+
+from trasluz.errors import RequestError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:n`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if not match:
+        raise RequestError(f"there is no device {name!r}; say auto, cpu, cuda or cuda:n.")
+    count = torch.cuda.device_count()
+    if int(match[1] or 0) >= count:
+        raise RequestError(f"device {name!r} is not there: this machine shows {count} CUDA device(s). Say cpu or auto.")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the number type of a name: `auto` is fp32 on a CPU and bf16 on a GPU that has it."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name not in _DTYPES:
+        raise RequestError(f"there is no dtype {name!r}; say auto, {' or '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Tell whether this CPU has instructions for bfloat16 matrix products (AVX512-BF16 or AMX)."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpuinfo:
+        for line in cpuinfo:
+            if line.startswith("flags"):
+                return bool({"avx512_bf16", "amx_bf16"} & set(line.split()))
+    return False
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch use `count` threads; None leaves its choice."""
+    if count is None:
+        return
+    if count < 1:
+        raise RequestError(f"`threads` must be at least 1, but is {count}.")
+    torch.set_num_threads(count)
+
+
+def tune_allocator() -> None:
+    """Ask glibc to keep large buffers instead of giving them back, and faulting them in again, at every training step.
+
+    The same as MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_, without the user having to set them.
+    Does nothing on systems without glibc.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        # glibc takes ints: 1 GiB is the largest power of two that says "practically never".
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(top_pad, 1 << 28)

@@ -1,0 +1,44 @@
+"""Devices and number types by name."""
+
+import pytest
+import torch
+
+from trasluz.devices import choose_device, choose_dtype, set_threads, tune_allocator
+from trasluz.errors import RequestError
+
+CPU = torch.device("cpu")
+
+
+def test_names() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type in ("cpu", "cuda")
+    assert choose_dtype("auto", CPU) == torch.float32
+    assert choose_dtype("bf16", CPU) == torch.bfloat16
+    set_threads(None)
+    tune_allocator()
+
+
+@pytest.mark.gpu
+def test_auto_on_a_gpu() -> None:
+    assert choose_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU"])
+def test_unknown_device(name: str) -> None:
+    with pytest.raises(RequestError, match=f"there is no device '{name}'; say auto, cpu, cuda or cuda:n"):
+        choose_device(name)
+
+
+def test_device_that_is_not_there() -> None:
+    with pytest.raises(RequestError, match=r"device 'cuda:99' is not there: this machine shows \d+ CUDA device"):
+        choose_device("cuda:99")
+
+
+def test_unknown_dtype() -> None:
+    with pytest.raises(RequestError, match="no dtype 'fp17'; say auto, fp32 or bf16"):
+        choose_dtype("fp17", CPU)
+
+
+def test_threads() -> None:
+    with pytest.raises(RequestError, match="`threads` must be at least 1, but is 0"):
+        set_threads(0)
