@@ -1,0 +1,1 @@
+"""Concepts: tensors in, tensors out; no layer knows which model it serves."""

@@ -1,0 +1,78 @@
+"""Attention: a query looks over a memory and takes a weighted sum of what it finds.
+
+    weights = softmax(scores(query, key))        over the keys that the mask lets be seen
+    context = weights @ value
+
+What differs between kinds (additive, multi-head) is how queries and memory are projected and how a score is made. That
+is what a subclass writes; looking, remembering and being recorded are written once, here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.masks import Mask
+
+
+class KeyValue(NamedTuple):
+    """A memory made ready to be looked at; the batch is axis 0 of both, positions are the last but one."""
+
+    key: Tensor
+    value: Tensor
+
+
+AttentionTap = Callable[[Float[Tensor, "batch heads query key"]], None]
+"""Who wants to see: called with the weights of each `attend`, which are computed beside the kernel that runs."""
+
+
+class Attention(nn.Module, ABC):
+    """The frame of every kind of attention."""
+
+    tap: AttentionTap | None = None
+    num_heads: int = 1
+
+    @abstractmethod
+    def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
+        """Project what will be looked at; the caller keeps the result."""
+
+    @abstractmethod
+    def project_query(self, query: Float[Tensor, "batch query dim"]) -> Tensor:
+        """Project who looks."""
+
+    @abstractmethod
+    def weights(self, projected_query: Tensor, key: Tensor, mask: Mask) -> Float[Tensor, "batch heads query key"]:
+        """Return the attention weights written out: each row sums to 1, or to 0 where nothing may be seen."""
+
+    @abstractmethod
+    def context(
+        self, projected_query: Tensor, memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "batch query context_dim"]:
+        """Return the weighted sums, by whichever kernel is fastest here."""
+
+    def attend(
+        self, query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "batch query context_dim"]:
+        """Let the queries look over a remembered memory."""
+        projected = self.project_query(query)
+        if self.tap is not None:
+            with torch.no_grad():
+                self.tap(self.weights(projected, memory.key, mask))
+        return self.context(projected, memory, mask)
+
+
+def masked_softmax(
+    scores: Float[Tensor, "batch heads query key"], mask: Mask
+) -> Float[Tensor, "batch heads query key"]:
+    """Return the softmax over the keys that may be seen; a query that may see none gets zeros, never NaN."""
+    num_queries, num_keys = scores.shape[-2:]
+    if mask.sees_everything(num_queries):
+        return scores.softmax(-1)
+    seen = mask.dense(num_queries, num_keys, scores.device)[:, None]
+    weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1)
+    if mask.key_lengths is not None and bool((mask.key_lengths == 0).any()):
+        weights = weights.masked_fill(~seen, 0.0)
+    return weights

@@ -1,0 +1,31 @@
+"""The position-wise feed-forward network (Vaswani et al. 2017, section 3.3): W_2 activation(W_1 x + b_1) + b_2."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import gelu, relu, silu
+
+from trasluz.layers.dropout import Dropout
+
+ActivationName = Literal["relu", "gelu", "swish"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu, "swish": silu}
+
+assert set(ACTIVATIONS) == set(get_args(ActivationName))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between, at every position alike."""
+
+    def __init__(self, dim: int, hidden_dim: int, activation: ActivationName = "relu", dropout: float = 0.0) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden_dim)
+        self.contract = nn.Linear(hidden_dim, dim)
+        self.activation = ACTIVATIONS[activation]
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+        """Return what the network makes of each position."""
+        return self.contract(self.dropout(self.activation(self.expand(x))))

@@ -1,0 +1,49 @@
+"""Multi-head attention (Vaswani et al. 2017, section 3.2.2): small attentions side by side, each with its own view.
+
+head_i = softmax(Q W_i^Q (K W_i^K)^T / sqrt(d_head)) V W_i^V
+MultiHead(Q, K, V) = [head_1; ...; head_h] W^O
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.attention import Attention, KeyValue
+from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights, join_heads, split_heads
+from trasluz.layers.masks import Mask
+
+
+class MultiHeadAttention(Attention):
+    """`num_heads` attentions over a memory that need not be as wide as the queries."""
+
+    def __init__(self, dim: int, num_heads: int, memory_dim: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(memory_dim or dim, dim)
+        self.value = nn.Linear(memory_dim or dim, dim)
+        self.output = nn.Linear(dim, dim)
+
+    def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
+        """Project keys and values, heads forward."""
+        return KeyValue(split_heads(self.key(memory), self.num_heads), split_heads(self.value(memory), self.num_heads))
+
+    def project_query(self, query: Float[Tensor, "batch query dim"]) -> Float[Tensor, "batch heads query head_dim"]:
+        """Project queries, heads forward."""
+        return split_heads(self.query(query), self.num_heads)
+
+    def weights(
+        self,
+        projected_query: Float[Tensor, "batch heads query head_dim"],
+        key: Float[Tensor, "batch heads key head_dim"],
+        mask: Mask,
+    ) -> Float[Tensor, "batch heads query key"]:
+        """Return what each head of each query attends to."""
+        return dot_product_weights(projected_query, key, mask)
+
+    def context(
+        self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "batch query dim"]:
+        """Return the heads' contexts, joined and mixed."""
+        probability = self.dropout if self.training else 0.0
+        return self.output(join_heads(dot_product_attention(projected_query, *memory, mask, probability)))

@@ -1,0 +1,46 @@
+"""A residual path around a sublayer, with the layer norm after it or before it.
+
+post-norm (Vaswani et al. 2017, section 3.1):   norm(x + dropout(f(x)))
+pre-norm  (Xiong et al. 2020):                  x + dropout(f(norm(x)))
+
+    post:  x ──┬── f ── dropout ── + ── norm ──▶      pre:  x ──┬── norm ── f ── dropout ── + ──▶
+               └───────────────────┘                            └───────────────────────────┘
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.dropout import Dropout
+
+Sublayer = Callable[[Tensor], Tensor]
+
+
+class PostNorm(nn.Module):
+    """Normalise the sum."""
+
+    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
+        """Return norm(x + dropout(f(x)))."""
+        return self.norm(x + self.dropout(f(x)))
+
+
+class PreNorm(nn.Module):
+    """Normalise what goes in; the path itself stays free, and the stack needs one last norm at its top."""
+
+    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
+        """Return x + dropout(f(norm(x)))."""
+        return x + self.dropout(f(self.norm(x)))
+
+
+RESIDUALS: dict[str, type[PostNorm] | type[PreNorm]] = {"post": PostNorm, "pre": PreNorm}

@@ -1,0 +1,76 @@
+"""The two blocks of the Transformer (Vaswani et al. 2017, section 3.1 and figure 1), of parts given ready-made."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.attention import KeyValue
+from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
+from trasluz.layers.feed_forward import FeedForward
+from trasluz.layers.masks import Mask
+from trasluz.layers.residual import PostNorm, PreNorm
+from trasluz.layers.self_attention import KeyValueCache, SelfAttention
+
+Residual = PostNorm | PreNorm
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then a feed-forward network, each on a residual path."""
+
+    def __init__(
+        self,
+        self_attention: SelfAttention,
+        feed_forward: FeedForward,
+        self_attention_residual: Residual,
+        feed_forward_residual: Residual,
+    ) -> None:
+        super().__init__()
+        self.self_attention = self_attention
+        self.self_attention_residual = self_attention_residual
+        self.feed_forward = feed_forward
+        self.feed_forward_residual = feed_forward_residual
+
+    def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
+        """Return the positions' next states."""
+        x = self.self_attention_residual(x, lambda y: self.self_attention(y, mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention over the target, encoder-decoder attention over the source, then a feed-forward network."""
+
+    def __init__(
+        self,
+        self_attention: SelfAttention,
+        cross_attention: EncoderDecoderAttention,
+        feed_forward: FeedForward,
+        self_attention_residual: Residual,
+        cross_attention_residual: Residual,
+        feed_forward_residual: Residual,
+    ) -> None:
+        super().__init__()
+        self.self_attention = self_attention
+        self.self_attention_residual = self_attention_residual
+        self.cross_attention = cross_attention
+        self.cross_attention_residual = cross_attention_residual
+        self.feed_forward = feed_forward
+        self.feed_forward_residual = feed_forward_residual
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch target dim"],
+        memory: Float[Tensor, "batch source dim"],
+        mask: Mask,
+        memory_mask: Mask,
+    ) -> Float[Tensor, "batch target dim"]:
+        """Return the target positions' next states, all at once."""
+        x = self.self_attention_residual(x, lambda y: self.self_attention(y, mask))
+        x = self.cross_attention_residual(x, lambda y: self.cross_attention(y, memory, memory_mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def step(
+        self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache, memory: KeyValue, memory_mask: Mask
+    ) -> Float[Tensor, "rows 1 dim"]:
+        """Return the next state of one new position a row."""
+        x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
+        x = self.cross_attention_residual(x, lambda y: self.cross_attention.step(y, memory, memory_mask))
+        return self.feed_forward_residual(x, self.feed_forward)

@@ -1,0 +1,1 @@
+"""One file an architecture: paper, config, model, presets, checkpoint map."""

@@ -1,0 +1,50 @@
+"""What every model's config shares: frozen, checked, no unknown key."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+
+class ModelConfig(BaseModel):
+    """The shape of a model; one subclass an architecture, in that architecture's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SequenceToSequenceConfig(ModelConfig):
+    """What a model that reads one text and writes another needs to know of its tokens."""
+
+    source_vocab_size: PositiveInt
+    target_vocab_size: PositiveInt
+    pad_id: NonNegativeInt = 0
+    start_id: NonNegativeInt = Field(1, description="the token a target begins with, not part of its text")
+    eos_id: NonNegativeInt = 2
+
+    @model_validator(mode="after")
+    def _special_tokens_exist(self) -> "SequenceToSequenceConfig":
+        for name in ("pad_id", "start_id", "eos_id"):
+            if getattr(self, name) >= self.target_vocab_size:
+                raise ValueError(
+                    f"`{name}` must be below `target_vocab_size` ({self.target_vocab_size}), "
+                    f"but is {getattr(self, name)}"
+                )
+        return self
+
+
+def must_divide(divisor_name: str, divisor: int, name: str, value: int) -> None:
+    """Raise ValueError unless `divisor` divides `value`."""
+    if value % divisor:
+        raise ValueError(f"`{name}` ({value}) must be a multiple of `{divisor_name}`, but that is {divisor}")
+
+
+def must_be_equal_to_share(share: str, config: SequenceToSequenceConfig) -> None:
+    """Raise ValueError when one matrix is to serve two vocabularies of unequal size."""
+    if config.source_vocab_size != config.target_vocab_size:
+        raise ValueError(
+            f"`{share}` shares one matrix between source and target, which needs equal vocabularies, but "
+            f"`source_vocab_size` is {config.source_vocab_size} and `target_vocab_size` {config.target_vocab_size}"
+        )
+
+
+Overrides = dict[str, Any]
+"""What a preset or a recipe says of a config: some of its fields."""

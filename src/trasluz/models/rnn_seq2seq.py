@@ -1,0 +1,350 @@
+"""Recurrent translation: the encoder-decoder that forgets, and the attention that was its cure.
+
+`rnn-encdec` (Cho et al. 2014; Sutskever, Vinyals and Le 2014): the encoder's last state is all the decoder gets.
+
+    c = last state of the encoder;   s_t = f(s_{t-1}, [E y_{t-1}; c]);   s_0 = the encoder's last states
+
+`rnnsearch` (Bahdanau, Cho and Bengio 2015, appendix A): the decoder looks over all states of a bidirectional encoder.
+
+    h_i = [forward_i; backward_i];   weights(t, .) = softmax_i(v^T tanh(W s_{t-1} + U h_i))
+    c_t = sum_i weights(t, i) h_i;   s_t = f(s_{t-1}, [E y_{t-1}; c_t]);   s_0 = tanh(W_s backward_1)
+
+Both end in a maxout readout of s_t, E y_{t-1} and the context. (The paper's section 3.1 reads out s_t, its appendix
+A.2.2 s_{t-1}; this is section 3.1.)
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from trasluz.layers.additive_attention import AdditiveAttention
+from trasluz.layers.attention import Attention, KeyValue
+from trasluz.layers.dropout import Dropout
+from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.masks import Mask
+from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
+from trasluz.models.config import SequenceToSequenceConfig, must_be_equal_to_share
+from trasluz.models.registry import Architecture, Preset, register
+from trasluz.text.batching import TranslationBatch
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0, strict=False)]
+
+
+class RnnConfig(SequenceToSequenceConfig):
+    """What both recurrent models share; the defaults are the paper's."""
+
+    embedding_dim: PositiveInt = 620
+    hidden_dim: PositiveInt = 1000
+    readout_dim: PositiveInt = Field(500, description="maxout units, each the larger of two")
+    cell: CellName = "gru"
+    share_embeddings: bool = Field(False, description="source, target and output share one matrix")
+    dropout: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _sharing_fits(self) -> "RnnConfig":
+        if self.share_embeddings:
+            must_be_equal_to_share("share_embeddings", self)
+            if self.readout_dim != self.embedding_dim:
+                raise ValueError(
+                    f"`share_embeddings` makes the embedding the output matrix too, so `readout_dim` must equal "
+                    f"`embedding_dim` ({self.embedding_dim}), but is {self.readout_dim}"
+                )
+        return self
+
+
+class RnnEncoderDecoderConfig(RnnConfig):
+    """An encoder-decoder without attention."""
+
+    num_layers: PositiveInt = 1
+    reverse_source: bool = Field(False, description="read the source backwards (Sutskever et al. 2014, section 3.3)")
+
+
+class RnnSearchConfig(RnnConfig):
+    """An encoder-decoder with additive attention."""
+
+    attention_dim: PositiveInt = 1000
+
+
+def _embeddings(config: RnnConfig) -> tuple[TokenEmbedding, TokenEmbedding, OutputHead]:
+    source = TokenEmbedding(config.source_vocab_size, config.embedding_dim)
+    target = TokenEmbedding(config.target_vocab_size, config.embedding_dim)
+    bias = nn.Parameter(torch.zeros(config.target_vocab_size))
+    if config.share_embeddings:
+        target.weight = source.weight
+        return source, target, OutputHead(source.weight, bias)
+    return source, target, OutputHead(nn.Parameter(torch.empty(config.target_vocab_size, config.readout_dim)), bias)
+
+
+def _initialize(model: nn.Module) -> None:
+    """Orthogonal recurrent matrices as in the paper (appendix B.1); Glorot for the rest, which suits Adam."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+        elif "embedding.weight" in name or "output_head" in name:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        elif "weight_hh" in name or ".gates." in name or ".proposal." in name:
+            for square in parameter.split(parameter.shape[1]):
+                nn.init.orthogonal_(square)
+        else:
+            nn.init.xavier_uniform_(parameter)
+
+
+def _expand_to_rows(parts: RecurrentState, num_beams: int) -> RecurrentState:
+    return tuple(part.repeat_interleave(num_beams, dim=0) for part in parts)
+
+
+@dataclass
+class RnnEncoderDecoderState:
+    """What decoding remembers: the context once a source, the recurrent states of every row."""
+
+    context: Float[Tensor, "sources 1 hidden_dim"]
+    recurrent: RecurrentState
+
+    def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
+        """Keep these rows and these sources."""
+        self.recurrent = tuple(part[rows] for part in self.recurrent)
+        if sources is not None:
+            self.context = self.context[sources]
+
+
+class RnnEncoderDecoder(nn.Module):
+    """Everything the decoder knows of the source is one vector."""
+
+    def __init__(self, config: RnnEncoderDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden_dim
+        self.source_embedding, self.target_embedding, output_head = _embeddings(config)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = RecurrentStack(
+            config.cell, config.embedding_dim, hidden, config.num_layers, dropout=config.dropout
+        )
+        self.decoder = RecurrentStack(
+            config.cell, config.embedding_dim + hidden, hidden, config.num_layers, dropout=config.dropout
+        )
+        self.readout = MaxoutReadout(hidden, config.embedding_dim, hidden, config.readout_dim)
+        self.output_head = output_head
+        _initialize(self)
+
+    def attentions(self) -> dict[str, list[Attention]]:
+        """Return nothing: there is no attention here."""
+        return {}
+
+    def encode(self, source: Int[Tensor, "batch source"], source_lengths: Int[Tensor, " batch"]) -> RecurrentState:
+        """Return the last states of every layer, (batch, layers, hidden_dim)."""
+        if self.config.reverse_source:
+            positions = torch.arange(source.shape[1], device=source.device)
+            backwards = (source_lengths[:, None] - 1 - positions).clamp(min=0)
+            source = source.gather(1, backwards)
+        _, last = self.encoder(self.dropout(self.source_embedding(source)), source_lengths)
+        return last
+
+    def _decode(
+        self,
+        ids: Int[Tensor, "batch target"],
+        context: Float[Tensor, "batch 1 hidden_dim"],
+        recurrent: RecurrentState,
+    ) -> tuple[Float[Tensor, "batch target dim"], RecurrentState]:
+        embedded = self.dropout(self.target_embedding(ids))
+        inputs = torch.cat([embedded, context.expand(-1, ids.shape[1], -1)], dim=-1)
+        states, last = self.decoder(inputs, state=recurrent)
+        return self.dropout(self.readout(states, embedded, context)), last
+
+    def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:
+        """Return the readout at every target position: one fused kernel, as no attention sits inside the loop."""
+        last = self.encode(batch.source, batch.source_lengths)
+        hidden, _ = self._decode(batch.target_input, last[0][:, -1:], last)
+        return hidden
+
+    def start(
+        self,
+        source: Int[Tensor, "sources source"],
+        source_lengths: Int[Tensor, " sources"],
+        num_beams: int,
+        capacity: int,
+    ) -> RnnEncoderDecoderState:
+        """Read the sources; a recurrent state needs no room to grow."""
+        last = self.encode(source, source_lengths)
+        return RnnEncoderDecoderState(last[0][:, -1:], _expand_to_rows(last, num_beams))
+
+    def step(
+        self, ids: Int[Tensor, " rows"], state: RnnEncoderDecoderState
+    ) -> tuple[Float[Tensor, "rows vocab"], RnnEncoderDecoderState]:
+        """Take the last token of every row and return the logits of the next."""
+        context = state.context.repeat_interleave(len(ids) // len(state.context), dim=0)
+        hidden, state.recurrent = self._decode(ids[:, None], context, state.recurrent)
+        return self.output_head(hidden.squeeze(1)), state
+
+
+@dataclass
+class RnnSearchState:
+    """What decoding remembers: the annotations once a source, the recurrent state of every row."""
+
+    memory: KeyValue
+    memory_mask: Mask
+    recurrent: RecurrentState
+
+    def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
+        """Keep these rows and these sources."""
+        self.recurrent = tuple(part[rows] for part in self.recurrent)
+        if sources is not None:
+            self.memory = KeyValue(self.memory.key[sources], self.memory.value[sources])
+            assert self.memory_mask.key_lengths is not None
+            self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
+
+
+class RnnSearch(nn.Module):
+    """The decoder searches the source anew for every word."""
+
+    def __init__(self, config: RnnSearchConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = config.hidden_dim
+        self.source_embedding, self.target_embedding, output_head = _embeddings(config)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = RecurrentStack(config.cell, config.embedding_dim, hidden, bidirectional=True)
+        self.attention = AdditiveAttention(hidden, 2 * hidden, config.attention_dim)
+        self.decoder = CELLS[config.cell](config.embedding_dim + 2 * hidden, hidden)
+        self.initial = nn.Linear(hidden, hidden * self.decoder.num_states)
+        self.readout = MaxoutReadout(hidden, config.embedding_dim, 2 * hidden, config.readout_dim)
+        self.output_head = output_head
+        _initialize(self)
+
+    def attentions(self) -> dict[str, list[Attention]]:
+        """Return the one attention, by kind and layer."""
+        return {"cross": [self.attention]}
+
+    def encode(
+        self, source: Int[Tensor, "batch source"], source_lengths: Int[Tensor, " batch"]
+    ) -> tuple[KeyValue, RecurrentState]:
+        """Return the annotations, ready to be searched, and the decoder's first state."""
+        annotations, last = self.encoder(self.dropout(self.source_embedding(source)), source_lengths)
+        annotations = self.dropout(annotations)
+        backward_at_first_word = last[0][:, -1]
+        first = self.initial(backward_at_first_word).tanh().chunk(self.decoder.num_states, dim=-1)
+        return self.attention.remember(annotations), first
+
+    def _split_input_weight(self) -> tuple[Tensor, Tensor]:
+        # W [E y; c] = W_e E y + W_c c: the first part needs no loop.
+        embedding_dim = self.config.embedding_dim
+        weight = self.decoder.input.weight
+        return weight[:, :embedding_dim], weight[:, embedding_dim:]
+
+    def _next(
+        self,
+        projected_embedding: Float[Tensor, "rows gates"],
+        context_weight: Tensor,
+        memory: KeyValue,
+        mask: Mask,
+        recurrent: RecurrentState,
+    ) -> tuple[Float[Tensor, "rows context_dim"], RecurrentState]:
+        """Look over the source with the last state, then move on; beams are extra queries of their source."""
+        hidden = recurrent[0]
+        queries = hidden.reshape(len(memory.key), -1, hidden.shape[-1])
+        context = self.attention.attend(queries, memory, mask).reshape(len(hidden), -1)
+        return context, self.decoder(projected_embedding + nn.functional.linear(context, context_weight), recurrent)
+
+    def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:
+        """Return the readout at every target position: attention step by step, all else at once."""
+        memory, recurrent = self.encode(batch.source, batch.source_lengths)
+        mask = Mask(batch.source_lengths)
+        embedded = self.dropout(self.target_embedding(batch.target_input))
+        embedding_weight, context_weight = self._split_input_weight()
+        projected = nn.functional.linear(embedded, embedding_weight, self.decoder.input.bias)
+        contexts, states = [], []
+        for projected_embedding in projected.unbind(1):
+            context, recurrent = self._next(projected_embedding, context_weight, memory, mask, recurrent)
+            contexts.append(context)
+            states.append(recurrent[0])
+        return self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
+
+    def start(
+        self,
+        source: Int[Tensor, "sources source"],
+        source_lengths: Int[Tensor, " sources"],
+        num_beams: int,
+        capacity: int,
+    ) -> RnnSearchState:
+        """Read the sources; a recurrent state needs no room to grow."""
+        memory, first = self.encode(source, source_lengths)
+        return RnnSearchState(memory, Mask(source_lengths), _expand_to_rows(first, num_beams))
+
+    def step(
+        self, ids: Int[Tensor, " rows"], state: RnnSearchState
+    ) -> tuple[Float[Tensor, "rows vocab"], RnnSearchState]:
+        """Take the last token of every row and return the logits of the next."""
+        embedded = self.target_embedding(ids[:, None])
+        embedding_weight, context_weight = self._split_input_weight()
+        projected = nn.functional.linear(embedded[:, 0], embedding_weight, self.decoder.input.bias)
+        context, state.recurrent = self._next(
+            projected, context_weight, state.memory, state.memory_mask, state.recurrent
+        )
+        hidden = self.readout(state.recurrent[0][:, None], embedded, context[:, None])
+        return self.output_head(hidden.squeeze(1)), state
+
+
+def _shared_parameters(config: RnnConfig, context_dim: int) -> int:
+    """Return the parameters of embeddings, readout and output head."""
+    embeddings = config.source_vocab_size * config.embedding_dim
+    if not config.share_embeddings:
+        embeddings += config.target_vocab_size * (config.embedding_dim + config.readout_dim)
+    readout = 2 * config.readout_dim * (config.hidden_dim + config.embedding_dim + context_dim + 1)
+    return embeddings + config.target_vocab_size + readout
+
+
+def _num_gates(config: RnnConfig) -> int:
+    return {"gru": 3, "lstm": 4}[config.cell]
+
+
+def count_encoder_decoder_parameters(config: RnnEncoderDecoderConfig) -> int:
+    """Return the number of parameters of `rnn-encdec` in closed form."""
+    h, e, gates = config.hidden_dim, config.embedding_dim, _num_gates(config)
+    first_layers = gates * h * ((e + h + 2) + (e + h + h + 2))
+    further_layers = 2 * (config.num_layers - 1) * gates * h * (h + h + 2)
+    return _shared_parameters(config, h) + first_layers + further_layers
+
+
+def count_search_parameters(config: RnnSearchConfig) -> int:
+    """Return the number of parameters of `rnnsearch` in closed form."""
+    h, e, a, gates = config.hidden_dim, config.embedding_dim, config.attention_dim, _num_gates(config)
+    encoder = 2 * gates * h * (e + h + 2)
+    attention = a * h + a * 2 * h + a + a
+    decoder = gates * h * (e + 2 * h + h + 1)
+    num_states = 2 if config.cell == "lstm" else 1
+    return _shared_parameters(config, 2 * h) + encoder + attention + decoder + num_states * (h * h + h)
+
+
+register(
+    Architecture(
+        model_type="rnn-encdec",
+        config_class=RnnEncoderDecoderConfig,
+        model_class=RnnEncoderDecoder,
+        count_parameters=count_encoder_decoder_parameters,
+        tasks=("translate",),
+        presets=(
+            Preset(
+                "rnn-encdec",
+                "Cho et al. 2014, Sutskever et al. 2014: no attention; 1,000 wide as Bahdanau's RNNencdec",
+                {},
+            ),
+        ),
+    )
+)
+register(
+    Architecture(
+        model_type="rnnsearch",
+        config_class=RnnSearchConfig,
+        model_class=RnnSearch,
+        count_parameters=count_search_parameters,
+        tasks=("translate",),
+        presets=(
+            Preset(
+                "rnnsearch", "Bahdanau et al. 2015, RNNsearch: additive attention, 1,000 wide, vocabulary 30,000", {}
+            ),
+        ),
+    )
+)

@@ -1,0 +1,31 @@
+"""Masks: one meaning, aligned with the end of the keys."""
+
+import torch
+
+from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
+
+
+def drawn(mask: Mask, num_queries: int, num_keys: int) -> list[str]:
+    return ["".join("x" if seen else "." for seen in row) for row in mask.dense(num_queries, num_keys)[0].tolist()]
+
+
+def test_causal_queries_stand_at_the_end_of_the_keys() -> None:
+    assert drawn(CAUSAL, 3, 3) == ["x..", "xx.", "xxx"]
+    assert drawn(CAUSAL, 3, 5) == ["xxx..", "xxxx.", "xxxxx"]
+    assert drawn(CAUSAL, 1, 4) == ["xxxx"]
+
+
+def test_key_lengths_hide_the_padding_of_each_sentence() -> None:
+    dense = Mask(torch.tensor([2, 3])).dense(1, 3)
+    assert dense.tolist() == [[[True, True, False]], [[True, True, True]]]
+
+
+def test_both_together() -> None:
+    assert drawn(Mask(torch.tensor([2]), causal=True), 3, 3) == ["x..", "xx.", "xx."]
+
+
+def test_only_a_mask_that_hides_nothing_sees_everything() -> None:
+    assert EVERYTHING.sees_everything(5)
+    assert CAUSAL.sees_everything(1)
+    assert not CAUSAL.sees_everything(2)
+    assert not Mask(torch.tensor([1])).sees_everything(1)

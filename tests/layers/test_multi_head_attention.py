@@ -1,0 +1,94 @@
+"""Multi-head attention against torch's own, in every kernel, with and without a cache, watched and unwatched."""
+
+import pytest
+import torch
+from torch import nn
+
+from trasluz.layers import dot_product_attention
+from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
+from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
+from trasluz.layers.self_attention import SelfAttention
+
+MASKS = {
+    "everything": EVERYTHING,
+    "causal": CAUSAL,
+    "padded": Mask(torch.tensor([2, 5, 6])),
+    "both": Mask(torch.tensor([2, 5, 6]), causal=True),
+}
+
+
+def torchs_twin(attention: SelfAttention) -> nn.MultiheadAttention:
+    twin = nn.MultiheadAttention(attention.query.in_features, attention.num_heads, batch_first=True)
+    parts = (attention.query, attention.key, attention.value)
+    with torch.no_grad():
+        twin.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        twin.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        twin.out_proj.weight.copy_(attention.output.weight)
+        twin.out_proj.bias.copy_(attention.output.bias)
+    return twin
+
+
+@pytest.mark.parametrize("short", [0, 10**9], ids=["fused", "written-out"])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_equals_torchs(mask: Mask, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dot_product_attention, "_SHORT", short)
+    attention = SelfAttention(dim=12, num_heads=3)
+    x = torch.randn(3, 6, 12)
+    hidden = ~mask.dense(6, 6).expand(3, 6, 6).repeat_interleave(3, dim=0)
+    expected, weights = torchs_twin(attention)(x, x, x, attn_mask=hidden, average_attn_weights=False)
+    torch.testing.assert_close(attention(x, mask), expected)
+    shown = attention.weights(attention.project_query(x), attention.remember(x).key, mask)
+    torch.testing.assert_close(shown, weights)
+
+
+@pytest.mark.parametrize("short", [0, 10**9], ids=["fused", "written-out"])
+def test_a_query_that_may_see_nothing_gets_zeros(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dot_product_attention, "_SHORT", short)
+    query, key, value = (torch.randn(2, 1, 3, 4) for _ in range(3))
+    context = dot_product_attention.dot_product_attention(query, key, value, Mask(torch.tensor([0, 3])))
+    assert torch.equal(context[0], torch.zeros(1, 3, 4))
+    assert context[1].abs().min() > 0
+
+
+def test_steps_with_a_cache_equal_all_at_once() -> None:
+    attention = SelfAttention(12, 3)
+    x = torch.randn(2, 7, 12)
+    cache = attention.new_cache(rows=2, capacity=9)
+    stepped = torch.cat([attention.step(x[:, t : t + 1], cache) for t in range(7)], dim=1)
+    torch.testing.assert_close(stepped, attention(x, CAUSAL))
+
+
+@pytest.mark.parametrize("rows", [[1, 1], [1], [0, 1, 0]])
+def test_selected_rows_take_their_past_along(rows: list[int]) -> None:
+    attention = SelfAttention(12, 3)
+    x = torch.randn(2, 4, 12)
+    cache = attention.new_cache(rows=2, capacity=4)
+    for t in range(3):
+        attention.step(x[:, t : t + 1], cache)
+    cache.select_rows(torch.tensor(rows))
+    torch.testing.assert_close(attention.step(x[rows, 3:], cache), attention(x, CAUSAL)[rows, 3:])
+
+
+def test_beams_are_extra_queries_of_their_source() -> None:
+    attention = EncoderDecoderAttention(12, 3, memory_dim=8)
+    memory, x = torch.randn(2, 5, 8), torch.randn(6, 1, 12)
+    mask = Mask(torch.tensor([5, 3]))
+    together = attention.step(x, attention.remember(memory), mask)
+    for row in range(6):
+        source = row // 3
+        one_mask = Mask(mask.key_lengths[source : source + 1]) if mask.key_lengths is not None else EVERYTHING
+        torch.testing.assert_close(
+            together[row : row + 1], attention(x[row : row + 1], memory[source : source + 1], one_mask)
+        )
+
+
+def test_a_tap_sees_the_weights_and_changes_no_bit() -> None:
+    attention = SelfAttention(12, 3)
+    x = torch.randn(2, 5, 12)
+    unwatched = attention(x, CAUSAL)
+    seen = []
+    attention.tap = seen.append
+    assert torch.equal(attention(x, CAUSAL), unwatched)
+    (weights,) = seen
+    assert weights.shape == (2, 3, 5, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5))

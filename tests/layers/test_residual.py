@@ -1,0 +1,16 @@
+"""The two residual paths are the two papers'."""
+
+import torch
+from torch.nn.functional import layer_norm
+
+from trasluz.layers.residual import PostNorm, PreNorm
+
+
+def test_post_norm_normalises_the_sum() -> None:
+    x = torch.randn(2, 3, 8)
+    torch.testing.assert_close(PostNorm(8)(x, torch.sin), layer_norm(x + x.sin(), (8,)))
+
+
+def test_pre_norm_leaves_the_path_free() -> None:
+    x = torch.randn(2, 3, 8)
+    torch.testing.assert_close(PreNorm(8)(x, torch.sin), x + layer_norm(x, (8,)).sin())
