@@ -1,0 +1,171 @@
+"""Batches by token budget: which sentences go together, and the padded tensors made of them.
+
+Targets are shifted and everything is padded here and nowhere else:
+
+    source         a b c </s>            target_input   <s> x y          target_output   x y </s>
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
+
+from trasluz.errors import DataError, RequestError
+
+Ids = Sequence[int] | Integer[np.ndarray, "_"]
+
+# Sentences sorted by length at a time: enough for tight batches, and little memory beside fifty million of them.
+_SORTED_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class TranslationBatch:
+    """Padded sentence pairs; every sequence has at least one token, the end."""
+
+    source: Int[Tensor, "batch source"]
+    source_lengths: Int[Tensor, "batch"]
+    target_input: Int[Tensor, "batch target"]
+    target_output: Int[Tensor, "batch target"]
+    target_lengths: Int[Tensor, "batch"]
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Return how many tokens of `target_output` are not padding."""
+        return int(self.target_lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of source and target places that hold padding."""
+        places = self.source.numel() + self.target_output.numel()
+        return 1.0 - float(self.source_lengths.sum() + self.target_lengths.sum()) / places
+
+    def to(self, device: torch.device | str) -> "TranslationBatch":
+        """Return the batch on another device."""
+        return TranslationBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+def make_batch(
+    sources: Sequence[Ids],
+    targets: Sequence[Ids],
+    *,
+    pad_id: int,
+    start_id: int,
+    eos_id: int,
+) -> TranslationBatch:
+    """Return the batch of these pairs of id sequences, which carry no special tokens yet.
+
+    The end is added to sources and target outputs; `start_id` begins target inputs (Marian begins with its pad id).
+    """
+    source, source_lengths = pad_sequences(sources, pad_id=pad_id, last_id=eos_id)
+    target_output, target_lengths = pad_sequences(targets, pad_id=pad_id, last_id=eos_id)
+    target_input = target_output.roll(1, dims=1)
+    target_input[:, 0] = start_id
+    # The end of every target but the longest has been shifted along; it is no input.
+    target_input.masked_fill_(torch.arange(target_input.size(1)) >= target_lengths[:, None], pad_id)
+    return TranslationBatch(source, source_lengths, target_input, target_output, target_lengths)
+
+
+def pad_sequences(
+    sequences: Sequence[Ids], *, pad_id: int, last_id: int
+) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch"]]:
+    """Return the sequences with `last_id` behind each, padded on the right, and their lengths with it."""
+    lengths = np.fromiter((len(sequence) + 1 for sequence in sequences), np.int64, len(sequences))
+    padded = np.full((len(sequences), int(lengths.max(initial=1))), pad_id, np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
+        row[len(sequence)] = last_id
+    return torch.from_numpy(padded), torch.from_numpy(lengths)
+
+
+class BatchOrder:
+    """The batches of one epoch on one rank, as arrays of sentence indices; the same arguments give the same order."""
+
+    def __init__(
+        self,
+        lengths: Sequence[Integer[np.ndarray, "sentences"]],
+        batch_tokens: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        on_long: str = "stop",
+        place_of: Callable[[int], object] | None = None,
+    ) -> None:
+        """Draw the order from the token counts of each column (as `TokenCache.lengths`; the end token is added here).
+
+        A batch holds at most `batch_tokens` places in each column, padding included. A longer sentence raises DataError
+        with its place, or is left out with on_long="skip" and counted in `num_skipped`. Every rank gets equally many
+        batches: where they do not divide evenly, the first ones of the epoch come a second time.
+        """
+        if batch_tokens < 1:
+            raise RequestError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
+        num_sentences = len(lengths[0])
+        generator = np.random.default_rng([seed, epoch])
+        order = np.arange(num_sentences, dtype=np.int32 if num_sentences < 1 << 31 else np.int64)
+        generator.shuffle(order)
+        self.num_skipped = 0
+        batches: list[Integer[np.ndarray, "_"]] = []
+        for start in range(0, num_sentences, _SORTED_AT_ONCE):
+            part = order[start : start + _SORTED_AT_ONCE]
+            columns = [np.asarray(column[part], dtype=np.int32) + 1 for column in lengths]
+            longest = np.maximum.reduce(columns)
+            fitting = longest <= batch_tokens
+            if not fitting.all():
+                if on_long == "stop":
+                    first = int(part[~fitting].min())
+                    place = f"sentence pair {first + 1}" if place_of is None else str(place_of(first))
+                    size = max(int(column[first]) + 1 for column in lengths)
+                    raise DataError(
+                        f"{place} has {size} tokens, more than batch_tokens ({batch_tokens}): raise batch_tokens or "
+                        "leave such sentences out."
+                    )
+                self.num_skipped += int((~fitting).sum())
+                part, longest, columns = part[fitting], longest[fitting], [column[fitting] for column in columns]
+            batches += _cut(part, longest, columns[0] - columns[-1], batch_tokens)
+        if not batches and num_sentences:
+            raise DataError(f"no sentence pair is short enough for batch_tokens ({batch_tokens}): raise batch_tokens.")
+        shuffled = generator.permutation(len(batches))
+        share = -(-len(batches) // world)
+        mine = shuffled[np.arange(rank, share * world, world) % max(len(batches), 1)]
+        self._batches: list[Integer[np.ndarray, "_"]] = [batches[index] for index in mine]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Integer[np.ndarray, "_"]:
+        return self._batches[index]
+
+    def __iter__(self) -> Iterator[Integer[np.ndarray, "_"]]:
+        return iter(self._batches)
+
+
+def _cut(
+    sentences: Integer[np.ndarray, "sentences"],
+    longest: Integer[np.ndarray, "sentences"],
+    difference: Integer[np.ndarray, "sentences"],
+    batch_tokens: int,
+) -> list[Integer[np.ndarray, "_"]]:
+    """Return the sentences, sorted by length, in stretches whose number times their longest fits the budget.
+
+    Within one length the order runs up and down by the difference between source and target, so that neighbours are
+    alike across lengths too: 3 % padding at 4,096 tokens where sorting by the target alone leaves 6.6 %.
+    """
+    zigzag = np.where(longest % 2 == 0, difference, -difference)
+    # Equal keys keep the drawn order, so that every epoch mixes the sentences of one length anew.
+    by_length = np.lexsort((zigzag, longest))
+    sentences, longest = sentences[by_length], longest[by_length]
+    batches: list[Integer[np.ndarray, "_"]] = []
+    begin, num_sentences = 0, len(sentences)
+    while begin < num_sentences:
+        end = min(num_sentences, begin + batch_tokens // int(longest[begin]))
+        while int(longest[end - 1]) * (end - begin) > batch_tokens:
+            end = begin + max(1, batch_tokens // int(longest[end - 1]))
+        while end < num_sentences and int(longest[end]) * (end + 1 - begin) <= batch_tokens:
+            end += 1
+        batches.append(sentences[begin:end])
+        begin = end
+    return batches

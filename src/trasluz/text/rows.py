@@ -1,0 +1,303 @@
+"""Rows of one data file in any format: the wanted columns as text, or why a row has none."""
+
+import csv
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from trasluz.errors import DataError, nearest
+from trasluz.text.data_naming import DataFile, one_side_message
+from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines
+
+NO_OBJECT = Fault("no JSON object")
+NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
+_SOURCE = "source"
+
+
+class Row(NamedTuple):
+    """One row: the wanted cells, or the fault that makes it unusable."""
+
+    path: str
+    line: int
+    cells: Sequence[str] | Fault
+    source: str | None
+
+
+def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a file with the columns of these names (languages, or "text"), in their order.
+
+    Raises DataError where the file as a whole cannot give them.
+    """
+    reader: Callable[[DataFile, Sequence[str]], Iterator[Row]] = {
+        "text": _text_rows,
+        "moses": _moses_rows,
+        "tsv": _tsv_rows,
+        "csv": _csv_rows,
+        "jsonl": _jsonl_rows,
+        "hf": _hub_rows,
+    }[file.format]
+    return reader(file, names)
+
+
+def _text_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    (path,) = file.paths
+    if len(names) != 1:
+        raise DataError(one_side_message(path, names))
+    empty = _empty(names[0])
+    for number, line in enumerate(read_lines(path), 1):
+        if isinstance(line, Fault):
+            yield Row(path, number, line, file.source)
+        else:
+            yield Row(path, number, (line,) if line.strip() else empty, file.source)
+
+
+def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    if len(names) == 1:
+        for path in file.paths:
+            yield from _text_rows(DataFile((path,), "text", source=file.source), names)
+        return
+    first, second = file.paths
+    empty = _empty(names[0]), _empty(names[1])
+    number = 0
+    sides = read_lines(first), read_lines(second)
+    for left, right in itertools.zip_longest(*sides):
+        if left is None or right is None:
+            surplus = 1 + sum(1 for _ in sides[0 if right is None else 1])
+            counts = (number + surplus, number) if right is None else (number, number + surplus)
+            # Never skipped: nobody can tell where the two went apart.
+            raise DataError(
+                f"{first} has {counts[0]:,} lines and {second} has {counts[1]:,}; they must be of equal length, "
+                "line for line translations of each other."
+            )
+        number += 1
+        if isinstance(left, Fault):
+            yield Row(first, number, left, file.source)
+        elif isinstance(right, Fault):
+            yield Row(second, number, right, file.source)
+        elif not left.strip():
+            yield Row(first, number, empty[0], file.source)
+        elif not right.strip():
+            yield Row(second, number, empty[1], file.source)
+        else:
+            yield Row(first, number, (left, right), file.source)
+
+
+def _tsv_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    def records() -> Iterator[tuple[int, list[str] | Fault]]:
+        for number, line in enumerate(read_lines(file.paths[0]), 1):
+            yield number, line if isinstance(line, Fault) else line.split("\t")
+
+    return _table_rows(file, names, records())
+
+
+def _csv_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    return _table_rows(file, names, _csv_records(file.paths[0]))
+
+
+def _csv_records(path: str) -> Iterator[tuple[int, list[str] | Fault]]:
+    """Yield each record with the line it begins in; a quoted field may go over several lines."""
+    csv.field_size_limit(LINE_LIMIT)
+    faults: list[tuple[int, Fault]] = []
+    number = 0
+
+    def good_lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in enumerate(read_lines(path), 1):
+            if isinstance(line, Fault):
+                faults.append((number, line))
+            else:
+                yield line + "\n"
+
+    lines = good_lines()
+    first = next(lines, None)
+    if first is not None:
+        # Where the comma is the decimal sign, as in Spain, spreadsheets write semicolons.
+        reader = csv.reader(
+            itertools.chain([first], lines), delimiter=";" if first.count(";") > first.count(",") else ","
+        )
+        begin = number
+        while True:
+            record: list[str] | Fault | None
+            try:
+                record = next(reader, None)
+            except csv.Error:
+                record = NOT_CSV
+            yield from faults
+            faults.clear()
+            if record is None:
+                return
+            yield begin, record
+            begin = number + 1
+    yield from faults
+
+
+def _table_rows(
+    file: DataFile, names: Sequence[str], records: Iterator[tuple[int, list[str] | Fault]]
+) -> Iterator[Row]:
+    (path,) = file.paths
+    first = next(records, None)
+    if first is None:
+        return
+    number, cells = first
+    if isinstance(cells, Fault):
+        if file.header is not False:
+            raise DataError(f"{path}:{number}: {cells}, so that the columns cannot be told: correct this line.")
+        columns, source_column, has_header = _numbered_columns(file, names), None, False
+    else:
+        columns, source_column, has_header = _find_columns(file, names, cells)
+    if not has_header:
+        records = itertools.chain([first], records)
+    needed = max(columns) + 1
+    missing = [
+        Fault(f"column {_described(file, name, column)} is missing")
+        for name, column in zip(names, columns, strict=True)
+    ]
+    empty = [_empty(name) for name in names]
+    for number, cells in records:
+        if isinstance(cells, Fault):
+            yield Row(path, number, cells, file.source)
+            continue
+        source = file.source
+        if source_column is not None and source_column < len(cells):
+            source = cells[source_column]
+        if len(cells) < needed:
+            fault = next(fault for fault, column in zip(missing, columns, strict=True) if column >= len(cells))
+            yield Row(path, number, fault, source)
+            continue
+        wanted = [cells[column] for column in columns]
+        for place, cell in enumerate(wanted):
+            if not cell.strip():
+                yield Row(path, number, empty[place], source)
+                break
+        else:
+            yield Row(path, number, wanted, source)
+
+
+def _find_columns(file: DataFile, names: Sequence[str], first: list[str]) -> tuple[list[int], int | None, bool]:
+    """Return the places of the wanted columns and of the source, from 0, and whether the first row is a header."""
+    titles = [cell.strip() for cell in first]
+    named = any(isinstance(file.columns.get(name), str) for name in (*names, _SOURCE))
+    has_header = file.header if file.header is not None else named or set(names) <= set(titles)
+    if not has_header:
+        if named:
+            raise DataError(f"{file.name} is said to have no header, yet its columns are named: number them from 1.")
+        return _numbered_columns(file, names), _numbered(file.columns.get(_SOURCE)), False
+    columns = []
+    for position, name in enumerate(names):
+        column = file.columns.get(name, name)
+        if isinstance(column, int):
+            columns.append(column - 1)
+        elif column in titles:
+            columns.append(titles.index(column))
+        elif name not in file.columns and len(titles) == len(names):
+            columns.append(position)
+        else:
+            raise DataError(f"{file.name} has no column {column}{_known(column, titles)}")
+    source = file.columns.get(_SOURCE, _SOURCE)
+    if isinstance(source, int):
+        return columns, source - 1, True
+    if _SOURCE in file.columns and source not in titles:
+        raise DataError(f"{file.name} has no column {source}{_known(source, titles)}")
+    return columns, titles.index(source) if source in titles and file.source is None else None, True
+
+
+def _numbered_columns(file: DataFile, names: Sequence[str]) -> list[int]:
+    columns = [file.columns.get(name, position) for position, name in enumerate(names, 1)]
+    return [column - 1 for column in columns if isinstance(column, int)]
+
+
+def _numbered(column: str | int | None) -> int | None:
+    return column - 1 if isinstance(column, int) else None
+
+
+def _described(file: DataFile, name: str, column: int) -> str:
+    given = file.columns.get(name)
+    return given if isinstance(given, str) else f"{column + 1} ({name})"
+
+
+def _jsonl_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    (path,) = file.paths
+
+    def records() -> Iterator[tuple[int, Any]]:
+        for number, line in enumerate(read_lines(path), 1):
+            if isinstance(line, Fault):
+                yield number, line
+                continue
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):
+                yield number, NO_OBJECT
+
+    return _record_rows(file, path, names, records())
+
+
+def _hub_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of hf:NAME[/config][:split], read through the package `datasets` where it is installed."""
+    (path,) = file.paths
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        raise DataError(f"{path} would be downloaded, and HF_HUB_OFFLINE is set: name a file.")
+    try:
+        import datasets  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise DataError(
+            f"{path} is a data set of the hub, which needs the package datasets: install it, or name a file."
+        ) from None
+    name, _, split = path.removeprefix("hf:").partition(":")
+    owner_and_name, config = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
+    try:
+        rows = datasets.load_dataset(owner_and_name, config, split=split or "train", streaming=True)
+        return _record_rows(file, path, names, enumerate(rows, 1))
+    except Exception as error:  # Whatever hub, network and data set can raise.
+        raise DataError(f"{path} cannot be read: {str(error).rstrip('.')}.") from None
+
+
+def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Iterator[tuple[int, Any]]) -> Iterator[Row]:
+    columns = [file.columns.get(name, name) for name in names]
+    source_column = file.columns.get(_SOURCE, _SOURCE)
+    for column in (*columns, source_column):
+        if not isinstance(column, str):
+            raise DataError(f"{file.name} has named columns; {column} is a number: give its name.")
+    empty = [_empty(name) for name in names]
+    for number, record in records:
+        if isinstance(record, Fault):
+            yield Row(path, number, record, file.source)
+            continue
+        if not isinstance(record, Mapping):
+            yield Row(path, number, NO_OBJECT, file.source)
+            continue
+        source = file.source
+        if source is None:
+            source = record.get(source_column)
+            source = source if isinstance(source, str) else None
+        # Translation sets of the hub keep both sides in one column of this name.
+        inner = record.get("translation")
+        cells: list[str] = []
+        fault: Fault | None = None
+        for column, is_empty in zip(columns, empty, strict=True):
+            cell = record.get(column)
+            if cell is None and isinstance(inner, Mapping):
+                cell = inner.get(column)
+            if not isinstance(cell, str) or "\0" in cell or not cell.strip():
+                fault = _cell_fault(cell, str(column), is_empty)
+                break
+            cells.append(cell)
+        yield Row(path, number, cells if fault is None else fault, source)
+
+
+def _cell_fault(cell: Any, column: str, empty: Fault) -> Fault:
+    if cell is None:
+        return Fault(f"column {column} is missing")
+    if not isinstance(cell, str):
+        return Fault(f"column {column} is no text")
+    return NUL if "\0" in cell else empty
+
+
+def _empty(name: str) -> Fault:
+    return Fault("the text is empty" if name == "text" else f"the {name} side is empty")
+
+
+def _known(name: str, names: Sequence[str]) -> str:
+    close = nearest(name, names)
+    return f"; did you mean {close}?" if close else f"; its first line has: {', '.join(names)[:200]}."
