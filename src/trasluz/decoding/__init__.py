@@ -1,0 +1,1 @@
+"""Searches: from a step function to ids; they know no model and no text."""

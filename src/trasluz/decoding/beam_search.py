@@ -1,0 +1,119 @@
+"""Beam search (Sutskever et al. 2014, section 3.2; ranking: Wu et al. 2016, section 7) on state, for any decoder.
+
+Every source keeps `beam` running hypotheses. At each step the 2 * beam likeliest extensions are looked at, so that
+`beam` of them go on even if all others end. An extension that ends counts as finished when it is among the first
+`beam`. A source is done when it has `beam` finished hypotheses and its best running one, ranked as if it ended here,
+would not be better than the worst of them; its rows then leave the batch.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trasluz.decoding.constraints import IMPOSSIBLE, constrain
+from trasluz.decoding.coverage import Coverage
+from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
+from trasluz.models.stepper import StateT, Stepper
+
+
+@dataclass
+class _Finished:
+    """The best finished hypotheses of one source."""
+
+    settings: SearchSettings
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+
+    def add(self, hypothesis: Hypothesis) -> None:
+        self.hypotheses.append(hypothesis)
+        self.hypotheses.sort(key=lambda found: -found.score)
+        del self.hypotheses[self.settings.beam :]
+
+    def cannot_improve(self, best_running: float, length: int) -> bool:
+        if best_running == IMPOSSIBLE:
+            return True
+        if len(self.hypotheses) < self.settings.beam:
+            return False
+        return self.settings.normalized(best_running, length) <= self.hypotheses[-1].score
+
+
+@torch.inference_mode()
+def beam_search(
+    stepper: Stepper[StateT],
+    source: Int[Tensor, "sources source"],
+    source_lengths: Int[Tensor, " sources"],
+    settings: SearchSettings,
+    tokens: DecodingTokens,
+    coverage: Coverage | None = None,
+) -> list[list[Hypothesis]]:
+    """Return up to `nbest` hypotheses a source, best first."""
+    device, beam = source.device, settings.beam
+    limits = torch.tensor([settings.length_limits(length) for length in source_lengths.tolist()], device=device)
+    shortest, longest = limits.repeat_interleave(beam, dim=0).unbind(1)
+    state = stepper.start(source, source_lengths, beam, int(longest.max()))
+    active = list(range(len(source)))
+    finished = [_Finished(settings) for _ in active]
+    ids = torch.full((len(source) * beam,), tokens.start_id, device=device)
+    history = ids.new_empty(len(ids), 0)
+    # All beams of a source begin alike, so only the first may be extended at first.
+    running = torch.full((len(source), beam), IMPOSSIBLE, dtype=torch.float64, device=device)
+    running[:, 0] = 0.0
+    while active:
+        logits, state = stepper.step(ids, state)
+        log_probabilities = logits.float().log_softmax(-1)
+        constrain(log_probabilities, history, shortest, longest, settings, tokens)
+        totals, beams, ids_tried = _best_extensions(running, log_probabilities, 2 * beam)
+        length = history.shape[1] + 1
+        first_rows = torch.arange(len(active), device=device)[:, None] * beam
+        ends = ids_tried == tokens.eos_id
+        for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
+            row = place * beam + int(beams[place, rank])
+            total = float(totals[place, rank])
+            score = settings.normalized(total, length)
+            if coverage is not None:
+                score += settings.coverage_penalty * coverage.penalty(row)
+            text = (*history[row].tolist(), tokens.eos_id)
+            finished[active[place]].add(Hypothesis(text, total, score))
+        # The best that do not end go on: a stable sort by "ends" keeps their order.
+        going_on = ends.int().argsort(dim=1, stable=True)[:, :beam]
+        running = totals.gather(1, going_on).masked_fill(ends.gather(1, going_on), IMPOSSIBLE)
+        rows = (first_rows + beams.gather(1, going_on)).flatten()
+        ids = ids_tried.gather(1, going_on).flatten()
+        history = torch.cat([history[rows], ids[:, None]], dim=1)
+        kept = [
+            place
+            for place, best in enumerate(running[:, 0].tolist())
+            if not finished[active[place]].cannot_improve(best, length)
+        ]
+        sources = None
+        if len(kept) < len(active):
+            active = [active[place] for place in kept]
+            sources = torch.tensor(kept, dtype=torch.int64, device=device)
+            running = running[sources]
+            kept_rows = (sources[:, None] * beam + torch.arange(beam, device=device)).flatten()
+            rows, ids, history = rows[kept_rows], ids[kept_rows], history[kept_rows]
+            shortest, longest = shortest[kept_rows], longest[kept_rows]
+        if active:
+            state.select_rows(rows, sources)
+            if coverage is not None:
+                coverage.select_rows(rows)
+    return [best.hypotheses[: settings.nbest] for best in finished]
+
+
+def _best_extensions(
+    running: Float[Tensor, "sources beams"], log_probabilities: Float[Tensor, "rows vocab"], count: int
+) -> tuple[Float[Tensor, "sources tried"], Int[Tensor, "sources tried"], Int[Tensor, "sources tried"]]:
+    """Return the totals, beams and tokens of the likeliest extensions of every source, best first."""
+    vocab_size = log_probabilities.shape[1]
+    # The best extensions of a source are among the best of each of its beams: a narrow top-k a row, then one a source.
+    narrow = min(count, vocab_size)
+    best, tokens = log_probabilities.topk(narrow, dim=-1)
+    totals = (running.flatten()[:, None] + best).view(len(running), -1)
+    if totals.shape[1] < count:
+        missing = count - totals.shape[1]
+        totals = torch.nn.functional.pad(totals, (0, missing), value=IMPOSSIBLE)
+        tokens = torch.nn.functional.pad(tokens.view(len(running), -1), (0, missing))
+    chosen_totals, chosen = totals.topk(count, dim=-1)
+    beams = (chosen // narrow).clamp(max=running.shape[1] - 1)
+    return chosen_totals, beams, tokens.view(len(running), -1).gather(1, chosen)

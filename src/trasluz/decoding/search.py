@@ -1,0 +1,37 @@
+"""The one door to the searches: greedy for a beam of 1, beam search otherwise."""
+
+from jaxtyping import Int
+from torch import Tensor
+
+from trasluz.decoding.beam_search import beam_search
+from trasluz.decoding.coverage import Coverage, watched
+from trasluz.decoding.greedy import greedy_search
+from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
+from trasluz.errors import RequestError
+from trasluz.layers.attention import Attention
+from trasluz.models.stepper import StateT, Stepper
+
+
+def search(
+    stepper: Stepper[StateT],
+    source: Int[Tensor, "sources source"],
+    source_lengths: Int[Tensor, " sources"],
+    settings: SearchSettings,
+    tokens: DecodingTokens,
+    alignment: Attention | None = None,
+) -> list[list[Hypothesis]]:
+    """Return up to `nbest` hypotheses a source, best first.
+
+    `alignment` is the attention that a coverage penalty watches; RequestError if one is asked for without it.
+    """
+    if settings.coverage_penalty:
+        if alignment is None:
+            raise RequestError(
+                f"`coverage_penalty` is {settings.coverage_penalty}, but this model has no attention over its source "
+                "to measure coverage by; use 0."
+            )
+        with watched(alignment, Coverage(source_lengths, settings.beam)) as coverage:
+            return beam_search(stepper, source, source_lengths, settings, tokens, coverage)
+    if settings.beam == 1:
+        return greedy_search(stepper, source, source_lengths, settings, tokens)
+    return beam_search(stepper, source, source_lengths, settings, tokens)

@@ -1,0 +1,1 @@
+"""Objectives: a model and a batch in, a loss out, kept as sum and count."""
