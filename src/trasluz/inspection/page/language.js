@@ -1,0 +1,58 @@
+// Every word of the page, in the languages it speaks.
+
+const TEXT = {
+  en: {
+    title: "What each word looks at",
+    other: "Español",
+    model: "Model: ",
+    sentence: "Sentence",
+    kind: "Attention",
+    layer: "Layer",
+    head: "Head",
+    mean: "mean",
+    show: "Show",
+    words: "words",
+    pieces: "pieces",
+    heads: "All heads",
+    headName: (layer, head) => `layer ${layer}, head ${head}`,
+    kinds: { cross: "target → source", encoder: "source → source", decoder: "target → target" },
+    sides: { source: "source", target: "target", looked: "looked at", looking: "looking" },
+    hint: "Point at a word, or walk along with the arrow keys, to see where its light comes from. A click keeps it lit; Escape lets it go.",
+    looksAt: (word) => [word, " looks at"],
+    seenBy: (word) => [word, " is looked at by"],
+    nothing: "nothing",
+    brightest: "The brightest rays:",
+    matrixName: "Matrix",
+    matrix: (rows, columns) =>
+      `Attention matrix: ${rows} rows, the words that look, and ${columns} columns, the words they look at. The same weights can be read word by word above.`,
+    about:
+      "Each word spreads its attention over the words it can see; the brighter the ray, the larger the share. The shares of one word add up to 100 %. Attention shows where a model looks, not by itself why it decides.",
+  },
+  es: {
+    title: "A qué mira cada palabra",
+    other: "English",
+    model: "Modelo: ",
+    sentence: "Frase",
+    kind: "Atención",
+    layer: "Capa",
+    head: "Cabeza",
+    mean: "media",
+    show: "Mostrar",
+    words: "palabras",
+    pieces: "trozos",
+    heads: "Todas las cabezas",
+    headName: (layer, head) => `capa ${layer}, cabeza ${head}`,
+    kinds: { cross: "destino → origen", encoder: "origen → origen", decoder: "destino → destino" },
+    sides: { source: "origen", target: "destino", looked: "lo mirado", looking: "quien mira" },
+    hint: "Señala una palabra, o recórrelas con las flechas, para ver de dónde le llega la luz. Un clic la deja encendida; Escape la suelta.",
+    looksAt: (word) => [word, " mira a"],
+    seenBy: (word) => [word, " es vista por"],
+    nothing: "nada",
+    brightest: "Los rayos más vivos:",
+    matrixName: "Matriz",
+    matrix: (rows, columns) =>
+      `Matriz de atención: ${rows} filas, las palabras que miran, y ${columns} columnas, las palabras miradas. Los mismos pesos se leen palabra por palabra más arriba.`,
+    about:
+      "Cada palabra reparte su atención entre las que puede ver; cuanto más brilla el rayo, mayor es la parte. Las partes de una palabra suman 100 %. La atención muestra dónde mira un modelo, no por sí sola por qué decide.",
+  },
+};
