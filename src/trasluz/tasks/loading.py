@@ -1,0 +1,104 @@
+"""`trasluz.load`: a model by folder, bundled name or Hugging Face id, ready to be called.
+
+Nothing is downloaded unless a hub id was named, and never with HF_HUB_OFFLINE=1.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trasluz.checkpoints.model_folder import CONFIG, LoadedModel, load_model
+from trasluz.devices import choose_device, choose_dtype
+from trasluz.errors import ModelError, RequestError, nearest
+from trasluz.tasks.translator import Translator
+
+TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {"translate": Translator}
+
+_POCKET = Path(__file__).parent.parent / "pocket"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# No pickle is even fetched.
+_HUB_FILES = ["*.json", "*.safetensors", "*.spm", "*.yaml", "README.md"]
+
+
+def load(model: str | Path, task: str | None = None, device: str = "auto", dtype: str = "auto") -> Any:
+    """Return the task object of a model: a folder, a bundled name such as `pocket-en-es`, or a Hugging Face id.
+
+    The checkpoint says which task it is for; `task` (`translate`) is needed only to insist. `dtype` "auto" is fp32 on a
+    CPU and bf16 on a GPU that has it. Raises ModelError where there is no such model or it cannot be read.
+    """
+    if task is not None and task not in TASKS:
+        close = nearest(task, TASKS)
+        hint = f" Did you mean {close}?" if close else f" There are: {', '.join(TASKS)}."
+        raise RequestError(f"there is no task {task!r}.{hint}")
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    folder = find_model(model)
+    loaded = load_model(folder)
+    if not Path(model).expanduser().is_dir():
+        # A hub's folder is named after a commit.
+        loaded.name = os.fspath(model)
+    if loaded.task not in TASKS:
+        raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
+    if task not in (None, loaded.task):
+        raise RequestError(f"{model} is for the task {loaded.task!r}, not {task!r}.")
+    return TASKS[loaded.task](loaded, chosen_device, chosen_dtype)
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return the models that come with the package: names and folders."""
+    return {path.parent.name: path.parent for path in sorted(_POCKET.glob(f"*/{CONFIG}"))}
+
+
+def find_model(model: str | Path) -> Path:
+    """Return the folder of a model; a hub id is downloaded, or found where it was downloaded before."""
+    name = os.fspath(model)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / CONFIG).is_file() and (folder / "checkpoints").is_dir():
+            raise ModelError(
+                f"the run in {name} has not written its model yet: let it end, or go on with "
+                f"`trasluz train {folder / 'recipe.yaml'} --resume`."
+            )
+        return folder
+    bundled = bundled_models()
+    if name in bundled:
+        return bundled[name]
+    if folder.is_file():
+        raise ModelError(f"{name} is a file; a model is a folder with {CONFIG}, weights and tokenizer.")
+    if isinstance(model, str) and _HUB_ID.fullmatch(name):
+        return _download(name)
+    close = nearest(name, bundled)
+    known = f" Bundled are: {', '.join(bundled)}." if bundled else ""
+    raise ModelError(f"there is no model {name!r}: no such folder.{f' Did you mean {close}?' if close else known}")
+
+
+def _download(name: str) -> Path:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ModelError(
+            f"there is no folder {name}; to fetch it from the Hugging Face hub, install huggingface_hub "
+            "(pip install huggingface_hub)."
+        ) from None
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=offline))
+    except Exception as error:  # The library has many, and below it stands a network.
+        if offline:
+            raise ModelError(
+                f"there is no folder {name}, and its copy from the Hugging Face hub is not on this machine: offline, "
+                "nothing is downloaded."
+            ) from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{name} could not be fetched from the Hugging Face hub: {reason}") from None
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{name} has no safetensors on the Hugging Face hub, and trasluz reads no pickle. Where you trust it, "
+            f'convert it once with the `transformers` library: AutoModelForSeq2SeqLM.from_pretrained("{name}")'
+            '.save_pretrained("FOLDER"), and its AutoTokenizer alike; then load FOLDER.'
+        )
+    return folder

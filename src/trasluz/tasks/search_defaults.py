@@ -1,0 +1,48 @@
+"""How a model wants to be searched: its generation_config.json in the words of `SearchSettings`.
+
+Hugging Face's `length_penalty` divides by |Y|^penalty, ours by ((5 + |Y|) / 6)^penalty; models of ours say so in the
+file. Hugging Face's `max_length` counts the token a target begins with, ours does not.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trasluz.decoding.settings import SearchSettings
+from trasluz.errors import ModelError
+
+# Hugging Face knows no limit relative to the source: one that a target of `max_length` always stays within.
+_NO_RATIO = 1e6
+
+
+def search_defaults(generation: Mapping[str, Any], longest: int | None) -> SearchSettings:
+    """Return the settings of a model; `longest` is the most target tokens its positions allow, None without end."""
+    settings = SearchSettings()
+    theirs = generation.get("normalization") == "power"
+    max_length = settings.max_length
+    if generation.get("max_new_tokens"):
+        max_length = int(generation["max_new_tokens"])
+    elif generation.get("max_length"):
+        max_length = int(generation["max_length"]) - 1
+    return SearchSettings(
+        beam=_or(generation.get("num_beams"), 1 if theirs else settings.beam),
+        length_penalty=float(_or(generation.get("length_penalty"), 1.0 if theirs else settings.length_penalty)),
+        normalization="power" if theirs else "gnmt",
+        no_repeat_ngram=_or(generation.get("no_repeat_ngram_size"), 0),
+        max_length=max_length if longest is None else min(max_length, longest),
+        max_length_ratio=_NO_RATIO if theirs else settings.max_length_ratio,
+        renormalize=bool(generation.get("renormalize_logits")),
+        free_forced_end=theirs and generation.get("forced_eos_token_id") is not None,
+    )
+
+
+def forbidden_ids(generation: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the tokens that may never stand in a target; ModelError for forbidden sequences of several."""
+    entries = generation.get("bad_words_ids") or []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 1:
+            raise ModelError(f"generation_config.json: bad_words_ids holds {entry}; only lists of one token are known.")
+    return tuple(entry[0] for entry in entries)
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value

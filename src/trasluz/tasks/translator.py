@@ -1,0 +1,338 @@
+"""Translation for people: text in, text out, with the attention of every word.
+
+translate = trasluz.load("pocket-en-es")
+result = translate("The light comes through the paper.", to="es")
+result.text, result.attention
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, overload
+
+import torch
+from torch import nn
+
+from trasluz.checkpoints.model_folder import LoadedModel, save_model
+from trasluz.decoding.search import search
+from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
+from trasluz.errors import ModelError, RequestError, nearest
+from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads, mean_map
+from trasluz.inspection.recorder import record_attention
+from trasluz.layers.attention import Attention
+from trasluz.tasks.directions import Direction, directions_of
+from trasluz.tasks.grouping import groups_by_length, windows
+from trasluz.tasks.search_defaults import forbidden_ids, search_defaults
+from trasluz.tasks.translation import Translation
+from trasluz.text.batching import TranslationBatch, make_batch
+
+# Source tokens, padding included, that are translated together.
+BATCH_TOKENS = 1024
+# Texts that a stream reads ahead, to find some of like length.
+TOGETHER = 512
+# Tokens of the longest source, where the model itself names no limit.
+LONGEST_SOURCE = 512
+
+
+class SearchOptions(TypedDict, total=False):
+    """What a call may change of the model's own `SearchSettings`, and `batch_tokens`."""
+
+    beam: int
+    length_penalty: float
+    coverage_penalty: float
+    nbest: int
+    min_length_ratio: float
+    max_length_ratio: float
+    max_length: int
+    no_repeat_ngram: int
+    batch_tokens: int
+
+
+class Translator:
+    """A translation model with its tokenizers; called with a text or a list of texts."""
+
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.model: nn.Module = loaded.model.to(device, dtype).eval()
+        self.config: Any = loaded.config
+        self.tokenizer: Any = loaded.source_tokenizer
+        self.target_tokenizer: Any = loaded.target_tokenizer
+        self.name = loaded.name
+        self.device = torch.device(device)
+        self.directions = directions_of(loaded)
+        self.longest_source: int = getattr(self.config, "max_positions", LONGEST_SOURCE)
+        trained = getattr(self.config, "positions", None) == "trainable"
+        self.settings = search_defaults(loaded.generation, self.longest_source if trained else None)
+        self._tokens = DecodingTokens(self.config.start_id, self.config.eos_id, forbidden_ids(loaded.generation))
+        self._loaded = loaded
+
+    @overload
+    def __call__(
+        self, text: str, to: str | None = None, from_: str | None = None, **options: Unpack[SearchOptions]
+    ) -> Translation: ...
+    @overload
+    def __call__(
+        self,
+        text: list[str] | tuple[str, ...],
+        to: str | None = None,
+        from_: str | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> list[Translation]: ...
+
+    def __call__(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        to: str | None = None,
+        from_: str | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> Translation | list[Translation]:
+        """Translate one text, or several in one go; the tokens of each do not depend on the others.
+
+        `to` and `from_` are needed only where the model translates more than one way. An empty text gives an empty one.
+        `options` are `SearchOptions`; what is not given is the model's own choice, `settings`. Raises RequestError for
+        a language or an option that cannot be, and for a text longer than `longest_source` tokens.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        found = self._translate(texts, self.directions.choose(to, from_), *self._search_settings(options))
+        return found[0] if isinstance(text, str) else found
+
+    def stream(
+        self,
+        texts: Iterable[str],
+        to: str | None = None,
+        from_: str | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> Iterator[Translation]:
+        """Translate any number of texts, one after the other, reading TOGETHER of them ahead; see `__call__`."""
+        direction = self.directions.choose(to, from_)
+        settings, batch_tokens = self._search_settings(options)
+        return (
+            translation
+            for window in windows(texts, TOGETHER)
+            for translation in self._translate(window, direction, settings, batch_tokens)
+        )
+
+    def batch(
+        self,
+        texts: Sequence[str],
+        target_texts: Sequence[str] | None = None,
+        to: str | None = None,
+        from_: str | None = None,
+    ) -> TranslationBatch:
+        """Return texts as the model takes them; without targets, each target is empty."""
+        targets = [""] * len(texts) if target_texts is None else list(target_texts)
+        if len(targets) != len(texts):
+            raise RequestError(f"there are {len(texts)} texts, but {len(targets)} target texts: give one for each.")
+        sources = self._source_ids(texts, self.directions.choose(to, from_))
+        return self._batch([ids[:-1] for ids in sources], self.target_tokenizer.encode_batch(targets))
+
+    def attention_maps(
+        self,
+        text: str,
+        target_text: str | None = None,
+        to: str | None = None,
+        from_: str | None = None,
+        *,
+        kinds: Collection[str] = KINDS,
+        layers: Collection[int] | None = None,
+        heads: Collection[int] | None = None,
+    ) -> list[AttentionMap]:
+        """Return what every layer and head looks at while the target is written; without one, the model's translation.
+
+        Kinds are "encoder" (source tokens over source tokens), "decoder" (each target token, over those read before it
+        was written) and "cross" (each target token over the source). Layers and heads count from 0; None: all.
+        """
+        for kind in kinds:
+            if kind not in KINDS:
+                close = nearest(kind, KINDS)
+                hint = f" Did you mean {close}?" if close else ""
+                raise RequestError(f"there is no kind {kind!r}; it is one of {', '.join(KINDS)}.{hint}")
+        if target_text is None:
+            result = self(text, to, from_)
+            source_ids, target_ids = result.source_ids, result.target_ids
+        else:
+            (source_ids,) = self._source_ids([text], self.directions.choose(to, from_))
+            (target,) = self.target_tokenizer.encode_batch([target_text])
+            target_ids = (*target, self._tokens.eos_id)
+            self._check_length(len(target_ids), "the target text")
+        return self._maps(source_ids, target_ids, kinds, layers, heads)
+
+    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
+        """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
+        loaded = self._loaded
+        save_model(
+            folder,
+            self.model,
+            loaded.source_tokenizer,
+            loaded.target_tokenizer,
+            task=loaded.task,
+            languages=loaded.languages,
+            both_directions=loaded.both_directions,
+            card=loaded.card,
+            recipe_yaml=loaded.recipe_yaml,
+            generation=loaded.generation,
+            attention_default=loaded.attention_default,
+            dtype=dtype,
+        )
+
+    @property
+    def attention_place(self) -> tuple[int, int | str] | None:
+        """Layer and head that `Translation.attention` shows; None for a model without attention over its source.
+
+        A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
+        ("Jointly Learning to Align and Translate with Transformer Models") found to align best.
+        """
+        stack = self._cross_attentions()
+        if not stack:
+            return None
+        if self._loaded.attention_default is None:
+            layer = max(0, len(stack) - 2)
+            return layer, "mean" if stack[layer].num_heads > 1 else 0
+        layer, head = self._loaded.attention_default
+        if not 0 <= layer < len(stack) or (head != "mean" and not 0 <= int(head) < stack[layer].num_heads):
+            raise ModelError(
+                f"config.json of {self.name} shows attention layer {layer}, head {head}, but the model has "
+                f"{len(stack)} layers of {stack[0].num_heads} heads."
+            )
+        return layer, head
+
+    def __repr__(self) -> str:
+        ways = ", ".join(f"{d.from_language} to {d.to_language}" for d in self.directions.all if d.to_language)
+        return f"Translator({self.name}{': ' + ways if ways else ''})"
+
+    def _cross_attentions(self) -> list[Attention]:
+        model: Any = self.model
+        stack: list[Attention] = model.attentions().get("cross", [])
+        return stack
+
+    def _search_settings(self, options: SearchOptions) -> tuple[SearchSettings, int]:
+        known = SearchOptions.__annotations__
+        for name in options:
+            if name not in known:
+                close = nearest(name, known)
+                hint = f" Did you mean {close}?" if close else f" There are {', '.join(known)}."
+                raise RequestError(f"there is no option {name!r}.{hint}")
+        changes = {name: _number(name, value, known[name]) for name, value in options.items() if value is not None}
+        batch_tokens = changes.pop("batch_tokens", BATCH_TOKENS)
+        if batch_tokens < 1:
+            raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")
+        # Who asks for several translations wants them looked for, too.
+        changes.setdefault("beam", max(self.settings.beam, changes.get("nbest", 1)))
+        return replace(self.settings, **changes), batch_tokens
+
+    def _translate(
+        self, texts: Sequence[str], direction: Direction, settings: SearchSettings, batch_tokens: int
+    ) -> list[Translation]:
+        sources = self._source_ids(texts, direction)
+        empty = 1 if direction.tag_id is None else 2
+        found: dict[int, list[Hypothesis]] = {
+            position: [Hypothesis((self._tokens.eos_id,), 0.0, 0.0)]
+            for position, source in enumerate(sources)
+            if len(source) == empty
+        }
+        wanted = [position for position in range(len(texts)) if position not in found]
+        place = self.attention_place
+        alignment = self._cross_attentions()[place[0]] if place else None
+        for group in groups_by_length([len(sources[position]) for position in wanted], batch_tokens):
+            positions = [wanted[member] for member in group]
+            batch = self._batch([sources[position][:-1] for position in positions], [()] * len(group))
+            model: Any = self.model
+            answers = search(model, batch.source, batch.source_lengths, settings, self._tokens, alignment)
+            found |= dict(zip(positions, answers, strict=True))
+        return [
+            self._translation(text, direction, source, found[position])
+            for position, (text, source) in enumerate(zip(texts, sources, strict=True))
+        ]
+
+    def _translation(
+        self, text: str, direction: Direction, source_ids: tuple[int, ...], hypotheses: Sequence[Hypothesis]
+    ) -> Translation:
+        best, *others = (
+            Translation(
+                source=text,
+                text=self.target_tokenizer.decode(hypothesis.ids),
+                from_language=direction.from_language,
+                to_language=direction.to_language,
+                log_probability=hypothesis.log_probability,
+                score=hypothesis.score,
+                source_ids=source_ids,
+                target_ids=hypothesis.ids,
+                look=self._attention,
+            )
+            for hypothesis in hypotheses
+        )
+        best.alternatives = tuple(others)
+        return best
+
+    def _source_ids(self, texts: Sequence[str], direction: Direction) -> list[tuple[int, ...]]:
+        """Return each source as the model reads it: tag, text, end."""
+        tag = () if direction.tag_id is None else (direction.tag_id,)
+        sources = [(*tag, *ids, self._tokens.eos_id) for ids in self.tokenizer.encode_batch(texts)]
+        for number, source in enumerate(sources, start=1):
+            self._check_length(len(source), "the text" if len(texts) == 1 else f"text {number}")
+        return sources
+
+    def _check_length(self, num_tokens: int, what: str) -> None:
+        if num_tokens > self.longest_source:
+            raise RequestError(
+                f"{what} has {num_tokens:,} tokens, but {self.name} takes at most {self.longest_source:,}: "
+                "cut it into sentences."
+            )
+
+    def _batch(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> TranslationBatch:
+        tokens = self._tokens
+        batch = make_batch(sources, targets, pad_id=self.config.pad_id, start_id=tokens.start_id, eos_id=tokens.eos_id)
+        return batch.to(self.device)
+
+    def _attention(self, translation: Translation) -> AttentionMap:
+        place = self.attention_place
+        layer, head = place or (0, 0)
+        heads = None if head == "mean" else [int(head)]
+        maps = self._maps(translation.source_ids, translation.target_ids, ("cross",), [layer], heads)
+        return mean_map(maps) if head == "mean" else maps[0]
+
+    def _maps(
+        self,
+        source_ids: Sequence[int],
+        target_ids: Sequence[int],
+        kinds: Collection[str],
+        layers: Collection[int] | None,
+        heads: Collection[int] | None,
+    ) -> list[AttentionMap]:
+        """Return the attention of one pass over source and target, both with their end."""
+        model: Any = self.model
+        batch = self._batch([source_ids[:-1]], [target_ids[:-1]])
+        with torch.inference_mode(), record_attention(model, layers, heads) as record:
+            model(batch)
+        source, target = self.tokenizer, self.target_tokenizer
+        read_ids = [self._tokens.start_id, *target_ids[:-1]]
+        of_source = source.tokens(source_ids), source.word_groups(source_ids)
+        written = target.tokens(target_ids), target.word_groups(target_ids)
+        read = target.tokens(read_ids), target.word_groups(read_ids)
+        sides = {"encoder": (of_source, of_source), "decoder": (read, written), "cross": (of_source, written)}
+        maps: list[AttentionMap] = []
+        for kind in KINDS:
+            if kind not in kinds:
+                continue
+            (source_tokens, source_words), (target_tokens, target_words) = sides[kind]
+            for layer, recorded in getattr(record, kind).items():
+                maps += maps_of_heads(
+                    recorded.weights[0].cpu().numpy(),
+                    source_tokens,
+                    target_tokens,
+                    kind=kind,  # type: ignore[arg-type]
+                    layer=layer,
+                    heads=None if heads is None else list(heads),
+                    model=self.name,
+                    source_words=source_words,
+                    target_words=target_words,
+                )
+        return maps
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    """Return an option's value as its kind; RequestError for what is no number, or no whole one where one is needed."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value)):
+        return kind(value)
+    raise RequestError(f"`{name}` must be a {'number' if kind is float else 'whole number'}, but is {value!r}.")

@@ -1,0 +1,1 @@
+"""Training: a recipe in, a run folder and a model folder out."""

@@ -1,0 +1,127 @@
+"""Looking at the validation pairs: loss and perplexity by teacher forcing, BLEU and chrF of real translations.
+
+loss        mean negative log-likelihood a target token, in nats, without label smoothing
+perplexity  exp(loss)
+bleu, chrf  sacreBLEU (Post 2018) on plain text, cased, tokenisation 13a; with several directions the mean of them
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trasluz.decoding.search import search
+from trasluz.decoding.settings import DecodingTokens, SearchSettings
+from trasluz.objectives.translation import TranslationObjective
+from trasluz.text.batching import make_batch
+
+
+def signatures() -> dict[str, str]:
+    """Return sacreBLEU's signatures of bleu and chrf as they are computed here, so that others can repeat them."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    found = {}
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+        # A metric knows its signature once it has seen how many references there are.
+        metric.corpus_score(["one"], [["one"]])
+        found[name] = str(metric.get_signature())
+    return found
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """The validation pairs of one direction; sources are as the model reads them, with a tag where it wants one."""
+
+    name: str
+    sources: list[list[int]]
+    targets: list[list[int]]
+    references: list[str]
+
+
+@dataclass(frozen=True)
+class TranslationEvaluator:
+    """Called with a model, returns its metrics; the same model gives the same numbers."""
+
+    sets: Sequence[ValidationSet]
+    # Of the target side.
+    tokenizer: Any
+    pad_id: int
+    start_id: int
+    eos_id: int
+    device: torch.device
+    batch_tokens: int
+    # None: loss and perplexity only. The search takes many times as long.
+    search_settings: SearchSettings | None
+    sentences: int
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """Return loss, perplexity and, where asked for, bleu and chrf; by direction too where there are several."""
+        metrics: dict[str, float] = {}
+        totals = [self._likelihood(model, one) for one in self.sets]
+        loss = sum(total for total, _ in totals) / max(sum(count for _, count in totals), 1)
+        metrics["loss"] = loss
+        metrics["perplexity"] = math.exp(min(loss, 700.0)) if not math.isnan(loss) else math.nan
+        if self.search_settings:
+            scores = [self._translate_and_score(model, one) for one in self.sets]
+            for name in ("bleu", "chrf"):
+                metrics[name] = sum(score[name] for score in scores) / len(scores)
+                if len(scores) > 1:
+                    metrics |= {f"{name}_{one.name}": score[name] for one, score in zip(self.sets, scores, strict=True)}
+        return metrics
+
+    def _likelihood(self, model: Any, one: ValidationSet) -> tuple[float, int]:
+        objective = TranslationObjective(label_smoothing=0.0)
+        total, count = 0.0, 0
+        for rows in _batches(
+            [len(s) + len(t) for s, t in zip(one.sources, one.targets, strict=True)], self.batch_tokens
+        ):
+            batch = self._batch([one.sources[row] for row in rows], [one.targets[row] for row in rows])
+            loss = objective(model, batch)
+            total, count = total + float(loss.likelihood), count + loss.count
+        return total, count
+
+    def _batch(self, sources: list[list[int]], targets: list[list[int]]) -> Any:
+        batch = make_batch(sources, targets, pad_id=self.pad_id, start_id=self.start_id, eos_id=self.eos_id)
+        return batch.to(self.device)
+
+    def _translate_and_score(self, model: nn.Module, one: ValidationSet) -> dict[str, float]:
+        import sacrebleu
+
+        references = one.references[: self.sentences]
+        texts = self.translate(model, one.sources[: self.sentences])
+        return {
+            "bleu": float(sacrebleu.corpus_bleu(texts, [references]).score),
+            "chrf": float(sacrebleu.corpus_chrf(texts, [references]).score),
+        }
+
+    def translate(self, model: Any, sources: list[list[int]]) -> list[str]:
+        """Return the best translation of each source, in order."""
+        assert self.search_settings is not None
+        tokenizer = self.tokenizer
+        # A translation is text: neither padding nor a language tag may stand in it.
+        special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
+        forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
+        tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
+        texts = [""] * len(sources)
+        for rows in _batches([len(source) for source in sources], self.batch_tokens // 2):
+            batch = self._batch([sources[row] for row in rows], [[] for _ in rows])
+            found = search(model, batch.source, batch.source_lengths, self.search_settings, tokens)
+            for row, hypotheses in zip(rows, found, strict=True):
+                texts[row] = tokenizer.decode(hypotheses[0].ids)
+        return texts
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield rows of like length, so many that their padded tokens stay within the budget (but at least one)."""
+    rows: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if rows and (lengths[row] + 1) * (len(rows) + 1) > batch_tokens:
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

@@ -1,0 +1,98 @@
+"""The README.md of a trained model: what it does, what it learnt from, how good it is, how it was made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trasluz.checkpoints.model_card import Score, card_head
+from trasluz.models.registry import presets
+from trasluz.training.data import DataCounts
+from trasluz.training.recipe import Recipe
+from trasluz.training.recipe_file import dump_recipe
+
+
+def write_card(
+    recipe: Recipe,
+    counts: DataCounts,
+    metrics: dict[str, float],
+    signatures: dict[str, str],
+    *,
+    parameters: int,
+    steps: list[int],
+    seconds: float,
+    tokens: int,
+) -> str:
+    """Return the model card, with the front matter that Hugging Face reads."""
+    first, second = recipe.data.languages
+    arrow = "<->" if recipe.data.both_directions else "->"
+    data = recipe.data
+    signature = {name: signatures.get(name.split("_")[0], "") for name in metrics}
+    # A bar inside a table's cell would end it.
+    shown = {name: words.replace("|", "\\|") for name, words in signature.items()}
+    rows = [f"| {name} | {value:.4g} | {shown[name]} |" for name, value in sorted(metrics.items())]
+    weights = f"update {steps[0]}" if len(steps) == 1 else f"the mean of updates {', '.join(map(str, steps))}"
+    valid = (
+        _named(data.valid)
+        if data.valid is not None
+        else f"held out of the training text by seed {recipe.training.seed}"
+    )
+    about = [
+        ("training text", _named(data.train)),
+        ("rows by their column `source`", ", ".join(data.sources) if data.sources is not None else "all"),
+        ("kept away from", "; ".join(map(_named, data.exclude)) or "nothing"),
+        ("counts", str(counts)),
+        ("validation text", valid),
+    ]
+    scores = [
+        Score(name, value, "validation pairs", signature=signature[name])
+        for name, value in sorted(metrics.items())
+        if name in ("bleu", "chrf", "perplexity")
+    ]
+    base = recipe.model if isinstance(recipe.model, str) and recipe.model not in presets() else None
+    head = card_head(Path(recipe.output).name, recipe.task, (first, second), base_model=base, scores=scores)
+    return "\n".join(
+        [
+            head,
+            f"# {first} {arrow} {second}",
+            "",
+            f"A translator with {parameters:,} parameters, trained by trasluz in {seconds / 60:.0f} minutes on "
+            f"{tokens:,} target tokens. Its weights are those of {weights}.",
+            "",
+            "```python",
+            "import trasluz",
+            "",
+            'translate = trasluz.load("PATH OF THIS FOLDER")',
+            f'print(translate("...", to="{second}").text)',
+            "```",
+            "",
+            "## Data",
+            "",
+            *[f"- {name}: {value}" for name, value in about],
+            "",
+            "The licences of these texts are whatever their owners say; trasluz knows only the names of the files. Add",
+            "them here before you share the model.",
+            "",
+            "## Scores on the validation text",
+            "",
+            "The weights were chosen by these, so they flatter a little.",
+            "",
+            "| | | signature |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Recipe",
+            "",
+            "```yaml",
+            dump_recipe(recipe).rstrip(),
+            "```",
+            "",
+        ]
+    )
+
+
+def _named(entry: Any) -> str:
+    if isinstance(entry, str):
+        return f"`{entry}`"
+    if isinstance(entry, list):
+        return ", ".join(map(_named, entry))
+    return f"`{json.dumps(entry, ensure_ascii=False)}`"

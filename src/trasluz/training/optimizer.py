@@ -1,0 +1,52 @@
+"""Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), fused, and their state as named tensors.
+
+No weight decay on norms and biases: whatever has one dimension.
+"""
+
+from torch import Tensor, nn, optim
+
+from trasluz.errors import ModelError
+from trasluz.training.recipe import TrainingSection
+
+# What fused Adam keeps for each parameter; `step` is a tensor too.
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+def build_optimizer(model: nn.Module, training: TrainingSection) -> optim.Optimizer:
+    """Return the recipe's optimizer over all trainable parameters of a model."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    kind = optim.AdamW if training.optimizer == "adamw" else optim.Adam
+    return kind(
+        [group for group in groups if group["params"]],
+        lr=training.learning_rate,
+        betas=training.betas,
+        eps=training.epsilon,
+        fused=True,
+    )
+
+
+def optimizer_state(optimizer: optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return all state as `exp_avg.<parameter name>` and so on; empty before the first update."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}.{name}"] = value
+    return tensors
+
+
+def restore_optimizer(optimizer: optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor], place: str) -> None:
+    """Put back what `optimizer_state` gave; raises ModelError where it belongs to another model."""
+    left = dict(tensors)
+    for name, parameter in model.named_parameters():
+        state = {key: left.pop(f"{key}.{name}") for key in _STATE if f"{key}.{name}" in left}
+        if state:
+            if len(state) < len(_STATE) or state["exp_avg"].shape != parameter.shape:
+                raise ModelError(f"{place} holds the optimizer's state of another model: {name} does not fit")
+            # The step counts stay where fused Adam wants them: beside the parameter.
+            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+    if left:
+        raise ModelError(f"{place} holds the optimizer's state of another model: it knows {next(iter(left))}")

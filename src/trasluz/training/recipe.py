@@ -1,0 +1,203 @@
+"""The recipe: everything that a run is made of, as one tree of frozen sections.
+
+The descriptions below are the text of docs/recipe.md.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+
+from trasluz.training.quantities import Averaging, Count, Duration, Entry, Every, Form, Integer, Number, Rhythm, Seconds
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
+
+
+def _check_model(value: Any) -> Any:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and isinstance(value.get("preset"), str):
+        return value
+    raise ValueError("write a preset, a mapping {preset: ..., key: value}, or a model folder to start from")
+
+
+ModelChoice = Annotated[Any, BeforeValidator(_check_model), Form("preset, mapping with a preset, or model folder")]
+
+
+class DataSection(Section):
+    """The text that is learnt from."""
+
+    train: Entry = Field(description="The pairs to train on.")
+    valid: Entry | None = Field(
+        default=None, description="The pairs to choose by; absent, a seeded part of `train` is held out."
+    )
+    languages: tuple[str, str] = Field(
+        default=("en", "es"), description="The languages of the two sides, in the order of the files."
+    )
+    both_directions: bool = Field(
+        default=False, description="Learn to translate both ways; a tag before the source says where to."
+    )
+    sources: list[str] | None = Field(default=None, description="Only rows whose column `source` is one of these.")
+    exclude: list[Entry] = Field(
+        default_factory=list,
+        description="Data that must stay unseen: a training pair that shares a side with it is left out.",
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        default="stop", description="What a malformed line does; skipped ones are counted."
+    )
+    held_out: Count = Field(
+        default=1000, description="About how many pairs are held out where `valid` is absent (at most a tenth)."
+    )
+    max_length: Count = Field(
+        default=250, description="Pairs with more tokens than this on a side are left out and counted."
+    )
+    cache: str | None = Field(
+        default=None, description="Folder of the token cache, shared by runs on the same data; absent: in `output`."
+    )
+
+
+class TokenizerSection(Section):
+    """How text becomes ids."""
+
+    kind: Literal["bpe", "unigram", "word", "character"] = Field(default="bpe", description="What the pieces are.")
+    vocab_size: Count = Field(default=8000, description="Number of different tokens, special ones included.")
+    shared: bool = Field(default=True, description="One vocabulary for both languages, or one for each.")
+    load: str | None = Field(default=None, description="A folder with trained tokenizers to use instead.")
+
+
+class TrainingSection(Section):
+    """The updates. The first budget that is reached ends the run."""
+
+    max_time: Duration | None = Field(
+        default=None, description="Budget of time, evaluations included; goes on counting after a resume."
+    )
+    max_steps: Count | None = Field(default=None, description="Budget of updates.")
+    max_epochs: Count | None = Field(default=None, description="Budget of passes over the data.")
+    max_tokens: Count | None = Field(default=None, description="Budget of target tokens, padding not counted.")
+    batch_tokens: Count = Field(
+        default=4096, description="Target tokens an update, padding included, over all devices."
+    )
+    micro_batch_tokens: Count | None = Field(
+        default=None,
+        description="At most this many tokens go through the model at once; the update's gradient stays exact.",
+    )
+    parallel: Literal["none"] = Field(
+        default="none", description="How devices share the work; so far one device does it."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    threads: Count | None = Field(default=None, description="Threads on a CPU; absent: as many as there are cores.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto is fp32 on a CPU, bf16 on a GPU that has it."
+    )
+    optimizer: Literal["adamw", "adam"] = Field(
+        default="adamw", description="Adam, with decoupled weight decay or none."
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.98), description="How slowly Adam forgets gradients and their squares."
+    )
+    epsilon: Number = Field(default=1e-9, gt=0, description="Added to Adam's denominator.")
+    weight_decay: Number = Field(
+        default=0.0, ge=0, description="Decay of weights an update, times the learning rate; not for norms and biases."
+    )
+    clip_norm: Number = Field(
+        default=1.0, ge=0, description="Gradients longer than this are scaled down to it; 0: never."
+    )
+    learning_rate: Number = Field(default=1e-3, gt=0, description="The highest learning rate of the schedule.")
+    schedule: Literal["noam", "linear", "cosine", "constant", "plateau"] = Field(
+        default="noam",
+        description="After a linear warm-up: noam falls with 1/sqrt(step); linear and cosine fall to 0 at the end of "
+        "the budget; plateau is multiplied by `plateau_factor` after `plateau_patience` evaluations without a "
+        "better one.",
+    )
+    warmup_steps: Integer = Field(default=2000, ge=0, description="Updates until the highest learning rate is reached.")
+    plateau_factor: Number = Field(default=0.5, gt=0, lt=1, description="What plateau multiplies the learning rate by.")
+    plateau_patience: Count = Field(default=2, description="Evaluations without a better one until plateau does so.")
+    label_smoothing: Number = Field(
+        default=0.1, ge=0, lt=1, description="Share of the probability spread over all tokens."
+    )
+    seed: Integer = Field(default=1, ge=0, description="Everything drawn at random follows from it.")
+    save_every: Duration = Field(
+        default=Seconds(900), description="A checkpoint between evaluations, so that a crash costs no more than this."
+    )
+    log_every: Count = Field(default=50, description="Updates that one line of metrics.jsonl sums up.")
+    max_skipped: Count = Field(
+        default=5, description="Updates in a row with a loss or gradient that is no number, until the run gives up."
+    )
+
+
+class EvaluationSection(Section):
+    """When the run looks at `data.valid`, by what it chooses, and what it keeps."""
+
+    every: Rhythm = Field(default=Every(500, "steps"), description="When to evaluate and save.")
+    metric: Literal["bleu", "chrf", "loss", "perplexity"] = Field(
+        default="bleu", description="What decides which weights are better."
+    )
+    beam: Count = Field(default=4, description="Beam of the translations that bleu and chrf score.")
+    length_penalty: Number = Field(default=0.6, ge=0, description="GNMT length penalty of that search.")
+    sentences: Count = Field(
+        default=1000, description="At most this many pairs of `valid` are translated at an evaluation."
+    )
+    patience: Count | None = Field(
+        default=8, description="Evaluations in a row without a better one that end the run; null: never."
+    )
+    keep: Count = Field(
+        default=5, description="Newest checkpoints kept; the best one, and those the average needs, stay as well."
+    )
+    average: Averaging = Field(
+        default=None,
+        description="Average the weights of these checkpoints at the end; written if better than the best checkpoint.",
+    )
+
+
+class Recipe(Section):
+    """Sections and names of the whole recipe."""
+
+    task: Literal["translate"] = Field(default="translate", description="What the model will do.")
+    model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")
+    data: DataSection = Field(description=DataSection.__doc__ or "")
+    tokenizer: TokenizerSection = Field(default_factory=TokenizerSection, description=TokenizerSection.__doc__ or "")
+    training: TrainingSection = Field(default_factory=TrainingSection, description=TrainingSection.__doc__ or "")
+    evaluation: EvaluationSection = Field(
+        default_factory=EvaluationSection, description=EvaluationSection.__doc__ or ""
+    )
+    output: str = Field(description="The run folder: model, checkpoints, metrics and this recipe with every default.")
+
+    # Where each key stands in the file the recipe was read from: key path -> "recipe.yaml:12".
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Return where a key stands, for messages: `recipe.yaml:12: training.batch_tokens`, or the key alone."""
+        return f"{self._places[key]}: {key}" if key in self._places else key
+
+    @model_validator(mode="after")
+    def _budget(self) -> "Recipe":
+        training = self.training
+        budgets = (training.max_time, training.max_steps, training.max_epochs, training.max_tokens)
+        if training.schedule in ("linear", "cosine") and not any(budgets):
+            raise ValueError(
+                f"training.schedule {training.schedule} falls until the end of the run and needs to know it: "
+                "set one of training.max_time, max_steps, max_epochs, max_tokens"
+            )
+        if not any(budgets) and self.evaluation.patience is None:
+            raise ValueError(
+                "training would never end: set one of training.max_time, max_steps, max_epochs, max_tokens, "
+                "or evaluation.patience"
+            )
+        if training.micro_batch_tokens and training.micro_batch_tokens > training.batch_tokens:
+            raise ValueError(
+                f"training.micro_batch_tokens is {training.micro_batch_tokens}, more than training.batch_tokens, "
+                f"{training.batch_tokens}: an update is split into smaller pieces, never joined"
+            )
+        if training.batch_tokens < self.data.max_length + 1 + self.data.both_directions:
+            raise ValueError(
+                f"training.batch_tokens is {training.batch_tokens}, below the longest sentence that data.max_length, "
+                f"{self.data.max_length}, lets in (with its end and a language tag): raise the one or lower the other"
+            )
+        if self.data.both_directions and not self.tokenizer.shared:
+            raise ValueError(
+                "data.both_directions needs one vocabulary for both languages: set tokenizer.shared to true"
+            )
+        return self

@@ -1,0 +1,347 @@
+"""The trainer: a generator of reports that knows batches and losses, but no text, no tokenizer and no kind of model.
+
+    for update n:
+        total, count = sum over pieces of objective(model, piece)
+        gradient = d total / count          one division by the global count, then clipping: exact for unequal pieces
+        learning rate = learning_rate * schedule(n)
+    now and then: evaluate, save; at the end: the best weights, or an average of several
+
+Everything drawn at random in update n follows from (seed, n): no generator state has to be saved, and a run that was
+killed and resumed is equal to the bit to one that was not (CPU, fp32).
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from trasluz.errors import TrainingError
+from trasluz.training.checkpoint import CheckpointFolder, Evaluation, RunState, restore_model
+from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
+from trasluz.training.recipe import EvaluationSection, TrainingSection
+from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
+from trasluz.training.schedule import Schedule
+from trasluz.training.signals import StopNow, StopRequest
+
+LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A sum over tokens and their number, kept apart."""
+
+    @property
+    def total(self) -> Tensor: ...
+    @property
+    def count(self) -> int: ...
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """What the trainer needs of a batch: to move it, and two numbers to show."""
+
+    def to(self, device: torch.device) -> Any: ...
+    @property
+    def num_target_tokens(self) -> int: ...
+    @property
+    def padding_share(self) -> float: ...
+
+
+@runtime_checkable
+class BatchStream(Protocol):
+    """Updates of every epoch; each is a list of batches whose gradients add up."""
+
+    def num_updates(self, epoch: int) -> int: ...
+    def updates(self, epoch: int, start: int) -> Iterator[Sequence[Batch]]: ...
+    def places(self, epoch: int, index: int) -> list[str]: ...
+
+
+class Trainer:
+    """One run: `for report in trainer.run(): ...`; after a budget or patience, the model holds the chosen weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Callable[[Any, Any], Loss],
+        stream: BatchStream,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        *,
+        training: TrainingSection,
+        evaluation: EvaluationSection,
+        checkpoints: CheckpointFolder,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.stream = stream
+        self.evaluate = evaluate
+        self.training = training
+        self.evaluation = evaluation
+        self.checkpoints = checkpoints
+        self.device = device
+        self.bf16 = precision == "bf16"
+        self.optimizer = build_optimizer(model, training)
+        self.schedule = Schedule(
+            training.schedule, training.warmup_steps, training.plateau_factor, training.plateau_patience
+        )
+        self.state = RunState(threads=torch.get_num_threads())
+        self.stop = StopRequest()
+        self._clock = time.monotonic()
+        self._saved_clock = time.monotonic()
+
+    def resume(self) -> list[Notice]:
+        """Go on from the newest checkpoint, where there is one; returns what is worth saying about it."""
+        self.checkpoints.sweep()
+        steps = self.checkpoints.steps()
+        if not steps:
+            return [Notice("There is no checkpoint yet: the run starts from the beginning.")]
+        place = str(self.checkpoints.folder(steps[-1]))
+        self.state = self.checkpoints.read_state(steps[-1])
+        restore_model(self.model, self.checkpoints.read_model(steps[-1]), place)
+        restore_optimizer(self.optimizer, self.model, self.checkpoints.read_optimizer(steps[-1]), place)
+        self.schedule.restore(self.state.schedule)
+        notices = [Notice(f"Resumed from {place}.")]
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu" and self.state.threads != threads:
+            notices.append(
+                Notice(
+                    f"The run used {self.state.threads} threads before and uses {threads} now: results may differ in "
+                    "the last bits from a run that was never stopped."
+                )
+            )
+            self.state.threads = threads
+        return notices
+
+    def run(self) -> Iterator[Report]:
+        """Train until a budget or patience ends it, or until a signal asks to stop."""
+        self._clock = time.monotonic() - self.state.seconds
+        self._saved_clock = time.monotonic()
+        with self.stop.listening():
+            try:
+                yield from self._loop()
+            except StopNow:
+                yield from self._leave()
+
+    def _loop(self) -> Iterator[Report]:
+        self.model.train()
+        updates: Iterator[Sequence[Batch]] | None = None
+        while True:
+            if self._evaluation_due():
+                yield from self._evaluate_and_save()
+            reason = self._reason_to_end()
+            if reason:
+                if self.state.evaluated_at != self.state.step:
+                    yield from self._evaluate_and_save()
+                elif self.state.seconds < (self.training.max_time or 0.0) <= time.monotonic() - self._clock:
+                    # The time ran out after the last save: a resume must find it used up.
+                    yield self._save()
+                yield from self._choose()
+                yield self._ended(*reason)
+                return
+            if self.stop.asked:
+                raise StopNow
+            if time.monotonic() - self._saved_clock > self.training.save_every:
+                yield self._save()
+            if updates is None:
+                updates = self.stream.updates(self.state.epoch, self.state.done_in_epoch)
+            pieces = next(updates, None)
+            if pieces is None:
+                raise TrainingError("the batches ran out before the epoch's end")
+            yield self._update(pieces)
+            if self.state.done_in_epoch == self.stream.num_updates(self.state.epoch):
+                self.state.epoch += 1
+                self.state.done_in_epoch = 0
+                updates = None
+
+    def _update(self, pieces: Sequence[Batch]) -> Update:
+        state = self.state
+        began = time.monotonic()
+        state.step += 1
+        torch.manual_seed(_derived_seed(self.training.seed, state.step))
+        total, count = torch.zeros((), device=self.device), 0
+        for piece in pieces:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                loss = self.objective(self.model, piece.to(self.device))
+            loss.total.backward()
+            total, count = total + loss.total.detach().float(), count + loss.count
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) / count
+        # One transfer for both numbers, since on a GPU each would wait for the device.
+        loss_value, norm_value = (float(x) for x in torch.stack((total / count, norm.float())).tolist())
+        learning_rate = self.training.learning_rate * self.schedule.multiplier(state.step, self._progress() or 0.0)
+        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
+        if finite:
+            clip = self.training.clip_norm
+            scale = min(1.0, clip / norm_value) if clip and norm_value > 0 else 1.0
+            torch._foreach_mul_(gradients, scale / count)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+            state.skipped_in_a_row = 0
+        else:
+            state.skipped += 1
+            state.skipped_in_a_row += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        places_index = state.done_in_epoch
+        state.done_in_epoch += 1
+        tokens = sum(piece.num_target_tokens for piece in pieces)
+        state.tokens += tokens
+        state.seconds = time.monotonic() - self._clock
+        if state.skipped_in_a_row >= self.training.max_skipped:
+            self._give_up(loss_value, norm_value, learning_rate, places_index)
+        return Update(
+            step=state.step,
+            epoch=state.epoch,
+            loss=loss_value,
+            learning_rate=learning_rate,
+            gradient_norm=norm_value,
+            tokens=tokens,
+            total_tokens=state.tokens,
+            padding=sum(p.padding_share * p.num_target_tokens for p in pieces) / max(tokens, 1),
+            seconds=time.monotonic() - began,
+            total_seconds=state.seconds,
+            progress=self._progress(),
+            skipped=not finite,
+        )
+
+    def _give_up(self, loss: float, norm: float, learning_rate: float, index: int) -> None:
+        places = self.stream.places(self.state.epoch, index)
+        shown = ", ".join(places[:8]) + (f" and {len(places) - 8} more" if len(places) > 8 else "")
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's length is {norm}"
+        raise TrainingError(
+            f"{what} at update {self.state.step}, learning rate {learning_rate:.3g}, after "
+            f"{self.state.skipped_in_a_row - 1} such updates right before it; its batch held {shown}. Lower "
+            "training.learning_rate, raise training.warmup_steps, or look at these lines; the last checkpoint "
+            "is untouched"
+        )
+
+    def _progress(self) -> float | None:
+        # Share of the budget used: of the budgets, the one that will be reached first.
+        training, state = self.training, self.state
+        shares = []
+        if training.max_steps:
+            shares.append(state.step / training.max_steps)
+        if training.max_tokens:
+            shares.append(state.tokens / training.max_tokens)
+        if training.max_time:
+            shares.append((time.monotonic() - self._clock) / training.max_time)
+        if training.max_epochs:
+            shares.append(
+                (state.epoch + state.done_in_epoch / self.stream.num_updates(state.epoch)) / training.max_epochs
+            )
+        return min(max(shares), 1.0) if shares else None
+
+    def _reason_to_end(self) -> tuple[str, str] | None:
+        training, state = self.training, self.state
+        if training.max_steps and state.step >= training.max_steps:
+            return "budget", f"training.max_steps, {training.max_steps}, is reached"
+        if training.max_epochs and state.epoch >= training.max_epochs:
+            return "budget", f"training.max_epochs, {training.max_epochs}, is reached"
+        if training.max_tokens and state.tokens >= training.max_tokens:
+            return "budget", f"training.max_tokens, {training.max_tokens}, is reached"
+        if training.max_time and time.monotonic() - self._clock >= training.max_time:
+            return "budget", f"training.max_time, {training.max_time:.0f} seconds, is reached"
+        patience = self.evaluation.patience
+        if patience and len(state.evaluations) > patience:
+            best = self._best_evaluation()
+            if best < len(state.evaluations) - patience:
+                return "patience", f"{patience} evaluations in a row brought no better {self.evaluation.metric}"
+        return None
+
+    def _evaluation_due(self) -> bool:
+        state, every = self.state, self.evaluation.every
+        if state.step == 0 or state.evaluated_at == state.step:
+            return False
+        if every.unit == "steps":
+            return state.step % every.count == 0
+        return state.done_in_epoch == 0 and state.epoch % every.count == 0
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        value = metrics[self.evaluation.metric]
+        if math.isnan(value):
+            return -math.inf
+        return -value if self.evaluation.metric in LOWER_IS_BETTER else value
+
+    def _best_evaluation(self) -> int:
+        scores = [self._score(evaluation.metrics) for evaluation in self.state.evaluations]
+        return scores.index(max(scores))
+
+    def _measure(self) -> dict[str, float]:
+        self.model.eval()
+        try:
+            with (
+                self.stop.interruptible(),
+                torch.no_grad(),
+                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+            ):
+                return self.evaluate(self.model)
+        finally:
+            self.model.train()
+
+    def _evaluate_and_save(self) -> Iterator[Report]:
+        began = time.monotonic()
+        metrics = self._measure()
+        state = self.state
+        state.evaluations.append(Evaluation(state.step, metrics))
+        better = self._best_evaluation() == len(state.evaluations) - 1
+        self.schedule.observe(better)
+        # Reported before it is saved: what is on disk has then always been told.
+        yield Evaluated(state.step, metrics, self.evaluation.metric, better, time.monotonic() - began)
+        yield self._save()
+
+    def _save(self) -> Saved:
+        state = self.state
+        state.schedule = self.schedule.state()
+        state.seconds = time.monotonic() - self._clock
+        self.checkpoints.save(state, self.model, optimizer_state(self.optimizer, self.model))
+        self.checkpoints.prune([*self._wanted(), state.step])
+        self._saved_clock = time.monotonic()
+        return Saved(state.step, str(self.checkpoints.folder(state.step)))
+
+    def _ranked(self) -> list[int]:
+        # Steps of all evaluations, best first; the earlier of two equal ones goes first.
+        ranked = sorted(self.state.evaluations, key=lambda seen: (-self._score(seen.metrics), seen.step))
+        return [evaluation.step for evaluation in ranked]
+
+    def _wanted(self) -> list[int]:
+        average = self.evaluation.average
+        last = max(self.evaluation.keep, average.count if average and average.which == "last" else 0)
+        newest = [evaluation.step for evaluation in self.state.evaluations[-last:]]
+        best = self._ranked()[: average.count if average and average.which == "best" else 1]
+        return newest + best
+
+    def _choose(self) -> Iterator[Report]:
+        """Put the best weights into the model: the best checkpoint's, or the average's where that is better."""
+        best = self._ranked()[:1]
+        chosen = Chosen(best, self.state.evaluations[self._best_evaluation()].metrics)
+        average = self.evaluation.average
+        if average:
+            newest = [evaluation.step for evaluation in self.state.evaluations[-average.count :]]
+            steps = newest if average.which == "last" else self._ranked()[: average.count]
+            if len(steps) > 1:
+                restore_model(self.model, self.checkpoints.average(steps), "the average")
+                averaged = self._measure()
+                if self._score(averaged) >= self._score(chosen.metrics):
+                    yield Chosen(steps, averaged)
+                    return
+        restore_model(self.model, self.checkpoints.read_model(best[0]), str(self.checkpoints.folder(best[0])))
+        yield chosen
+
+    def _leave(self) -> Iterator[Report]:
+        if self.state.evaluated_at != self.state.step:
+            yield self._save()
+        yield self._ended("interrupted", "stopped as asked")
+
+    def _ended(self, reason: str, text: str) -> Ended:
+        state = self.state
+        return Ended(state.step, reason, text, time.monotonic() - self._clock, state.tokens, state.skipped)
+
+
+def _derived_seed(seed: int, step: int) -> int:
+    # Hashed, so that (1, 2) and (2, 1) share nothing and neighbours are unrelated.
+    return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=8).digest(), "big") >> 1

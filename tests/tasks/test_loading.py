@@ -1,0 +1,118 @@
+"""Models are found by folder, bundled name or hub id; nothing is fetched that was not named."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trasluz
+from trasluz.errors import ModelError, RequestError
+from trasluz.tasks import loading
+
+
+@pytest.fixture
+def pocket(toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the folder of bundled models."""
+    shutil.copytree(toy_folder, tmp_path / "pocket" / "pocket-toy")
+    (tmp_path / "pocket" / "no-model").mkdir()
+    monkeypatch.setattr(loading, "_POCKET", tmp_path / "pocket")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pocket"
+
+
+def test_by_folder_and_by_name(toy_folder: Path, pocket: Path) -> None:
+    assert trasluz.load(toy_folder).name == trasluz.load(str(toy_folder) + "/").name == "toy"
+    assert trasluz.load("pocket-toy", task="translate", device="cpu", dtype="fp32").name == "pocket-toy"
+    assert loading.bundled_models() == {"pocket-toy": pocket / "pocket-toy"}
+    # A folder that stands here is what its name says.
+    shutil.copytree(pocket / "pocket-toy", "pocket-toy")
+    assert loading.find_model("pocket-toy") == Path("pocket-toy")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("pocket-tou", r"there is no model 'pocket-tou': no such folder\. Did you mean pocket-toy\?"),
+        ("qqq", r"there is no model 'qqq': no such folder\. Bundled are: pocket-toy\."),
+        ("./some/where", r"there is no model '\./some/where': no such folder\."),
+        ("pocket/pocket-toy/config.json", r"config\.json is a file; a model is a folder with config\.json"),
+        (".", r"\. is no model folder|no model folder: config\.json is missing"),
+    ],
+)
+def test_no_such_model(pocket: Path, model: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        trasluz.load(model)
+
+
+def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"has not written its model yet: .*trasluz train .*recipe\.yaml --resume"):
+        trasluz.load(tmp_path / "run")
+
+
+def test_tasks(toy_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"there is no task 'translat'\. Did you mean translate\?"):
+        trasluz.load(toy_folder, task="translat")
+    with pytest.raises(RequestError, match=r"there is no task 'sing'\. There are: translate\."):
+        trasluz.load(toy_folder, task="sing")
+    with pytest.raises(RequestError, match="there is no device 'tpu'"):
+        trasluz.load(toy_folder, device="tpu")
+    with pytest.raises(RequestError, match="there is no dtype 'fp12'"):
+        trasluz.load(toy_folder, dtype="fp12")
+    shutil.copytree(toy_folder, tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trasluz": {"task": "sing"}}))
+    with pytest.raises(ModelError, match="is for the task 'sing', which this version does not know"):
+        trasluz.load(tmp_path / "other")
+
+
+def test_a_model_of_another_task(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loading.TASKS, "sing", loading.TASKS["translate"])
+    with pytest.raises(RequestError, match="is for the task 'translate', not 'sing'"):
+        trasluz.load(toy_folder, task="sing")
+
+
+def test_the_hub(toy_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+    answer: Path | Exception = toy_folder
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    hub = type(sys)("huggingface_hub")
+    hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert trasluz.load("someone/toy-en-es").name == "someone/toy-en-es"
+    assert (asked[0]["name"], asked[0]["local_files_only"]) == ("someone/toy-en-es", False)
+    assert not any(pattern.endswith((".bin", "*")) for pattern in asked[0]["allow_patterns"])
+    answer = OSError("the line is dead\nand more")
+    with pytest.raises(
+        ModelError, match=r"someone/toy could not be fetched from the Hugging Face hub: the line is dead$"
+    ):
+        trasluz.load("someone/toy")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="is not on this machine: offline, nothing is downloaded"):
+        trasluz.load("someone/toy")
+    assert asked[-1]["local_files_only"] is True
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelError, match=r"there is no folder someone/toy; .*\(pip install huggingface_hub\)"):
+        trasluz.load("someone/toy")
+
+
+def test_a_hub_folder_without_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "marian"}')
+    hub = type(sys)("huggingface_hub")
+    hub.snapshot_download = lambda name, **options: str(tmp_path / "snapshot")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"someone/old has no safetensors on the Hugging Face hub, .* convert it once"):
+        trasluz.load("someone/old")
