@@ -1,0 +1,129 @@
+"""`trasluz evaluate`: translations scored against references, with signatures that let others repeat the figures."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from trasluz.cli.data_words import data_entry, guess_languages
+from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
+from trasluz.cli.streams import answer, answer_json, remark
+
+if TYPE_CHECKING:
+    from trasluz.tasks.directions import Direction
+    from trasluz.tasks.translator import Translator
+
+T = TypeVar("T")
+
+
+@with_common_options
+def evaluate(
+    common: CommonOptions,
+    model: Model,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATA", help="Texts with references: test.{en,es}, pairs.tsv, pairs.jsonl; may be repeated."
+        ),
+    ] = None,
+    from_: From = None,
+    to: To = None,
+    beam: Annotated[int | None, typer.Option(metavar="N", help="Hypotheses followed at once; 1 is greedy.")] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(metavar="A", help="As of `trasluz translate`; 0: none.")
+    ] = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Score without regard to case.")] = False,
+    on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the translations here, one a line.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
+) -> None:
+    """Score a model with sacreBLEU and chrF.
+
+    A model for both directions is scored in both, unless --to says which. The signature beside a figure tells how the
+    figure was computed.
+    """
+    from trasluz.errors import RequestError
+
+    entry = data_entry("--data", data or [])
+    translator = load_translator(common, model)
+    options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}
+    directions = directions_of(translator, to, from_)
+    if out is not None and len(directions) > 1:
+        raise RequestError(
+            f"--out takes the translations of one direction, and {translator.name} has two: say which with --to."
+        )
+    translator([], directions[0].to_language, directions[0].from_language, **options)
+    languages = data_languages(translator, entry)
+    sides = dict(zip(languages, read_sides(entry, languages, on_error, quiet=common.quiet), strict=True))
+    for direction in directions:
+        source, target = direction.from_language or languages[0], direction.to_language or languages[1]
+        sources, references, way = sides[source], sides[target], f"{source}-{target}"
+        found = translator.stream(sources, direction.to_language, direction.from_language, **options)
+        texts = [one.text for one in progress(found, len(sources), way, quiet=common.quiet)]
+        report = {"from": source, "to": target, "sentences": len(texts)}
+        report |= scores(texts, references, lowercase=lowercase)
+        if out is not None:
+            write_lines(out, texts)
+        if as_json:
+            answer_json(report)
+            continue
+        for name in ("bleu", "chrf"):
+            answer(f"{way}  {name:<5} {report[name]:6.2f}  {report[f'{name}_signature']}")
+
+
+def directions_of(translator: "Translator", to: str | None, from_: str | None) -> "list[Direction]":
+    """Return the direction asked for, or all the model has."""
+    if to is None and from_ is None:
+        return list(translator.directions.all)
+    return [translator.directions.choose(to, from_)]
+
+
+def data_languages(translator: "Translator", entry: str | list[str]) -> tuple[str, str]:
+    """Return the languages of the two sides: the model's, or where it does not say them, those the data tell."""
+    first = translator.directions.all[0]
+    if first.from_language is None or first.to_language is None:
+        return guess_languages(entry)
+    return first.from_language, first.to_language
+
+
+def read_sides(
+    entry: str | list[str], languages: tuple[str, str], on_error: str, *, quiet: bool
+) -> tuple[list[str], list[str]]:
+    """Return both sides, in the order of the languages, and tell what was left out."""
+    from trasluz.text.readers import ReadReport, read_pairs
+
+    report = ReadReport()
+    pairs = [(pair.source, pair.target) for pair in read_pairs(entry, languages, on_error=on_error, report=report)]
+    if report.malformed:
+        remark(report.summary(), quiet=quiet)
+    return [source for source, _ in pairs], [target for _, target in pairs]
+
+
+def scores(texts: list[str], references: list[str], *, lowercase: bool) -> dict[str, Any]:
+    """Return BLEU (Papineni et al. 2002) and chrF (Popović 2015) as sacreBLEU (Post 2018) computes them."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    found: dict[str, Any] = {}
+    for name, metric in (("bleu", BLEU(lowercase=lowercase)), ("chrf", CHRF(lowercase=lowercase))):
+        found[name] = round(float(metric.corpus_score(texts, [references]).score), 4)
+        found[f"{name}_signature"] = str(metric.get_signature())
+    return found
+
+
+def progress(items: Iterable[T], total: int, what: str, *, quiet: bool) -> Iterator[T]:
+    """Show how far the work has come, where somebody sees it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, what, total, console=console, transient=True, disable=quiet or not console.is_terminal)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines into a file that appears only when all are there."""
+    from trasluz.files import atomic_write
+
+    with atomic_write(path, "w") as file:
+        file.writelines(f"{line}\n" for line in lines)

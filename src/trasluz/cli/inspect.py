@@ -1,0 +1,127 @@
+"""`trasluz inspect`: what every layer and head of a model looks at, for one text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
+from trasluz.cli.streams import answer, input_texts
+
+if TYPE_CHECKING:
+    from trasluz.inspection.attention_map import AttentionMap
+    from trasluz.tasks.translator import Translator
+
+
+@with_common_options
+def inspect(
+    common: CommonOptions,
+    model: Model,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The text to read; a line of standard input if not given.")
+    ] = None,
+    target_text: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What is written; the model's own translation if not given."),
+    ] = None,
+    from_: From = None,
+    to: To = None,
+    layers: Annotated[str | None, typer.Option(metavar="N,N", help="Only these layers, counted from 0.")] = None,
+    heads: Annotated[str | None, typer.Option(metavar="N,N", help="Only these heads, counted from 0.")] = None,
+    kinds: Annotated[
+        str | None, typer.Option(metavar="KIND,KIND", help="Only these kinds: cross, encoder, decoder.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write: .html .png .svg .pdf .json .npz; drawn here if not given."),
+    ] = None,
+    pieces: Annotated[bool, typer.Option("--pieces", help="Leave words in the pieces that the model reads.")] = False,
+) -> None:
+    """Show what a model looks at.
+
+    A page (.html) and data (.json, .npz) hold all kinds, layers and heads, or those asked for; data are in pieces, as
+    the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model names for
+    its alignment, unless others are asked for.
+    """
+    from trasluz.inspection.attention_file import PICTURES, check_ending, save_maps
+
+    ending = check_ending(out) if out is not None else None
+    chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
+    translator = load_translator(common, model)
+    source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
+    # Few are drawn side by side; a page and data have room for everything.
+    alone = chosen == (None, None, None) and (ending is None or ending in PICTURES)
+    maps = attention_of(translator, source, target_text, to, from_, chosen, alone=alone)
+    if not pieces and (ending is None or ending in PICTURES):
+        maps = [one.words() for one in maps]
+    if out is not None:
+        save_maps(maps, out)
+        return
+    from trasluz.cli.drawing import draw_here
+
+    for one in maps:
+        for line in draw_here(one).splitlines():
+            answer(line)
+
+
+Chosen = tuple[list[int] | None, list[int] | None, list[str] | None]
+
+
+def attention_of(
+    translator: "Translator",
+    source: str,
+    target: str | None,
+    to: str | None,
+    from_: str | None,
+    chosen: Chosen,
+    *,
+    alone: bool = False,
+) -> "list[AttentionMap]":
+    """Return the maps of the chosen layers, heads and kinds, the model's own choice first; with `alone`, only that."""
+    from trasluz.inspection.attention_map import KINDS, mean_map
+
+    layers, heads, kinds = chosen
+    place = translator.attention_place
+    if target is None:
+        # Translated once, however many passes look at it.
+        target = translator(source, to, from_).text
+    maps = (
+        []
+        if alone and place
+        else translator.attention_maps(source, target, to, from_, kinds=kinds or KINDS, layers=layers, heads=heads)
+    )
+    if place is None or (layers, heads) != (None, None) or not (kinds is None or "cross" in kinds):
+        return maps
+    layer, head = place
+    wanted = None if head == "mean" else [int(head)]
+    own = translator.attention_maps(source, target, to, from_, kinds=["cross"], layers=[layer], heads=wanted)
+    first = mean_map(own) if head == "mean" else own[0]
+    return [first, *(one for one in maps if (one.kind, one.layer, one.head) != ("cross", layer, head))]
+
+
+def numbers(option: str, words: str | None) -> list[int] | None:
+    """Return the numbers of `0,3`; None, meaning all, where nothing was said."""
+    from trasluz.errors import RequestError
+
+    if words is None:
+        return None
+    parts = [part.strip() for part in words.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise RequestError(f"{option} is {words!r}; numbers counted from 0 were expected, as in {option} 0,3.")
+    return sorted({int(part) for part in parts})
+
+
+def known_kinds(words: str | None) -> list[str] | None:
+    """Return the kinds of `cross,encoder`; None, meaning all, where nothing was said."""
+    from trasluz.errors import RequestError, nearest
+    from trasluz.inspection.attention_map import KINDS
+
+    if words is None:
+        return None
+    parts = [part.strip() for part in words.split(",")]
+    for part in parts:
+        if part not in KINDS:
+            close = nearest(part, KINDS)
+            hint = f"did you mean {close}?" if close else f"there are {', '.join(KINDS)}."
+            raise RequestError(f"--kinds names {part!r}; {hint}")
+    return parts

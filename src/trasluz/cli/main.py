@@ -1,0 +1,95 @@
+"""The command line: verbs in, exit codes out; every error becomes one or two plain lines on standard error.
+
+Exit codes: 0 done; 1 the work failed; 2 the request was wrong; 130 Ctrl-C; 141 nobody reads the output any more.
+"""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import trasluz
+from trasluz.cli.data_words import repeat_data_options
+from trasluz.cli.demo import demo
+from trasluz.cli.evaluate import evaluate
+from trasluz.cli.init import init
+from trasluz.cli.inspect import inspect
+from trasluz.cli.models import models
+from trasluz.cli.train import train
+from trasluz.cli.translate import translate
+from trasluz.errors import TrasluzError
+
+# The verbs' files import torch and the like inside their functions, so that help costs nothing.
+app = typer.Typer(
+    name="trasluz",
+    help="Attention models you can see through: train them, look inside them, ship them.",
+    epilog="MODEL is a model or run folder, a bundled name (pocket-en-es), or a Hugging Face folder.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in (demo, init, train, evaluate, translate, inspect, models):
+    app.command()(verb)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    debug = "--debug" in arguments
+    try:
+        code = app(args=repeat_data_options(arguments) or ["--help"], prog_name="trasluz", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except (BrokenPipeError, SystemExit):  # typer turns the former into the latter, and nothing else
+        _forget_output()
+        return 141
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print("\n".join(_explain(error)), file=sys.stderr)
+        return error.exit_code if isinstance(error, TrasluzError | typer.TyperException) else 1
+
+
+def _explain(error: Exception) -> list[str]:
+    """Return the one or two lines for an error."""
+    if isinstance(error, TrasluzError):
+        return [f"trasluz: {error}"]
+    if isinstance(error, typer.TyperException):
+        command = getattr(getattr(error, "ctx", None), "command_path", "trasluz")
+        return [f"trasluz: {error.format_message()}", f"See: {command} --help"]
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        return ["trasluz: the memory does not suffice. A smaller --batch-tokens needs less of it."]
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return [
+        f"trasluz: unexpected {name}: {first_line}",
+        "This is a fault in trasluz, not in your request; run it again with --debug to see where.",
+    ]
+
+
+def _forget_output() -> None:
+    # The reader has gone (`trasluz ... | head`): what is still in the buffer must not raise again at exit.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        print(f"trasluz {trasluz.__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the verb."""

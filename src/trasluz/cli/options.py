@@ -1,0 +1,95 @@
+"""Options that the verbs share, as one object."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from trasluz.tasks.translator import Translator
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, a bundled name, or a hub id.")]
+From = Annotated[str | None, typer.Option("--from", metavar="LANGUAGE", help="The language of the text.")]
+To = Annotated[str | None, typer.Option("--to", metavar="LANGUAGE", help="The language to translate to.")]
+
+Parameters = ParamSpec("Parameters")
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What every verb that runs a model takes."""
+
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU where there is one.")
+    ] = "auto"
+    dtype: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Precision; auto is fp32 on a CPU, bf16 on a GPU that has it.")
+    ] = "auto"
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="CPU threads; PyTorch decides where it is not given.")
+    ] = None
+    batch_tokens: Annotated[int | None, typer.Option(metavar="N", help="Most tokens in a batch, padding included.")] = (
+        None
+    )
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of everything drawn at random.")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on standard error.")] = False
+    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
+
+    def prepare(self) -> None:
+        """Set what holds for the whole process: threads and the network; call it before a model is loaded."""
+        from trasluz.devices import set_threads, tune_allocator
+        from trasluz.errors import RequestError
+
+        for name in ("threads", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RequestError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
+        if self.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        if self.seed is not None:
+            import torch
+
+            torch.manual_seed(self.seed)
+        tune_allocator()
+        if self.threads is not None:
+            set_threads(self.threads)
+
+
+def with_common_options(
+    verb: Callable[Concatenate[CommonOptions, Parameters], None],
+) -> Callable[..., None]:
+    """Give a verb the common options: they arrive as its first argument, one `CommonOptions`."""
+
+    @functools.wraps(verb)
+    def command(**values: Any) -> None:
+        common = CommonOptions(**{name: values.pop(name) for name in names})
+        verb(common, **values)  # type: ignore[call-arg]  # typer calls by name only
+
+    names = [field.name for field in fields(CommonOptions)]
+    hints = get_type_hints(CommonOptions, include_extras=True)
+    own = list(inspect.signature(verb).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(CommonOptions)
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    # typer builds the command from the signature it sees.
+    command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    return command
+
+
+def load_translator(common: CommonOptions, model: str) -> "Translator":
+    """Load a translation model as the common options say."""
+    common.prepare()
+    from trasluz.tasks.loading import load
+
+    translator: Translator = load(model, task="translate", device=common.device, dtype=common.dtype)
+    return translator

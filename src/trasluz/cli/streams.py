@@ -1,0 +1,102 @@
+"""Texts in and answers out: arguments or standard input, in order, as they arrive."""
+
+import contextlib
+import json
+import queue
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trasluz.errors import DataError
+
+# Lines that wait together are worked on together; more would delay the first answer and gain little.
+MOST_TOGETHER = 256
+
+_END = None
+
+
+def input_texts(texts: Sequence[str], *, prompt: str = "> ") -> Iterator[list[str]]:
+    """Give the texts to work on, in groups: the arguments, else the lines of standard input as they arrive.
+
+    From a pipe, a group is what has already arrived (at most MOST_TOGETHER lines), so that a slow writer is answered
+    line by line and a fast one in full batches. On a terminal every line is a group, after a prompt; Ctrl-D ends.
+    """
+    if texts:
+        yield list(texts)
+    elif sys.stdin.isatty():
+        yield from _prompted_lines(prompt)
+    else:
+        yield from _arriving_lines()
+
+
+def answer(line: str) -> None:
+    """Write one line of results; it leaves at once, as the reader may be waiting for it."""
+    sys.stdout.write(line.replace("\n", " ") + "\n")
+    sys.stdout.flush()
+
+
+def answer_json(value: dict[str, Any]) -> None:
+    """Write one result as one line of JSON."""
+    answer(json.dumps(value, ensure_ascii=False))
+
+
+def remark(line: str, *, quiet: bool = False) -> None:
+    """Tell people something that is no result: it goes to standard error, or nowhere with --quiet."""
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _prompted_lines(prompt: str) -> Iterator[list[str]]:
+    # Only for its effect on input(): line editing and history.
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    while True:
+        try:
+            if sys.stdout.isatty():
+                line = input(prompt)
+            else:  # the answers go to a file; the prompt must not
+                print(prompt, end="", file=sys.stderr, flush=True)
+                line = input()
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        yield [line]
+
+
+def _arriving_lines() -> Iterator[list[str]]:
+    arrived: queue.Queue[str | Exception | None] = queue.Queue(maxsize=4 * MOST_TOGETHER)
+    # A daemon: whoever leaves early (an error, Ctrl-C) does not wait for a line that may never come.
+    threading.Thread(target=_read_lines, args=(arrived,), daemon=True).start()
+    ended = False
+    while not ended:
+        group: list[str] = []
+        item = arrived.get()
+        while isinstance(item, str):
+            group.append(item)
+            if len(group) == MOST_TOGETHER or arrived.empty():
+                break
+            item = arrived.get()
+        if group:
+            yield group
+        if isinstance(item, Exception):
+            raise item
+        ended = item is _END
+
+
+def _read_lines(arrived: "queue.Queue[str | Exception | None]") -> None:
+    try:
+        for number, line in enumerate(sys.stdin.buffer, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                arrived.put(
+                    DataError(
+                        f"standard input:{number}: byte {error.start + 1} of the line is not UTF-8; convert it first."
+                    )
+                )
+                return
+            arrived.put(text.rstrip("\r\n"))
+        arrived.put(_END)
+    except Exception as error:  # told to the thread that works, which explains it
+        arrived.put(error)

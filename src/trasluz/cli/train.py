@@ -1,0 +1,53 @@
+"""`trasluz train`: a recipe in, a model out, the run shown as it goes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trasluz.cli.options import CommonOptions, with_common_options
+
+# The common options a recipe has keys for; on the command line they win, as any override does.
+_KEYS = {
+    "device": "training.device",
+    "dtype": "training.precision",
+    "threads": "training.threads",
+    "batch_tokens": "training.batch_tokens",
+    "seed": "training.seed",
+}
+
+
+@with_common_options
+def train(
+    common: CommonOptions,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe; `trasluz init` writes one.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY.PATH=VALUE", help="Changes to the recipe, such as training.seed=2."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, as if the run had never stopped.")
+    ] = False,
+) -> None:
+    """Train any model from a recipe.
+
+    A bar shows loss, tokens a second, padding and the time left. Ctrl-C (or SIGTERM) saves and leaves; a second Ctrl-C
+    leaves at once. The run's folder is then the MODEL for every other verb.
+    """
+    from trasluz.cli.progress import watch
+    from trasluz.training.recipe_file import read_recipe
+    from trasluz.training.run import run_recipe
+
+    common.prepare()
+    read = read_recipe(recipe, [*(overrides or []), *overrides_of(common)])
+    ended = watch(run_recipe(read, resume=resume), quiet=common.quiet)
+    if ended is not None and ended.reason == "interrupted":
+        raise typer.Exit(130)
+
+
+def overrides_of(common: CommonOptions) -> list[str]:
+    """Return the common options that were given as overrides of recipe keys."""
+    usual = CommonOptions()
+    return [
+        f"{key}={getattr(common, name)}" for name, key in _KEYS.items() if getattr(common, name) != getattr(usual, name)
+    ]

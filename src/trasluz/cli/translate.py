@@ -1,0 +1,121 @@
+"""`trasluz translate`: texts from arguments or standard input, their translations in order."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
+from trasluz.cli.streams import answer, answer_json, input_texts
+
+if TYPE_CHECKING:
+    from trasluz.tasks.translation import Translation
+    from trasluz.tasks.translator import Translator
+
+
+@with_common_options
+def translate(
+    common: CommonOptions,
+    model: Model,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="What to translate; standard input if not given.")
+    ] = None,
+    from_: From = None,
+    to: To = None,
+    beam: Annotated[int | None, typer.Option(metavar="N", help="Hypotheses followed at once; 1 is greedy.")] = None,
+    length_penalty: Annotated[float | None, typer.Option(metavar="A", help="A of the formula; 0: none.")] = None,
+    coverage_penalty: Annotated[float | None, typer.Option(metavar="C", help="C of the formula; 0: none.")] = None,
+    nbest: Annotated[int | None, typer.Option(metavar="N", help="Translations shown for each text.")] = None,
+    min_length_ratio: Annotated[
+        float | None, typer.Option(metavar="R", help="Fewest target tokens, relative to the source's.")
+    ] = None,
+    max_length_ratio: Annotated[
+        float | None, typer.Option(metavar="R", help="Most target tokens, relative to the source's (and 10 more).")
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, typer.Option(metavar="N", help="No N tokens come twice in the same order; 0: they may.")
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what each word looked at: .html .png .svg .pdf .json .npz."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+) -> None:
+    """Translate texts, one a line.
+
+    Of the finished translations Y of a text X, the one with the best score is shown (Wu et al. 2016, equation 14; |Y|
+    counts the end; w(t, i) is how much target token t looks at source token i):
+
+    \b
+        score = log P(Y | X) / lp(Y) + C * sum over i of log(min(sum over t of w(t, i), 1))
+        lp(Y) = ((5 + |Y|) / 6) ^ A          (Hugging Face models: |Y| ^ A)
+
+    What is not given is the model's own choice, in its generation_config.json. With --nbest over 1 a line is the number
+    of the text, the score and the translation, with tabs between.
+    """
+    translator = load_translator(common, model)
+    options = {
+        "beam": beam,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "nbest": nbest,
+        "min_length_ratio": min_length_ratio,
+        "max_length_ratio": max_length_ratio,
+        "no_repeat_ngram": no_repeat_ngram,
+        "batch_tokens": common.batch_tokens,
+    }
+    if attention is not None:
+        check_attention(translator, attention)
+    maps = []
+    several = nbest is not None and nbest > 1
+    for number, result in enumerate(translations(translator, texts or [], to, from_, options), start=1):
+        if as_json:
+            answer_json(result.to_dict())
+        elif several:
+            for one in (result, *result.alternatives):
+                answer(f"{number}\t{one.score:.4f}\t{one.text}")
+        else:
+            answer(result.text)
+        if attention is not None:
+            maps.append(result.attention)
+    if attention is not None and maps:
+        from trasluz.inspection.attention_file import save_maps
+
+        save_maps(maps, attention)
+
+
+def translations(
+    translator: "Translator", texts: Sequence[str], to: str | None, from_: str | None, options: dict[str, Any]
+) -> Iterator["Translation"]:
+    """Give the translation of every text, in order, as they arrive; an error names the line of the text it is about."""
+    from trasluz.errors import RequestError
+
+    # Wrong languages and options are refused before anything is read.
+    translator([], to, from_, **options)
+    place = "text" if texts else "standard input"
+    number = 0
+    for group in input_texts(texts, prompt=f"{from_ or 'text'}> "):
+        try:
+            results = translator(group, to, from_, **options)
+        except RequestError:
+            # One of the group; those before it are still answered.
+            for text in group:
+                number += 1
+                try:
+                    yield translator(text, to, from_, **options)
+                except RequestError as error:
+                    raise RequestError(f"{place}:{number}: {error}") from error
+        else:
+            number += len(group)
+            yield from results
+
+
+def check_attention(translator: "Translator", path: Path) -> None:
+    """Refuse, before any work, a file of an unknown kind and a model that has no attention to show."""
+    from trasluz.errors import RequestError
+    from trasluz.inspection.attention_file import check_ending
+
+    check_ending(path)
+    if translator.attention_place is None:
+        raise RequestError(f"{translator.name} has no attention to look at: all its decoder knows is one vector.")

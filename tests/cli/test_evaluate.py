@@ -1,0 +1,88 @@
+"""`evaluate` gives sacreBLEU's own figures, with signatures, for every direction of a model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sacrebleu
+
+import trasluz
+from trasluz.cli.main import run
+
+Captured = pytest.CaptureFixture[str]
+ENGLISH = ["the lamp is on the table", "a small window", "old paper"]
+SPANISH = ["la lámpara está en la mesa", "una ventana pequeña", "papel viejo"]
+
+
+@pytest.fixture
+def test_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, lines in (("test.en", ENGLISH), ("test.es", SPANISH)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def reports(capsys: Captured, *arguments: str) -> list[dict[str, object]]:
+    assert run(["evaluate", *arguments, "--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.usefixtures("test_pair")
+def test_both_directions_are_scored_as_sacrebleu_scores_them(transformer_folder: str, capsys: Captured) -> None:
+    forth, back = reports(capsys, transformer_folder, "--data", "test.en", "test.es", "--beam", "1")
+    translate = trasluz.load(transformer_folder)
+    for report, sources, references in ((forth, ENGLISH, SPANISH), (back, SPANISH, ENGLISH)):
+        texts = [one.text for one in translate(sources, to=str(report["to"]), beam=1)]
+        assert report["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [references]).score, abs=1e-3)
+        assert report["chrf"] == pytest.approx(sacrebleu.corpus_chrf(texts, [references]).score, abs=1e-3)
+        assert report["sentences"] == 3
+        assert "tok:13a" in str(report["bleu_signature"]) and "case:mixed" in str(report["bleu_signature"])
+    assert (forth["from"], forth["to"], back["from"], back["to"]) == ("en", "es", "es", "en")
+
+
+def test_sides_whose_names_tell_no_language_stand_in_the_model_order(
+    transformer_folder: str, test_pair: Path, capsys: Captured
+) -> None:
+    for name, twin in (("test.en", "test.eng"), ("test.es", "test.spa")):
+        (test_pair / twin).write_text((test_pair / name).read_text(encoding="utf-8"), encoding="utf-8")
+    for options in ((), ("--to", "en")):
+        named = reports(capsys, transformer_folder, "--data", "test.{en,es}", *options)
+        assert reports(capsys, transformer_folder, "--data", "test.{eng,spa}", *options) == named
+
+
+def test_translations_are_kept_and_figures_told_in_lines(
+    transformer_folder: str, test_pair: Path, capsys: Captured
+) -> None:
+    options = ("--to", "es", "--out", "said.es", "--lowercase")
+    assert run(["evaluate", transformer_folder, "--data", "test.{en,es}", *options]) == 0
+    bleu, chrf = capsys.readouterr().out.splitlines()
+    assert bleu.startswith("en-es  bleu") and "case:lc" in bleu
+    assert chrf.startswith("en-es  chrf") and "version:" in chrf
+    assert len((test_pair / "said.es").read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.usefixtures("test_pair")
+def test_what_cannot_be_is_refused(transformer_folder: str, test_pair: Path, capsys: Captured) -> None:
+    (test_pair / "short.es").write_text("una línea\n", encoding="utf-8")
+    for options, sentence in (
+        ((), "no data is named; say for instance --data"),
+        (("--data", "test.{en,fr}"), "there is no file test.fr"),
+        (("--data", "test.en", "short.es"), "they must be of equal length"),
+        (("--data", "test.{en,es}", "--to", "fr"), "`to` is 'fr'"),
+        (("--data", "test.{en,es}", "--out", "all.txt"), "--out takes the translations of one direction"),
+        (("--data", "test.{en,es}", "--on-error", "cry"), "on_error is 'cry'; it can be stop or skip."),
+    ):
+        assert run(["evaluate", transformer_folder, *options]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_malformed_lines_are_skipped_and_told_where_asked_for(
+    recurrent_folder: str, test_pair: Path, capsys: Captured
+) -> None:
+    (test_pair / "test.es").write_text(f"{SPANISH[0]}\n\n{SPANISH[2]}\n", encoding="utf-8")
+    assert run(["evaluate", recurrent_folder, "--data", "test.{en,es}"]) == 2
+    assert "test.es:2" in capsys.readouterr().err
+    assert run(["evaluate", recurrent_folder, "--data", "test.{en,es}", "--on-error", "skip", "--json"]) == 0
+    answer = capsys.readouterr()
+    assert json.loads(answer.out)["sentences"] == 2
+    assert "2 of 3 read; 1 left out" in answer.err

@@ -1,0 +1,117 @@
+"""The command line before any verb runs: help, exit codes, and errors as plain lines."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import trasluz
+from trasluz.cli import main
+from trasluz.cli.main import run
+from trasluz.cli.options import CommonOptions
+from trasluz.errors import DataError, RequestError, TrainingError
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "Usage: trasluz" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["modles"]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err == "trasluz: No such command 'modles'. Did you mean 'models'?\nSee: trasluz --help\n"
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "--jsn"]) == 2
+    assert capsys.readouterr().err.splitlines()[0].endswith("No such option: --jsn (Possible options: --json)")
+
+
+@pytest.mark.parametrize("code", ["import trasluz", "from trasluz.cli.main import run; run(['--help'])"])
+def test_help_and_import_load_nothing_heavy(code: str) -> None:
+    check = "import sys; print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {check}"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def app(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "app", app)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("corpus.es:3: the line is empty; take it out on both sides."), 2),
+        (TrainingError("the loss is nan."), 1),
+    ],
+)
+def test_a_known_error_is_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    fail_with(monkeypatch, error)
+    assert run(["train"]) == code
+    assert capsys.readouterr() == ("", f"trasluz: {error}\n")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(monkeypatch, DataError("a sentence"))
+    assert run(["train", "--debug"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback") and shown.endswith("DataError: a sentence\n")
+
+
+def test_an_unexpected_error_is_owned_up_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("division by zero\nand more"))
+    assert run(["train"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "trasluz: unexpected ZeroDivisionError: division by zero",
+        "This is a fault in trasluz, not in your request; run it again with --debug to see where.",
+    ]
+
+
+def test_too_little_memory_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(monkeypatch, MemoryError())
+    assert run(["train"]) == 1
+    assert (
+        capsys.readouterr().err == "trasluz: the memory does not suffice. A smaller --batch-tokens needs less of it.\n"
+    )
+
+
+def test_ctrl_c_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert run(["train"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    command = f"{shlex.quote(sys.executable)} -m trasluz models --json | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] in ("0", "141")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"trasluz {trasluz.__version__}\n"
+
+
+def test_impossible_common_options_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"--batch-tokens is 0; it must be 1 or more\."):
+        CommonOptions(batch_tokens=0).prepare()
+    with pytest.raises(RequestError, match=r"--threads is -1; it must be 1 or more\."):
+        CommonOptions(threads=-1).prepare()
+
+
+def test_offline_reaches_every_library_that_might_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    CommonOptions(offline=True).prepare()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"

@@ -1,0 +1,44 @@
+"""The recipes that stand in the repository: each can be read, and a model that ships saw only what may ship."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trasluz.training.recipe_file import read_recipe
+
+RECIPES = sorted(Path(__file__).parents[1].glob("recipes/*.yaml"))
+POCKET = Path(__file__).parents[1] / "src/trasluz/pocket"
+
+# Rows of these sources may be learnt from by a model that is shipped: CC-BY, PSF licence and public domain.
+MAY_SHIP = {"tatoeba", "tldr", "react.dev", "python-docs", "bible-kjv-rv1909"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_can_be_read(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.output == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in RECIPES if path.stem.startswith("pocket-")], ids=lambda path: path.stem
+)
+def test_a_model_that_ships_learns_only_from_what_may_ship(path: Path) -> None:
+    data = read_recipe(path).data
+    assert data.sources is not None
+    assert set(data.sources) <= MAY_SHIP
+    unseen = " ".join(map(str, data.exclude))
+    for test_set in ("tatoeba-test-v2021-08-07", "newstest2013", "newstest2019-{src.eng,ref.spa}"):
+        assert test_set in unseen
+
+
+@pytest.mark.parametrize("folder", sorted(POCKET.glob("pocket-*")), ids=lambda folder: folder.name)
+def test_a_shipped_model_was_trained_so(folder: Path) -> None:
+    trained = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    wanted = read_recipe(Path(__file__).parents[1] / "recipes" / f"{folder.name}.yaml")
+    assert set(trained["data"]["sources"]) <= MAY_SHIP
+    assert trained["data"]["sources"] == wanted.data.sources
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for source in trained["data"]["sources"]:
+        assert source.lower() in card.lower()
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 20_000_000
