@@ -157,6 +157,8 @@ def test_every_make_target_in_a_document_exists() -> None:
 def test_links_between_documents_lead_somewhere() -> None:
     for path in documents():
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8")):
+            if target.startswith("src/trasluz/pocket/") and not bundled_models():
+                continue  # a tree whose bundled model has not been trained yet
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
 
 
