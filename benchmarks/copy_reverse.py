@@ -2,9 +2,9 @@
 
     python benchmarks/copy_reverse.py --model rnnsearch --task reverse --seed 1
 
-100,000 different training sequences of 2 to 20 symbols, read over and over; 1,000 unseen ones are decoded with a beam of
-4, and a sequence counts only when every symbol is right. The model is chosen on 500 held-out sequences. Prints one line
-of JSON.
+100,000 different training sequences of 2 to 20 symbols, read over and over; 1,000 unseen ones are decoded with a beam
+of 4, and a sequence counts only when every symbol is right. The model is chosen on 500 held-out sequences. Prints one
+line of JSON.
 """
 
 import argparse
