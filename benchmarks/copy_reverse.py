@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder for data and run; absent: a temporary one")
     parser.add_argument("overrides", nargs="*", help="key.path=value, laid over the recipe")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     transform = TASKS[options.task]
     sequences = draw_sequences(options.seed, NUM_TRAINING + NUM_VALID + NUM_TEST)
     test = sequences[:NUM_TEST]
