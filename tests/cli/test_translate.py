@@ -117,3 +117,18 @@ def test_a_text_that_is_too_long_is_named_by_its_line_and_those_before_it_are_an
 )
 def test_any_text_gets_an_answer_of_one_line(recurrent_folder: str, capsys: Captured, text: str) -> None:
     assert len(lines_of(capsys, recurrent_folder, text)) == 1
+
+
+def test_a_glossary_file_and_markup(transformer_folder: str, tmp_path: Path, capsys: Captured) -> None:
+    terms = tmp_path / "terms.tsv"
+    terms.write_text("en\tes\nlamp\tmesa\n", encoding="utf-8")
+    (line,) = lines_of(
+        capsys, transformer_folder, "the <b>lamp</b>", "--to", "es", "--glossary", str(terms), "--markup"
+    )
+    assert "mesa" in line and "<b>" in line and "</b>" in line
+    message = refused(capsys, transformer_folder, "the lamp", "--to", "es", "--glossary", str(tmp_path / "none.tsv"))
+    assert "there is no file" in message
+
+
+def test_markup_of_a_model_without_attention_is_refused(blind_folder: str, capsys: Captured) -> None:
+    assert "cannot carry markup over" in refused(capsys, blind_folder, "the <b>lamp</b>", "--markup")

@@ -328,3 +328,39 @@ def test_a_marian_model(tmp_path: Path) -> None:
 def test_settings_are_the_models_own(toy: Translator) -> None:
     assert toy.settings == SearchSettings(max_length=60)
     assert repr(toy) == "Translator(toy: en to es, es to en)"
+
+
+# ---- glossary and markup ------------------------------------------------------------------------------------------
+
+
+def test_a_glossary_puts_its_words_into_the_translation(toy: Translator) -> None:
+    text = "she kept the bread."
+    result = toy(text, to="es", glossary={"the bread": "la carta"})
+    assert "la carta" in result.text
+    assert result.text != toy(text, to="es").text
+    several = toy(["everybody", text, ""], to="es", glossary={"bread": "pan", "the bread": "la carta"})
+    assert several[1].text == result.text
+    assert several[0].text == toy("everybody", to="es").text
+    assert several[2].text == ""
+    assert [one.text for one in toy.stream([text], to="es", glossary={"the bread": "la carta"})] == [result.text]
+
+
+def test_markup_comes_back_around_its_words(toy: Translator) -> None:
+    text = "she kept <b>seven blue boats</b> &amp; sees <i>it</i>"
+    result = toy(text, to="es", markup=True)
+    assert result.source == text
+    for part in ("<b>", "</b>", "<i>", "</i>", "siete"):
+        assert result.text.count(part) == 1
+    assert toy("<b>she kept the bread.</b>", to="es", markup=True).text == "<b>ella guardó el pan.</b>"
+    assert toy("<b></b>", to="es", markup=True).text == "<b></b>"
+    # Without the option, markup is text like any other.
+    assert toy(text, to="es").source == text
+
+
+def test_markup_needs_attention(toy_folder: Path) -> None:
+    tokenizer = Tokenizer.load(toy_folder)
+    sizes = {"source_vocab_size": tokenizer.vocab_size, "target_vocab_size": tokenizer.vocab_size}
+    model = build_model(SMALL_MODELS["rnn-encdec"], **sizes)
+    blind = Translator(LoadedModel(model, model.config, tokenizer, tokenizer, name="blind"))
+    with pytest.raises(RequestError, match="blind cannot carry markup over: it has no attention"):
+        blind("<b>x</b>", markup=True)

@@ -12,6 +12,7 @@ from trasluz.cli.streams import answer, answer_json, input_texts
 if TYPE_CHECKING:
     from trasluz.tasks.translation import Translation
     from trasluz.tasks.translator import Translator
+    from trasluz.text.glossary import Glossary
 
 
 @with_common_options
@@ -40,6 +41,13 @@ def translate(
         Path | None,
         typer.Option(metavar="FILE", help="Write what each word looked at: .html .png .svg .pdf .json .npz."),
     ] = None,
+    glossary: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Terms and what must stand for them: two columns, .tsv .csv .jsonl."),
+    ] = None,
+    markup: Annotated[
+        bool, typer.Option("--markup", help="Carry the tags of HTML or XML inside a text over to its translation.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
 ) -> None:
     """Translate texts, one a line.
@@ -52,10 +60,11 @@ def translate(
         lp(Y) = ((5 + |Y|) / 6) ^ A          (Hugging Face models: |Y| ^ A)
 
     What is not given is the model's own choice, in its generation_config.json. With --nbest over 1 a line is the number
-    of the text, the score and the translation, with tabs between.
+    of the text, the score and the translation, with tabs between. A glossary's terms are found as whole words, in any
+    case; the search then takes no translation without the words that must stand for them.
     """
     translator = load_translator(common, model)
-    options = {
+    options: dict[str, Any] = {
         "beam": beam,
         "length_penalty": length_penalty,
         "coverage_penalty": coverage_penalty,
@@ -64,7 +73,10 @@ def translate(
         "max_length_ratio": max_length_ratio,
         "no_repeat_ngram": no_repeat_ngram,
         "batch_tokens": common.batch_tokens,
+        "markup": markup,
     }
+    if glossary is not None:
+        options["glossary"] = read_glossary(translator, glossary, to, from_)
     if attention is not None:
         check_attention(translator, attention)
     maps = []
@@ -109,6 +121,14 @@ def translations(
         else:
             number += len(group)
             yield from results
+
+
+def read_glossary(translator: "Translator", path: Path, to: str | None, from_: str | None) -> "Glossary":
+    """Read a glossary for the direction asked for."""
+    from trasluz.text.glossary import Glossary
+
+    direction = translator.directions.choose(to, from_)
+    return Glossary.read(path, (direction.from_language or "source", direction.to_language or "target"))
 
 
 def check_attention(translator: "Translator", path: Path) -> None:

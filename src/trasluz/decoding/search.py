@@ -1,4 +1,6 @@
-"""The one door to the searches: greedy for a beam of 1, beam search otherwise."""
+"""The one door to the searches: greedy for a beam of 1, beam search otherwise, another where phrases are required."""
+
+from collections.abc import Sequence
 
 from jaxtyping import Int
 from torch import Tensor
@@ -6,6 +8,7 @@ from torch import Tensor
 from trasluz.decoding.beam_search import beam_search
 from trasluz.decoding.coverage import Coverage, watched
 from trasluz.decoding.greedy import greedy_search
+from trasluz.decoding.phrase_search import Phrase, phrase_search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError
 from trasluz.layers.attention import Attention
@@ -19,11 +22,20 @@ def search(
     settings: SearchSettings,
     tokens: DecodingTokens,
     alignment: Attention | None = None,
+    phrases: Sequence[Phrase] = (),
 ) -> list[list[Hypothesis]]:
     """Return up to `nbest` hypotheses a source, best first.
 
     `alignment` is the attention that a coverage penalty watches; RequestError if one is asked for without it.
+    `phrases`, for a single source, must all stand in its target; they do not go together with a coverage penalty.
     """
+    if phrases:
+        if settings.coverage_penalty:
+            raise RequestError(
+                f"`coverage_penalty` is {settings.coverage_penalty}, and a glossary asks for phrases: have one or the "
+                "other."
+            )
+        return [phrase_search(stepper, source, source_lengths, settings, tokens, phrases)]
     if settings.coverage_penalty:
         if alignment is None:
             raise RequestError(

@@ -1,17 +1,35 @@
-"""How a model wants to be searched: its generation_config.json in the words of `SearchSettings`.
+"""How a model wants to be searched, and what a call changes of it: generation_config.json in words of `SearchSettings`.
 
 Hugging Face's `length_penalty` divides by |Y|^penalty, ours by ((5 + |Y|) / 6)^penalty; models of ours say so in the
 file. Hugging Face's `max_length` counts the token a target begins with, ours does not.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypedDict
 
 from trasluz.decoding.settings import SearchSettings
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, RequestError, nearest
+
+# Source tokens, padding included, that are translated together.
+BATCH_TOKENS = 1024
 
 # Hugging Face knows no limit relative to the source: one that a target of `max_length` always stays within.
 _NO_RATIO = 1e6
+
+
+class SearchOptions(TypedDict, total=False):
+    """What a call may change of the model's own `SearchSettings`, and `batch_tokens`."""
+
+    beam: int
+    length_penalty: float
+    coverage_penalty: float
+    nbest: int
+    min_length_ratio: float
+    max_length_ratio: float
+    max_length: int
+    no_repeat_ngram: int
+    batch_tokens: int
 
 
 def search_defaults(generation: Mapping[str, Any], longest: int | None) -> SearchSettings:
@@ -46,3 +64,27 @@ def forbidden_ids(generation: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _or(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
+
+
+def changed_settings(settings: SearchSettings, options: SearchOptions) -> tuple[SearchSettings, int]:
+    """Return a model's settings with what a call changes, and the batch's tokens; RequestError for a wrong option."""
+    known = SearchOptions.__annotations__
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            hint = f" Did you mean {close}?" if close else f" There are {', '.join(known)}."
+            raise RequestError(f"there is no option {name!r}.{hint}")
+    changes = {name: _number(name, value, known[name]) for name, value in options.items() if value is not None}
+    batch_tokens = changes.pop("batch_tokens", BATCH_TOKENS)
+    if batch_tokens < 1:
+        raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")
+    # Who asks for several translations wants them looked for, too.
+    changes.setdefault("beam", max(settings.beam, changes.get("nbest", 1)))
+    return replace(settings, **changes), batch_tokens
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    """Return an option's value as its kind; RequestError for what is no number, or no whole one where one is needed."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value)):
+        return kind(value)
+    raise RequestError(f"`{name}` must be a {'number' if kind is float else 'whole number'}, but is {value!r}.")

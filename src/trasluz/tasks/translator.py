@@ -5,10 +5,10 @@ result = translate("The light comes through the paper.", to="es")
 result.text, result.attention
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import nn
@@ -22,30 +22,27 @@ from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
 from trasluz.tasks.directions import Direction, directions_of
 from trasluz.tasks.grouping import groups_by_length, windows
-from trasluz.tasks.search_defaults import forbidden_ids, search_defaults
+from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
 from trasluz.tasks.translation import Translation
 from trasluz.text.batching import TranslationBatch, make_batch
+from trasluz.text.glossary import Glossary
+from trasluz.text.markup import Tag, find_words, parse_markup, place_markup
 
-# Source tokens, padding included, that are translated together.
-BATCH_TOKENS = 1024
 # Texts that a stream reads ahead, to find some of like length.
 TOGETHER = 512
 # Tokens of the longest source, where the model itself names no limit.
 LONGEST_SOURCE = 512
 
 
-class SearchOptions(TypedDict, total=False):
-    """What a call may change of the model's own `SearchSettings`, and `batch_tokens`."""
+@dataclass(frozen=True)
+class _Request:
+    """What a call asks for."""
 
-    beam: int
-    length_penalty: float
-    coverage_penalty: float
-    nbest: int
-    min_length_ratio: float
-    max_length_ratio: float
-    max_length: int
-    no_repeat_ngram: int
+    direction: Direction
+    settings: SearchSettings
     batch_tokens: int
+    glossary: Glossary
+    markup: bool
 
 
 class Translator:
@@ -69,7 +66,14 @@ class Translator:
 
     @overload
     def __call__(
-        self, text: str, to: str | None = None, from_: str | None = None, **options: Unpack[SearchOptions]
+        self,
+        text: str,
+        to: str | None = None,
+        from_: str | None = None,
+        *,
+        glossary: Mapping[str, str] | Glossary | None = None,
+        markup: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> Translation: ...
     @overload
     def __call__(
@@ -77,6 +81,9 @@ class Translator:
         text: list[str] | tuple[str, ...],
         to: str | None = None,
         from_: str | None = None,
+        *,
+        glossary: Mapping[str, str] | Glossary | None = None,
+        markup: bool = False,
         **options: Unpack[SearchOptions],
     ) -> list[Translation]: ...
 
@@ -85,16 +92,21 @@ class Translator:
         text: str | list[str] | tuple[str, ...],
         to: str | None = None,
         from_: str | None = None,
+        *,
+        glossary: Mapping[str, str] | Glossary | None = None,
+        markup: bool = False,
         **options: Unpack[SearchOptions],
     ) -> Translation | list[Translation]:
         """Translate one text, or several in one go; the tokens of each do not depend on the others.
 
         `to` and `from_` are needed only where the model translates more than one way. An empty text gives an empty one.
-        `options` are `SearchOptions`; what is not given is the model's own choice, `settings`. Raises RequestError for
-        a language or an option that cannot be, and for a text longer than `longest_source` tokens.
+        `glossary` says which words must stand for which terms, {"light": "luz"}. With `markup`, inline tags and
+        entities of HTML or XML in the text come back around the words they belong to. `options` are `SearchOptions`;
+        what is not given is the model's own choice, `settings`. Raises RequestError for a language or an option that
+        cannot be, and for a text longer than `longest_source` tokens.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        found = self._translate(texts, self.directions.choose(to, from_), *self._search_settings(options))
+        found = self._translate(texts, self._request(to, from_, glossary, markup, options))
         return found[0] if isinstance(text, str) else found
 
     def stream(
@@ -102,16 +114,14 @@ class Translator:
         texts: Iterable[str],
         to: str | None = None,
         from_: str | None = None,
+        *,
+        glossary: Mapping[str, str] | Glossary | None = None,
+        markup: bool = False,
         **options: Unpack[SearchOptions],
     ) -> Iterator[Translation]:
         """Translate any number of texts, one after the other, reading TOGETHER of them ahead; see `__call__`."""
-        direction = self.directions.choose(to, from_)
-        settings, batch_tokens = self._search_settings(options)
-        return (
-            translation
-            for window in windows(texts, TOGETHER)
-            for translation in self._translate(window, direction, settings, batch_tokens)
-        )
+        request = self._request(to, from_, glossary, markup, options)
+        return (translation for window in windows(texts, TOGETHER) for translation in self._translate(window, request))
 
     def batch(
         self,
@@ -206,44 +216,88 @@ class Translator:
         stack: list[Attention] = model.attentions().get("cross", [])
         return stack
 
-    def _search_settings(self, options: SearchOptions) -> tuple[SearchSettings, int]:
-        known = SearchOptions.__annotations__
-        for name in options:
-            if name not in known:
-                close = nearest(name, known)
-                hint = f" Did you mean {close}?" if close else f" There are {', '.join(known)}."
-                raise RequestError(f"there is no option {name!r}.{hint}")
-        changes = {name: _number(name, value, known[name]) for name, value in options.items() if value is not None}
-        batch_tokens = changes.pop("batch_tokens", BATCH_TOKENS)
-        if batch_tokens < 1:
-            raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")
-        # Who asks for several translations wants them looked for, too.
-        changes.setdefault("beam", max(self.settings.beam, changes.get("nbest", 1)))
-        return replace(self.settings, **changes), batch_tokens
+    def _request(
+        self,
+        to: str | None,
+        from_: str | None,
+        glossary: Mapping[str, str] | Glossary | None,
+        markup: bool,
+        options: SearchOptions,
+    ) -> _Request:
+        direction = self.directions.choose(to, from_)
+        if markup and self.attention_place is None:
+            raise RequestError(
+                f"{self.name} cannot carry markup over: it has no attention, by which tags find their words."
+            )
+        terms = glossary if isinstance(glossary, Glossary) else Glossary(glossary or {})
+        return _Request(direction, *changed_settings(self.settings, options), terms, markup)
 
-    def _translate(
-        self, texts: Sequence[str], direction: Direction, settings: SearchSettings, batch_tokens: int
-    ) -> list[Translation]:
-        sources = self._source_ids(texts, direction)
-        empty = 1 if direction.tag_id is None else 2
+    def _translate(self, texts: Sequence[str], request: _Request) -> list[Translation]:
+        parsed = [parse_markup(text) for text in texts] if request.markup else [(text, []) for text in texts]
+        plain = [text for text, _ in parsed]
+        sources = self._source_ids(plain, request.direction)
+        empty = 1 if request.direction.tag_id is None else 2
         found: dict[int, list[Hypothesis]] = {
             position: [Hypothesis((self._tokens.eos_id,), 0.0, 0.0)]
             for position, source in enumerate(sources)
             if len(source) == empty
         }
         wanted = [position for position in range(len(texts)) if position not in found]
+        phrases = self._phrases(request.glossary, plain)
+        free = [position for position in wanted if position not in phrases]
+        groups = groups_by_length([len(sources[position]) for position in free], request.batch_tokens)
+        together = [[free[member] for member in group] for group in groups]
+        # A text with phrases of its own is searched alone.
+        together += [[position] for position in wanted if position in phrases]
         place = self.attention_place
         alignment = self._cross_attentions()[place[0]] if place else None
-        for group in groups_by_length([len(sources[position]) for position in wanted], batch_tokens):
-            positions = [wanted[member] for member in group]
-            batch = self._batch([sources[position][:-1] for position in positions], [()] * len(group))
-            model: Any = self.model
-            answers = search(model, batch.source, batch.source_lengths, settings, self._tokens, alignment)
+        model: Any = self.model
+        for positions in together:
+            batch = self._batch([sources[position][:-1] for position in positions], [()] * len(positions))
+            required = phrases.get(positions[0], ())
+            answers = search(
+                model, batch.source, batch.source_lengths, request.settings, self._tokens, alignment, required
+            )
             found |= dict(zip(positions, answers, strict=True))
-        return [
-            self._translation(text, direction, source, found[position])
-            for position, (text, source) in enumerate(zip(texts, sources, strict=True))
+        translations = [
+            self._translation(text, request.direction, source, found[position])
+            for position, (text, source) in enumerate(zip(plain, sources, strict=True))
         ]
+        if request.markup:
+            for translation, given, (_, tags) in zip(translations, texts, parsed, strict=True):
+                for one in (translation, *translation.alternatives):
+                    self._put_markup_back(one, tags)
+                    one.source = given
+        return translations
+
+    def _phrases(self, glossary: Glossary, texts: Sequence[str]) -> dict[int, list[tuple[int, ...]]]:
+        """Return, for each text that has terms of the glossary, the ids that must stand in its target."""
+        targets = {position: glossary.targets_in(text) for position, text in enumerate(texts)} if glossary else {}
+        return {
+            position: [tuple(ids) for ids in self.target_tokenizer.encode_batch(found)]
+            for position, found in targets.items()
+            if found
+        }
+
+    def _put_markup_back(self, translation: Translation, tags: Sequence[Tag]) -> None:
+        """Put tags around the words of a plain translation, by what each word looked at most."""
+        source, target = self.tokenizer, self.target_tokenizer
+        source_words = find_words(translation.source, [word for word, _ in source.words(translation.source_ids)])
+        words = find_words(translation.text, [word for word, _ in target.words(translation.target_ids)])
+        # Language tag and end are words to the tokenizer, but no part of the text.
+        of_source = [number for number, (begin, end) in enumerate(source_words) if end > begin]
+        of_target = [number for number, (begin, end) in enumerate(words) if end > begin]
+        aligned: list[int | None] = []
+        if of_source and of_target:
+            weights = translation.attention.words().weights[of_target][:, of_source]
+            aligned = [int(most) for most in weights.argmax(axis=1)]
+        translation.text = place_markup(
+            translation.text,
+            [words[number] for number in of_target],
+            [source_words[number] for number in of_source],
+            aligned or [None] * len(of_target),
+            tags,
+        )
 
     def _translation(
         self, text: str, direction: Direction, source_ids: tuple[int, ...], hypotheses: Sequence[Hypothesis]
@@ -329,10 +383,3 @@ class Translator:
                     target_words=target_words,
                 )
         return maps
-
-
-def _number(name: str, value: Any, kind: type) -> Any:
-    """Return an option's value as its kind; RequestError for what is no number, or no whole one where one is needed."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value)):
-        return kind(value)
-    raise RequestError(f"`{name}` must be a {'number' if kind is float else 'whole number'}, but is {value!r}.")
