@@ -51,7 +51,7 @@ def test_a_resume_cuts_back_to_the_checkpoint(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('{"kind": "update", "st')
     again = MetricsLog(path, every=2)
-    again.truncate(4)
+    again.begin(4)
     assert [line["step"] for line in lines(path)] == [2, 4]
     again.write(update(5))
     again.write(update(6))
@@ -59,7 +59,7 @@ def test_a_resume_cuts_back_to_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_new_run_begins_with_an_empty_file(tmp_path: Path) -> None:
-    MetricsLog(tmp_path / "run" / "metrics.jsonl", 5).truncate(0)
+    MetricsLog(tmp_path / "run" / "metrics.jsonl", 5).begin(0)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
 
 
@@ -67,3 +67,28 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(WriteError, match=r"cannot write .*metrics\.jsonl: Is a directory"):
         MetricsLog(tmp_path / "metrics.jsonl", 1).write(update(1))
+
+
+def test_tensorboard_gets_the_same_numbers_and_forgets_what_was_done_again(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begin, losses in ((0, [4.0, 3.0, 9.0]), (2, [2.0])):
+        log = MetricsLog(tmp_path / "metrics.jsonl", every=1)
+        log.begin(begin)
+        for number, loss in enumerate(losses, begin + 1):
+            log.write(update(number, loss))
+        log.write(Evaluated(begin + len(losses), {"bleu": 10.0 + begin, "loss": math.nan}, "bleu", True, 1.0))
+        log.write(Ended(begin + len(losses), "budget", "done", 2.0, 400, 0))
+    seen = EventAccumulator(str(tmp_path / "tensorboard"))
+    seen.Reload()
+    assert [(one.step, one.value) for one in seen.Scalars("training/loss")] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+    assert [(one.step, one.value) for one in seen.Scalars("validation/bleu")] == [(3, 12.0)]
+    assert "validation/loss" not in seen.Tags()["scalars"]
+
+
+def test_without_tensorboard_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trasluz.training.tensorboard_log.find_spec", lambda name: None)
+    log = MetricsLog(tmp_path / "metrics.jsonl", every=1)
+    log.begin(0)
+    log.write(update(1))
+    assert not (tmp_path / "tensorboard").exists()

@@ -1,4 +1,7 @@
-"""metrics.jsonl: one object a line, for whoever draws curves; cut back to the checkpoint's place on a resume."""
+"""metrics.jsonl: one object a line, for whoever draws curves; cut back to the checkpoint's place on a resume.
+
+Where TensorBoard is installed, it gets the same numbers.
+"""
 
 import dataclasses
 import json
@@ -9,6 +12,7 @@ from typing import Any
 
 from trasluz.files import atomic_write, write_error
 from trasluz.training.reports import Chosen, Ended, Evaluated, Report, Update
+from trasluz.training.tensorboard_log import TensorBoardLog
 
 
 class MetricsLog:
@@ -18,8 +22,9 @@ class MetricsLog:
         self.path = Path(path)
         self.every = every
         self._window: list[Update] = []
+        self._curves: TensorBoardLog | None = None
 
-    def truncate(self, step: int) -> None:
+    def begin(self, step: int) -> None:
         """Keep the lines up to a step; a line torn by a kill, and the end of an earlier part of the run, go too."""
         kept = []
         if self.path.exists():
@@ -32,6 +37,7 @@ class MetricsLog:
                     kept.append(line)
         with atomic_write(self.path, "w") as file:
             file.writelines(line + "\n" for line in kept)
+        self._curves = TensorBoardLog(self.path.parent / "tensorboard", step)
 
     def write(self, report: Report) -> None:
         """Take note of a report."""
@@ -86,3 +92,7 @@ class MetricsLog:
                 file.write(json.dumps({"kind": kind, **plain}) + "\n")
         except OSError as error:
             raise write_error(self.path, error) from error
+        if self._curves is not None:
+            self._curves.write(kind, plain)
+            if kind == "end":
+                self._curves.close()

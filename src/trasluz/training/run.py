@@ -97,7 +97,7 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
     if resume:
         yield from trainer.resume()
     log = MetricsLog(output / "metrics.jsonl", recipe.training.log_every)
-    log.truncate(trainer.state.step)
+    log.begin(trainer.state.step)
     chosen: Chosen | None = None
     for report in trainer.run():
         log.write(report)
