@@ -54,6 +54,17 @@ def test_what_the_model_would_say_anyway_is_said_so() -> None:
     assert bound[0].score >= free.score - 1e-6
 
 
+def test_an_unlikely_phrase_is_written_where_it_costs_least_and_the_target_ends_after_it() -> None:
+    # Token 3 is likely, the end follows it gladly; 4 is required, very unlikely, and best said second.
+    decoder = ToyDecoder(num_sources=1, vocab_size=6, longest=6, seed=0)
+    for table in decoder.tables:
+        table[:] = torch.tensor([-99.0, -99.0, 5.0, 6.0, -20.0, -8.0])
+    decoder.tables[1][:, :, 4] = -15.0
+    settings = SearchSettings(beam=2, max_length=6, length_penalty=0.0)
+    found = phrase_search(decoder, torch.tensor([[0]]), torch.tensor([1]), settings, TOKENS, [(4,)])
+    assert found[0].ids == (3, 4, 2)
+
+
 def test_where_there_is_no_room_the_longest_length_ends_the_target() -> None:
     decoder = ToyDecoder(num_sources=1, vocab_size=6, longest=3, seed=1)
     settings = SearchSettings(beam=2, max_length=3)

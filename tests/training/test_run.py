@@ -224,6 +224,12 @@ def test_a_folder_one_may_not_write_to(tmp_path: Path) -> None:
         run(small_recipe(tmp_path))
 
 
+@pytest.mark.parametrize(("beam", "wanted"), [(1, 4), (6, 6)])
+def test_a_narrow_search_while_training_does_not_narrow_the_model(tmp_path: Path, beam: int, wanted: int) -> None:
+    run(small_recipe(tmp_path, "training.max_steps=1", f"evaluation.beam={beam}"))
+    assert load_model(tmp_path / "run").generation["num_beams"] == wanted
+
+
 @pytest.mark.gpu
 def test_a_gpu_trains_in_bf16_stops_and_goes_on(tmp_path: Path) -> None:
     options = ("training.device=cuda", "training.precision=auto")

@@ -105,9 +105,11 @@ def phrase_search(
         log_probabilities = logits.double().log_softmax(-1)
         constrain(log_probabilities, history, limits[:, 0], limits[:, 1], settings, tokens)
         candidates = _candidates(log_probabilities, running, progress, width)
-        ends = [one for one in candidates[:width] if one.token == tokens.eos_id and one.progress.complete]
+        # Ranked among their like: those that still put a phrase off are likelier, and prove nothing.
+        complete = [one for one in candidates if one.progress.complete]
+        ends = [one for one in complete[: settings.beam] if one.token == tokens.eos_id]
         if length == longest:
-            ends = [one for one in candidates if one.progress.complete]
+            ends = complete
             # There was no room for every phrase: what has most of them.
             ends = ends or ([] if finished else sorted(candidates, key=lambda one: -one.progress.num_tokens))
         for one in ends:

@@ -7,6 +7,7 @@ from typing import Any
 from trasluz.checkpoints.model_card import Score, card_head
 from trasluz.models.registry import presets
 from trasluz.training.data import DataCounts
+from trasluz.training.quantities import format_duration
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe
 
@@ -55,7 +56,7 @@ def write_card(
             head,
             f"# {first} {arrow} {second}",
             "",
-            f"A translator with {parameters:,} parameters, trained by trasluz in {seconds / 60:.0f} minutes on "
+            f"A translator with {parameters:,} parameters, trained by trasluz in {format_duration(round(seconds))} on "
             f"{tokens:,} target tokens. Its weights are those of {weights}.",
             "",
             "```python",
