@@ -21,6 +21,8 @@ TERMS = Glossary({"light": "luz", "light bulb": "bombilla", "paper": "papel", "C
         ("it is written in C++.", ["C++"]),
         ("有光了", ["luz"]),
         ("", []),
+        # Letters whose case folds in ways of their own.
+        ("the lıght, the PAPEſ", ["luz"]),
     ],
 )
 def test_what_must_stand_in_the_translation(text: str, found: list[str]) -> None:

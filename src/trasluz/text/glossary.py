@@ -19,16 +19,20 @@ class Glossary:
 
     def __init__(self, terms: Mapping[str, str]) -> None:
         """Take terms as {"light": "luz"}; RequestError where one is empty on either side."""
-        self._targets: dict[str, tuple[str, str]] = {}
+        unlike: dict[str, tuple[str, str]] = {}
         for term, target in terms.items():
             if not term.strip() or not target.strip():
                 raise RequestError(f"the glossary maps {term!r} to {target!r}; neither side may be empty.")
-            self._targets[_folded(term)] = (term.strip(), target.strip())
-        longest_first = sorted(self._targets, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(_as_words, longest_first)), re.IGNORECASE) if terms else None
+            term = " ".join(term.split())
+            unlike[term.lower()] = (term, target.strip())
+        # Of alternatives the first that fits is taken: the longest term.
+        self._terms = sorted(unlike.values(), key=lambda pair: -len(pair[0]))
+        # Which group has matched tells the term, however its case is folded.
+        pattern = "|".join(f"({_as_words(term)})" for term, _ in self._terms)
+        self._pattern = re.compile(pattern, re.IGNORECASE) if terms else None
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self._terms)
 
     @classmethod
     def read(cls, path: str | Path, languages: Sequence[str]) -> "Glossary":
@@ -48,14 +52,11 @@ class Glossary:
             return []
         found = []
         for match in self._pattern.finditer(text):
-            term, target = self._targets[_folded(match.group())]
+            assert match.lastindex is not None
+            term, target = self._terms[match.lastindex - 1]
             raised = match.group()[0].isupper() and not term[0].isupper()
             found.append(target[0].upper() + target[1:] if raised else target)
         return found
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).lower()
 
 
 def _as_words(term: str) -> str:
