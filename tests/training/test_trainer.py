@@ -239,13 +239,18 @@ def test_a_stop_inside_an_evaluation_leaves_at_once_and_evaluates_after_resuming
 
 
 def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
-    running = make_trainer(tmp_path, max_steps=10).run()
-    next(running)
-    os.kill(os.getpid(), signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    # A shell starts what runs in its background with SIGINT ignored, and then the tests too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = make_trainer(tmp_path, max_steps=10).run()
+        next(running)
         os.kill(os.getpid(), signal.SIGINT)
-    running.close()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        running.close()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_checkpoint_between_evaluations_changes_nothing(tmp_path: Path) -> None:
