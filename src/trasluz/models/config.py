@@ -1,8 +1,10 @@
 """What every model's config shares: frozen, checked, no unknown key."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+Probability = Annotated[float, Field(ge=0.0, lt=1.0, strict=False)]
 
 
 class ModelConfig(BaseModel):

@@ -14,7 +14,6 @@ A.2.2 s_{t-1}; this is section 3.1.)
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
@@ -27,11 +26,9 @@ from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
-from trasluz.models.config import SequenceToSequenceConfig, must_be_equal_to_share
+from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.text.batching import TranslationBatch
-
-Probability = Annotated[float, Field(ge=0.0, lt=1.0, strict=False)]
 
 
 class RnnConfig(SequenceToSequenceConfig):

@@ -11,7 +11,7 @@ positions (Gehring et al. 2017) are the usual alternatives.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -28,11 +28,9 @@ from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePos
 from trasluz.layers.residual import RESIDUALS
 from trasluz.layers.self_attention import KeyValueCache, SelfAttention
 from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual
-from trasluz.models.config import SequenceToSequenceConfig, must_be_equal_to_share, must_divide
+from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.text.batching import TranslationBatch
-
-Probability = Annotated[float, Field(ge=0.0, lt=1.0, strict=False)]
 
 
 class TransformerConfig(SequenceToSequenceConfig):
