@@ -34,15 +34,15 @@ TEST_PAIRS, VALID_PAIRS = 200, 60
 SEED = 1
 
 MODELS: dict[str, dict[str, Any]] = {
-    "rnn-encdec": {"preset": "rnn-encdec", "embedding_dim": 256, "readout_dim": 256, "hidden_dim": 512},
+    "rnn-encdec": {"preset": "rnn-encdec", "embedding_dim": 192, "readout_dim": 192, "hidden_dim": 376},
     "rnnsearch": {
         "preset": "rnnsearch",
-        "embedding_dim": 256,
-        "readout_dim": 256,
-        "hidden_dim": 352,
-        "attention_dim": 256,
+        "embedding_dim": 192,
+        "readout_dim": 192,
+        "hidden_dim": 260,
+        "attention_dim": 192,
     },
-    "transformer": {"preset": "transformer-tiny", "num_layers": 2},
+    "transformer": {"preset": "transformer-tiny", "model_dim": 192, "feed_forward_dim": 768, "num_layers": 2},
 }
 RECURRENT = {"share_embeddings": True, "dropout": 0.2}
 
@@ -59,9 +59,8 @@ training:
   batch_tokens: 2048
   learning_rate: 1e-3
   schedule: cosine
-  warmup_steps: 400
+  warmup_steps: 500
   label_smoothing: 0.1
-  precision: bf16
 evaluation: {every: 500 steps, metric: loss, patience: null, keep: 2, average: last-2}
 """
 

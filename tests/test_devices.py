@@ -1,9 +1,11 @@
 """Devices and number types by name."""
 
+import io
+
 import pytest
 import torch
 
-from trasluz.devices import choose_device, choose_dtype, set_threads, tune_allocator
+from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RequestError
 
 CPU = torch.device("cpu")
@@ -16,6 +18,15 @@ def test_names() -> None:
     assert choose_dtype("bf16", CPU) == torch.bfloat16
     set_threads(None)
     tune_allocator()
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [("flags\t\t: fpu avx512f avx512_bf16", True), ("Features\t: fp asimd bf16", True), ("flags : avx2", False)],
+)
+def test_bf16_instructions(monkeypatch: pytest.MonkeyPatch, line: str, has: bool) -> None:
+    monkeypatch.setattr("builtins.open", lambda *given, **named: io.StringIO(f"processor : 0\n{line}\n"))
+    assert multiplies_bf16(CPU) is has
 
 
 @pytest.mark.gpu

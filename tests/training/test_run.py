@@ -158,9 +158,12 @@ def test_a_model_without_attention_has_no_default(tmp_path: Path) -> None:
     assert load_model(tmp_path / "run").attention_default is None
 
 
-def test_bf16_on_a_cpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_instructions: bool) -> None:
+    monkeypatch.setattr("trasluz.training.run.multiplies_bf16", lambda device: has_instructions)
     reports = run(small_recipe(tmp_path, "training.precision=bf16", "training.max_steps=5"))
-    assert "on cpu in bf16" in notices(reports) and ended(reports).step == 5
+    assert f"on cpu in {'bf16' if has_instructions else 'fp32'}" in notices(reports) and ended(reports).step == 5
+    assert ("no instructions for bf16" in notices(reports)) != has_instructions
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,6 @@ def masked_softmax(
         return scores.softmax(-1)
     seen = mask.dense(num_queries, num_keys, scores.device)[:, None]
     weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1)
-    if mask.key_lengths is not None and bool((mask.key_lengths == 0).any()):
+    if mask.hides_everything_somewhere():
         weights = weights.masked_fill(~seen, 0.0)
     return weights

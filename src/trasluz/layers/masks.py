@@ -27,6 +27,10 @@ class Mask:
         """Tell whether no key is hidden from any of the queries."""
         return self.key_lengths is None and (not self.causal or num_queries == 1)
 
+    def hides_everything_somewhere(self) -> bool:
+        """Tell whether some sentence has no key at all."""
+        return self.key_lengths is not None and bool((self.key_lengths == 0).any())
+
     def dense(
         self, num_queries: int, num_keys: int, device: torch.device | None = None
     ) -> Bool[Tensor, "#batch query key"]:

@@ -19,6 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from trasluz.layers.dropout import dropout
+from trasluz.layers.recurrent_kernels import gru_recurrence
+
 CellName = Literal["gru", "lstm"]
 
 RecurrentState = tuple[Tensor, ...]
@@ -35,6 +38,10 @@ class GRUCell(nn.Module):
         self.input = nn.Linear(input_dim, 3 * hidden_dim)
         self.gates = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)
         self.proposal = nn.Linear(hidden_dim, hidden_dim, bias=False)
+
+    def recurrent_weights(self) -> tuple[Tensor, ...]:
+        """Return what multiplies the state, as `GRUKernel` takes it."""
+        return self.gates.weight, self.proposal.weight
 
     def forward(self, projected: Float[Tensor, "batch gates"], state: RecurrentState) -> RecurrentState:
         """Return the next state; `projected` is W x + b, which callers may compute for many steps at once."""
@@ -54,6 +61,10 @@ class LSTMCell(nn.Module):
         super().__init__()
         self.input = nn.Linear(input_dim, 4 * hidden_dim)
         self.gates = nn.Linear(hidden_dim, 4 * hidden_dim, bias=False)
+
+    def recurrent_weights(self) -> tuple[Tensor, ...]:
+        """Return what multiplies the state, as `LSTMKernel` takes it."""
+        return (self.gates.weight,)
 
     def forward(self, projected: Float[Tensor, "batch gates"], state: RecurrentState) -> RecurrentState:
         """Return the next state; `projected` is W x + b, which callers may compute for many steps at once."""
@@ -98,6 +109,8 @@ class RecurrentStack(nn.Module):
 
         With `lengths`, each sequence ends at its own last word, in both directions; states behind it are zeros.
         """
+        if torch.is_grad_enabled() and x.is_cpu and isinstance(self.recurrence, nn.GRU):
+            return self._train_gru(x, lengths, state)
         # The fused kernels exist in one type at a time; mixed precision would fall back to a loop of small pieces.
         with torch.autocast(x.device.type, enabled=False):
             x = x.float() if x.dtype == torch.bfloat16 and self.recurrence.weight_hh_l0.dtype == torch.float32 else x
@@ -113,6 +126,47 @@ class RecurrentStack(nn.Module):
                 outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=x.shape[1])
         states = (last,) if isinstance(last, Tensor) else last
         return outputs, tuple(part.transpose(0, 1) for part in states)
+
+    def _train_gru(
+        self, x: Tensor, lengths: Tensor | None, state: RecurrentState | None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Do what `torch.nn.GRU` does, whose backward pass on a CPU takes time that grows with the length squared."""
+        recurrence, dtype = self.recurrence, self.recurrence.weight_hh_l0.dtype
+        suffixes = ("", "_reverse") if recurrence.bidirectional else ("",)
+        num_directions, (batch, num_steps) = len(suffixes), x.shape[:2]
+        real = None
+        if lengths is not None and bool((lengths < num_steps).any()):
+            positions = torch.arange(num_steps, device=x.device)[:, None]
+            forwards = positions < lengths
+            # Read from the end, padding comes first.
+            real = torch.stack([forwards, forwards.flip(0)][:num_directions], 1)[..., None]
+        last = []
+        for layer in range(recurrence.num_layers):
+            if layer:
+                x = dropout(x, recurrence.dropout, self.training)
+            projected, matrices, biases = [], [], []
+            for direction, suffix in enumerate(suffixes):
+                of_input, of_state, input_bias, state_bias = (
+                    getattr(recurrence, f"{kind}_l{layer}{suffix}")
+                    for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                )
+                steps_first = nn.functional.linear(x, of_input, input_bias).to(dtype).transpose(0, 1)
+                projected.append(steps_first.flip(0) if direction else steps_first)
+                matrices.append(of_state)
+                biases.append(state_bias)
+            first = layer * num_directions
+            start = (
+                x.new_zeros(num_directions, batch, recurrence.hidden_size, dtype=dtype)
+                if state is None
+                else state[0][:, first : first + num_directions].transpose(0, 1).to(dtype)
+            )
+            states = gru_recurrence(torch.stack(projected, 1), real, start, torch.stack(matrices), torch.stack(biases))
+            last.append(states[-1])
+            if real is not None:
+                states = states * real
+            sides = [states[:, 0], *(states[:, direction].flip(0) for direction in range(1, num_directions))]
+            x = torch.cat(sides, -1).transpose(0, 1)
+        return x, (torch.cat(last).transpose(0, 1),)
 
 
 class MaxoutReadout(nn.Module):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.attention import Attention, KeyValue
+from trasluz.layers.attentive_recurrence import attend_and_step, attentive_recurrence
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.masks import Mask
@@ -231,33 +232,16 @@ class RnnSearch(nn.Module):
         weight = self.decoder.input.weight
         return weight[:, :embedding_dim], weight[:, embedding_dim:]
 
-    def _next(
-        self,
-        projected_embedding: Float[Tensor, "rows gates"],
-        context_weight: Tensor,
-        memory: KeyValue,
-        mask: Mask,
-        recurrent: RecurrentState,
-    ) -> tuple[Float[Tensor, "rows context_dim"], RecurrentState]:
-        """Look over the source with the last state, then move on; beams are extra queries of their source."""
-        hidden = recurrent[0]
-        queries = hidden.reshape(len(memory.key), -1, hidden.shape[-1])
-        context = self.attention.attend(queries, memory, mask).reshape(len(hidden), -1)
-        return context, self.decoder(projected_embedding + nn.functional.linear(context, context_weight), recurrent)
-
     def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:
         """Return the readout at every target position: attention step by step, all else at once."""
         memory, recurrent = self.encode(batch.source, batch.source_lengths)
-        mask = Mask(batch.source_lengths)
         embedded = self.dropout(self.target_embedding(batch.target_input))
         embedding_weight, context_weight = self._split_input_weight()
         projected = nn.functional.linear(embedded, embedding_weight, self.decoder.input.bias)
-        contexts, states = [], []
-        for projected_embedding in projected.unbind(1):
-            context, recurrent = self._next(projected_embedding, context_weight, memory, mask, recurrent)
-            contexts.append(context)
-            states.append(recurrent[0])
-        return self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
+        contexts, states = attentive_recurrence(
+            projected, context_weight, self.attention, memory, Mask(batch.source_lengths), self.decoder, recurrent
+        )
+        return self.dropout(self.readout(states, embedded, contexts))
 
     def start(
         self,
@@ -277,8 +261,14 @@ class RnnSearch(nn.Module):
         embedded = self.target_embedding(ids[:, None])
         embedding_weight, context_weight = self._split_input_weight()
         projected = nn.functional.linear(embedded[:, 0], embedding_weight, self.decoder.input.bias)
-        context, state.recurrent = self._next(
-            projected, context_weight, state.memory, state.memory_mask, state.recurrent
+        context, state.recurrent = attend_and_step(
+            projected,
+            context_weight,
+            self.attention,
+            state.memory,
+            state.memory_mask,
+            self.decoder,
+            state.recurrent,
         )
         hidden = self.readout(state.recurrent[0][:, None], embedded, context[:, None])
         return self.output_head(hidden.squeeze(1)), state

@@ -90,7 +90,9 @@ class TrainingSection(Section):
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     threads: Count | None = Field(default=None, description="Threads on a CPU; absent: as many as there are cores.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto is fp32 on a CPU, bf16 on a GPU that has it."
+        default="auto",
+        description="auto is fp32 on a CPU, bf16 on a GPU that has it; a device without bf16 instructions "
+        "trains in fp32.",
     )
     optimizer: Literal["adamw", "adam"] = Field(
         default="adamw", description="Adam, with decoupled weight decay or none."

@@ -11,7 +11,7 @@ from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel, load_model, save_model
 from trasluz.decoding.settings import SearchSettings
-from trasluz.devices import choose_device, choose_dtype, set_threads, tune_allocator
+from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import ModelError, RecipeError, nearest
 from trasluz.models.registry import build_config, model_of, presets
 from trasluz.objectives.translation import TranslationObjective
@@ -73,6 +73,9 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
     set_threads(recipe.training.threads)
     device = choose_device(recipe.training.device)
     precision = "bf16" if choose_dtype(recipe.training.precision, device) == torch.bfloat16 else "fp32"
+    if precision == "bf16" and not multiplies_bf16(device):
+        precision = "fp32"
+        yield Notice(f"This {device.type} has no instructions for bf16, which would be far slower: training in fp32.")
     output = Path(recipe.output)
     checkpoints = CheckpointFolder(output / "checkpoints")
     _check_output(recipe, checkpoints, resume)
