@@ -55,7 +55,7 @@ def attentive_recurrence(
     mask: Mask,
     cell: GRUCell | LSTMCell,
     state: RecurrentState,
-) -> tuple[Float[Tensor, "batch steps memory_dim"], Float[Tensor, "batch steps hidden"]]:
+) -> tuple[Float[Tensor, "batch steps memory_dim"], Float[Tensor, "batch steps hidden_dim"]]:
     """Return the contexts and the hidden states of all steps; `projected` are W x + b."""
     if torch.is_grad_enabled() and attention.tap is None and not mask.hides_everything_somewhere():
         seen = None if mask.sees_everything(1) else mask.dense(1, memory.key.shape[1], projected.device)[:, 0]

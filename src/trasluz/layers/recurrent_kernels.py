@@ -279,10 +279,10 @@ class _GRURecurrence(torch.autograd.Function):
 def gru_recurrence(
     projected: Float[Tensor, "steps directions rows gates"],
     real: Bool[Tensor, "steps directions rows 1"] | None,
-    start: Float[Tensor, "directions rows hidden"],
-    matrix: Float[Tensor, "directions gates hidden"],
+    start: Float[Tensor, "directions rows hidden_dim"],
+    matrix: Float[Tensor, "directions gates hidden_dim"],
     bias: Float[Tensor, "directions gates"],
-) -> Float[Tensor, "steps directions rows hidden"]:
+) -> Float[Tensor, "steps directions rows hidden_dim"]:
     """Return the states after every step of `torch.nn.GRU`, one layer, whose inputs are projected already.
 
     Where `real` is False the state stays as it was. For training: with gradients off, the kernel of torch is as fast.
