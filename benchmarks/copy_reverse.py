@@ -28,18 +28,18 @@ TASKS = {"copy": lambda symbols: symbols, "reverse": lambda symbols: symbols[::-
 RECIPES = {
     "transformer": """
 model: {preset: transformer-tiny, model_dim: 128, num_heads: 4, feed_forward_dim: 256, num_layers: 2, dropout: 0.0}
-training: {max_steps: 4000, learning_rate: 2e-3, warmup_steps: 500, schedule: cosine, batch_tokens: 2048}
+training: {max_steps: 4500, learning_rate: 2e-3, warmup_steps: 500, schedule: cosine, batch_tokens: 1024}
 evaluation: {every: 1000 steps}
 """,
     "rnnsearch": """
 model: {preset: rnnsearch, embedding_dim: 64, hidden_dim: 128, readout_dim: 64, attention_dim: 64}
-training: {max_steps: 2500, learning_rate: 3e-3, warmup_steps: 200, schedule: cosine, batch_tokens: 2048}
+training: {max_steps: 1500, learning_rate: 3e-3, warmup_steps: 200, schedule: cosine, batch_tokens: 2048}
 evaluation: {every: 500 steps}
 """,
     "rnn-encdec": """
 model: {preset: rnn-encdec, cell: lstm, embedding_dim: 64, hidden_dim: 256, readout_dim: 64}
-training: {max_steps: 7500, learning_rate: 3e-3, warmup_steps: 500, schedule: cosine, batch_tokens: 1024}
-evaluation: {every: 1500 steps}
+training: {max_steps: 7000, learning_rate: 3e-3, warmup_steps: 500, schedule: cosine, batch_tokens: 1024}
+evaluation: {every: 1000 steps}
 """,
 }
 

@@ -7,8 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
+import sacrebleu
 from small_run import in_child, run, small_recipe, write_pairs
 
+import trasluz
 from trasluz.checkpoints.model_folder import load_model
 from trasluz.errors import DataError, RecipeError, RequestError, WriteError
 from trasluz.training.recipe import Recipe
@@ -156,6 +158,20 @@ def test_a_model_without_attention_has_no_default(tmp_path: Path) -> None:
     model = "model={preset: rnn-encdec, embedding_dim: 8, hidden_dim: 8, readout_dim: 8}"
     run(small_recipe(tmp_path, model, "training.max_steps=5"))
     assert load_model(tmp_path / "run").attention_default is None
+
+
+def test_the_last_choice_looks_at_all_pairs_with_the_models_own_beam(tmp_path: Path) -> None:
+    valid = write_pairs(tmp_path / "valid.tsv", count=15, seed=9)
+    coarse = "evaluation={every: 60 steps, metric: bleu, beam: 1, sentences: 2, average: last-2}"
+    sizes = ["training.max_steps=120", "training.batch_tokens=800", "training.learning_rate=1e-2"]
+    recipe = small_recipe(
+        tmp_path, coarse, *sizes, f"data.valid={{path: {valid}, columns: {{en: 1, es: 2}}, header: false}}"
+    )
+    (chosen,) = (report for report in run(recipe) if isinstance(report, Chosen))
+    sources, references = zip(*(line.split("\t") for line in valid.read_text().splitlines()), strict=True)
+    texts = [one.text for one in trasluz.load(tmp_path / "run")(list(sources))]
+    assert chosen.metrics["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [list(references)]).score)
+    assert chosen.metrics["bleu"] > 5
 
 
 @pytest.mark.parametrize("has_instructions", [True, False])

@@ -19,7 +19,9 @@ from trasluz.training.reports import Chosen, Ended, Evaluated, Report, Saved, Up
 from trasluz.training.trainer import Trainer
 
 
-def make_trainer(folder: Path, *, stream=None, evaluate=evaluate, objective=objective, dropout=0.1, keep=3, **options):
+def make_trainer(
+    folder: Path, *, stream=None, evaluate=evaluate, objective=objective, judge=None, dropout=0.1, keep=3, **options
+):
     torch.manual_seed(0)
     names = EvaluationSection.model_fields
     evaluation = {"metric": "loss", "every": "5 steps", "keep": keep, "patience": None}
@@ -30,6 +32,7 @@ def make_trainer(folder: Path, *, stream=None, evaluate=evaluate, objective=obje
         objective,
         stream or Stream(),
         evaluate,
+        judge=judge,
         training=TrainingSection(**training),
         evaluation=EvaluationSection(**evaluation),
         checkpoints=CheckpointFolder(folder / "checkpoints"),
@@ -154,6 +157,29 @@ def test_an_average_that_is_worse_is_not_taken(tmp_path: Path) -> None:
     scores = iter([2.0, 1.0, 5.0, 8.0])
     trainer = make_trainer(tmp_path, max_steps=15, average="last-3", evaluate=lambda model: {"loss": next(scores)})
     assert of(Chosen, list(trainer.run()))[0] == Chosen([10], {"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    # The judge sees the three best, 10, 20 and 15, then the average of the last two.
+    ("judged", "chosen"),
+    [([4.0, 3.0, 5.0, 3.5], [20]), ([4.0, 3.0, 5.0, 2.0], [20, 25]), ([1.0, 3.0, 5.0, 1.0], [20, 25])],
+)
+def test_a_judge_has_the_last_word(tmp_path: Path, judged: list[float], chosen: list[int]) -> None:
+    scores, verdicts = iter([9.0, 1.0, 3.0, 2.0, 6.0]), iter(judged)
+    trainer = make_trainer(
+        tmp_path,
+        max_steps=25,
+        average="last-2",
+        keep=1,
+        evaluate=lambda model: {"loss": next(scores)},
+        judge=lambda model: {"loss": next(verdicts)},
+    )
+    last = of(Chosen, list(trainer.run()))[0]
+    assert last == Chosen(chosen, {"loss": min(judged)})
+    assert_same_bits(
+        weights(trainer),
+        trainer.checkpoints.read_model(chosen[0]) if len(chosen) == 1 else trainer.checkpoints.average(chosen),
+    )
 
 
 def test_a_bad_update_is_skipped_and_counted(tmp_path: Path) -> None:

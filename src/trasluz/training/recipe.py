@@ -140,7 +140,9 @@ class EvaluationSection(Section):
     beam: Count = Field(default=4, description="Beam of the translations that bleu and chrf score.")
     length_penalty: Number = Field(default=0.6, ge=0, description="GNMT length penalty of that search.")
     sentences: Count = Field(
-        default=1000, description="At most this many pairs of `valid` are translated at an evaluation."
+        default=1000,
+        description="At most this many pairs of `valid` are translated at an evaluation; all of them, with the model's "
+        "own beam, when the last choice is made.",
     )
     patience: Count | None = Field(
         default=8, description="Evaluations in a row without a better one that end the run; null: never."
@@ -150,7 +152,7 @@ class EvaluationSection(Section):
     )
     average: Averaging = Field(
         default=None,
-        description="Average the weights of these checkpoints at the end; written if better than the best checkpoint.",
+        description="Average the weights of these checkpoints at the end; written if better than the best checkpoints.",
     )
 
 

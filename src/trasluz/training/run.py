@@ -1,6 +1,7 @@
 """A whole run: recipe in, reports out on the way, and at the end a model folder in `output`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
         TranslationObjective(recipe.training.label_smoothing),
         stream,
         evaluator,
+        judge=_judge(recipe, evaluator),
         training=recipe.training,
         evaluation=recipe.evaluation,
         checkpoints=checkpoints,
@@ -228,6 +230,23 @@ def _evaluator(recipe: Recipe, data: PreparedData, config: Any, device: torch.de
     )
 
 
+def _judge(recipe: Recipe, evaluator: TranslationEvaluator) -> TranslationEvaluator | None:
+    """Return an evaluator that sees every pair through the search the model will have; None where this one does."""
+    settings = evaluator.search_settings
+    if settings is None:
+        return None
+    most = max(len(one.sources) for one in evaluator.sets)
+    beam = _own_beam(recipe)
+    if settings.beam == beam and evaluator.sentences >= most:
+        return None
+    return replace(evaluator, search_settings=replace(settings, beam=beam), sentences=most)
+
+
+def _own_beam(recipe: Recipe) -> int:
+    # A narrow search while training saves time; whoever uses the model wants its best.
+    return max(_LEAST_BEAM, recipe.evaluation.beam)
+
+
 def validation_sets(data: PreparedData, recipe: Recipe) -> list[ValidationSet]:
     """Return the validation pairs as ids, one set a direction."""
     first, second = recipe.data.languages
@@ -291,8 +310,7 @@ def _write_model(
         card=card,
         recipe_yaml=dump_recipe(recipe),
         generation={
-            # A narrow search while training saves time; whoever uses the model wants its best.
-            "num_beams": max(_LEAST_BEAM, recipe.evaluation.beam),
+            "num_beams": _own_beam(recipe),
             "length_penalty": recipe.evaluation.length_penalty,
         },
         attention_default=default_attention(model, stream, device),

@@ -27,6 +27,9 @@ from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, S
 from trasluz.training.schedule import Schedule
 from trasluz.training.signals import StopNow, StopRequest
 
+# So many of the best checkpoints stand before the judge, beside the average.
+_JUDGED = 3
+
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 
 
@@ -70,6 +73,7 @@ class Trainer:
         stream: BatchStream,
         evaluate: Callable[[nn.Module], dict[str, float]],
         *,
+        judge: Callable[[nn.Module], dict[str, float]] | None = None,
         training: TrainingSection,
         evaluation: EvaluationSection,
         checkpoints: CheckpointFolder,
@@ -80,6 +84,7 @@ class Trainer:
         self.objective = objective
         self.stream = stream
         self.evaluate = evaluate
+        self.judge = judge
         self.training = training
         self.evaluation = evaluation
         self.checkpoints = checkpoints
@@ -271,7 +276,7 @@ class Trainer:
         scores = [self._score(evaluation.metrics) for evaluation in self.state.evaluations]
         return scores.index(max(scores))
 
-    def _measure(self) -> dict[str, float]:
+    def _measure(self, look: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
         self.model.eval()
         try:
             with (
@@ -279,13 +284,13 @@ class Trainer:
                 torch.no_grad(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
             ):
-                return self.evaluate(self.model)
+                return look(self.model)
         finally:
             self.model.train()
 
     def _evaluate_and_save(self) -> Iterator[Report]:
         began = time.monotonic()
-        metrics = self._measure()
+        metrics = self._measure(self.evaluate)
         state = self.state
         state.evaluations.append(Evaluation(state.step, metrics))
         better = self._best_evaluation() == len(state.evaluations) - 1
@@ -312,25 +317,45 @@ class Trainer:
         average = self.evaluation.average
         last = max(self.evaluation.keep, average.count if average and average.which == "last" else 0)
         newest = [evaluation.step for evaluation in self.state.evaluations[-last:]]
-        best = self._ranked()[: average.count if average and average.which == "best" else 1]
-        return newest + best
+        averaged = average.count if average and average.which == "best" else 1
+        return newest + self._ranked()[: max(averaged, _JUDGED if self.judge else 1)]
 
     def _choose(self) -> Iterator[Report]:
-        """Put the best weights into the model: the best checkpoint's, or the average's where that is better."""
-        best = self._ranked()[:1]
-        chosen = Chosen(best, self.state.evaluations[self._best_evaluation()].metrics)
+        """Put the best weights into the model: of the best checkpoints and the average, where one was asked for.
+
+        Evaluations while training may be quick and coarse. Where there is a judge, who takes the time to look at all,
+        the candidates stand before it; otherwise the best checkpoint is known, and only the average is measured.
+        """
+        ranked = self._ranked()
+        candidates = [[step] for step in ranked[: _JUDGED if self.judge else 1]]
         average = self.evaluation.average
         if average:
             newest = [evaluation.step for evaluation in self.state.evaluations[-average.count :]]
-            steps = newest if average.which == "last" else self._ranked()[: average.count]
+            steps = newest if average.which == "last" else ranked[: average.count]
             if len(steps) > 1:
-                restore_model(self.model, self.checkpoints.average(steps), "the average")
-                averaged = self._measure()
-                if self._score(averaged) >= self._score(chosen.metrics):
-                    yield Chosen(steps, averaged)
-                    return
-        restore_model(self.model, self.checkpoints.read_model(best[0]), str(self.checkpoints.folder(best[0])))
-        yield chosen
+                candidates.append(steps)
+        best, best_metrics = candidates[0], self.state.evaluations[self._best_evaluation()].metrics
+        if self.judge or len(candidates) > 1:
+            measured = []
+            for steps in candidates:
+                if steps == best and not self.judge:
+                    measured.append(best_metrics)
+                    continue
+                self._restore(steps)
+                measured.append(self._measure(self.judge or self.evaluate))
+            scores = [self._score(metrics) for metrics in measured]
+            # Of equals the last: an average is the safer choice.
+            winner = max(range(len(scores)), key=lambda index: (scores[index], index))
+            best, best_metrics = candidates[winner], measured[winner]
+        self._restore(best)
+        yield Chosen(best, best_metrics)
+
+    def _restore(self, steps: list[int]) -> None:
+        if len(steps) > 1:
+            restore_model(self.model, self.checkpoints.average(steps), "the average")
+        else:
+            place = str(self.checkpoints.folder(steps[0]))
+            restore_model(self.model, self.checkpoints.read_model(steps[0]), place)
 
     def _leave(self) -> Iterator[Report]:
         if self.state.evaluated_at != self.state.step:
