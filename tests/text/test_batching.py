@@ -80,21 +80,6 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert drawn(1, 0) != drawn(2, 0)
 
 
-@pytest.mark.parametrize("world", [2, 3, 7])
-def test_ranks_share_the_epoch_in_equally_many_batches(world):
-    lengths = random_lengths(700)
-    whole = {tuple(batch.tolist()) for batch in BatchOrder(lengths, 300, seed=3, epoch=2)}
-    ranks = [list(BatchOrder(lengths, 300, seed=3, epoch=2, rank=rank, world=world)) for rank in range(world)]
-    assert len({len(rank) for rank in ranks}) == 1
-    assert {tuple(batch.tolist()) for rank in ranks for batch in rank} == whole
-    assert sum(map(len, ranks)) - len(whole) < world
-
-
-def test_more_ranks_than_batches_still_get_one_each():
-    lengths = random_lengths(3)
-    assert [len(BatchOrder(lengths, 300, seed=1, epoch=0, rank=rank, world=8)) for rank in range(8)] == [1] * 8
-
-
 def test_sorting_in_stretches_loses_nothing(monkeypatch):
     monkeypatch.setattr("trasluz.text.batching._SORTED_AT_ONCE", 64)
     lengths = random_lengths(1000)

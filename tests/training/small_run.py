@@ -3,7 +3,9 @@
 import os
 import random
 import signal
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +49,34 @@ output: {folder / name}
 
 def run(recipe: Recipe, resume: bool = False) -> list[Report]:
     return list(run_recipe(recipe, resume))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def together(size: int, work: Callable[[int], object]) -> list[int]:
+    """Do some work in forked processes that find each other as torchrun's do; return their exit statuses by rank."""
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    sys.stdout.flush()
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.environ.update(shared, RANK=str(rank), LOCAL_RANK=str(rank))
+                work(rank)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def in_child(work: Callable[[], object]) -> int:

@@ -28,7 +28,7 @@ def test_all_state_comes_back(tmp_path: Path) -> None:
     model, optimizer = trained()
     state = RunState(step=3, tokens=77, evaluations=[Evaluation(2, {"bleu": 1.5})], schedule={"reductions": 1})
     folder = CheckpointFolder(tmp_path)
-    folder.save(state, model, optimizer_state(optimizer, model))
+    folder.save(state, model_tensors(model), optimizer_state(optimizer, model))
     assert folder.read_state(3) == state
     torch.manual_seed(9)
     other = Predictor()
@@ -78,7 +78,7 @@ def test_another_models_checkpoint_is_refused() -> None:
 def test_a_broken_checkpoint_is_refused_with_the_way_out(tmp_path: Path, name: str, harm: str) -> None:
     model, optimizer = trained(1)
     folder = CheckpointFolder(tmp_path)
-    folder.save(RunState(step=1), model, optimizer_state(optimizer, model))
+    folder.save(RunState(step=1), model_tensors(model), optimizer_state(optimizer, model))
     path = tmp_path / "step-1" / name
     content = path.read_bytes()
     if harm == "remove":
@@ -93,7 +93,7 @@ def test_a_broken_checkpoint_is_refused_with_the_way_out(tmp_path: Path, name: s
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
-    folder.save(RunState(step=1), nn.Linear(2, 2), {})
+    folder.save(RunState(step=1), model_tensors(nn.Linear(2, 2)), {})
     path = tmp_path / "step-1" / "state.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     with pytest.raises(ModelError, match="written by another version of trasluz"):
@@ -105,7 +105,7 @@ def test_pruning_and_sweeping(tmp_path: Path) -> None:
     assert folder.steps() == []
     folder.sweep()
     for step in (5, 10, 100):
-        folder.save(RunState(step=step), nn.Linear(2, 2), {})
+        folder.save(RunState(step=step), model_tensors(nn.Linear(2, 2)), {})
     folder.prune([10, 100])
     (folder.path / ".step-200.abc.part").mkdir()
     (folder.path / "notes.txt").write_text("not ours")
@@ -118,7 +118,7 @@ def test_the_average_is_the_mean(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     models = [nn.Linear(3, 3) for _ in range(3)]
     for step, model in enumerate(models):
-        folder.save(RunState(step=step), model, {})
+        folder.save(RunState(step=step), model_tensors(model), {})
     mean = folder.average([0, 1, 2])
     expected = sum(model.weight.detach().double() for model in models) / 3
     assert mean["weight"].dtype == torch.float32
@@ -128,4 +128,4 @@ def test_the_average_is_the_mean(tmp_path: Path) -> None:
 def test_a_folder_that_refuses_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="cannot write"):
-        CheckpointFolder(tmp_path / "file").save(RunState(), nn.Linear(2, 2), {})
+        CheckpointFolder(tmp_path / "file").save(RunState(), model_tensors(nn.Linear(2, 2)), {})

@@ -81,7 +81,7 @@ def pad_sequences(
 
 
 class BatchOrder:
-    """The batches of one epoch on one rank, as arrays of sentence indices; the same arguments give the same order."""
+    """The batches of one epoch, as arrays of sentence indices; the same arguments give the same order."""
 
     def __init__(
         self,
@@ -89,8 +89,6 @@ class BatchOrder:
         batch_tokens: int,
         seed: int,
         epoch: int,
-        rank: int = 0,
-        world: int = 1,
         *,
         on_long: str = "stop",
         place_of: Callable[[int], object] | None = None,
@@ -98,8 +96,7 @@ class BatchOrder:
         """Draw the order from the token counts of each column (as `TokenCache.lengths`; the end token is added here).
 
         A batch holds at most `batch_tokens` places in each column, padding included. A longer sentence raises DataError
-        with its place, or is left out with on_long="skip" and counted in `num_skipped`. Every rank gets equally many
-        batches: where they do not divide evenly, the first ones of the epoch come a second time.
+        with its place, or is left out with on_long="skip" and counted in `num_skipped`.
         """
         if batch_tokens < 1:
             raise RequestError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
@@ -129,9 +126,7 @@ class BatchOrder:
         if not batches and num_sentences:
             raise DataError(f"no sentence pair is short enough for batch_tokens ({batch_tokens}): raise batch_tokens.")
         shuffled = generator.permutation(len(batches))
-        share = -(-len(batches) // world)
-        mine = shuffled[np.arange(rank, share * world, world) % max(len(batches), 1)]
-        self._batches: list[Integer[np.ndarray, "_"]] = [batches[index] for index in mine]
+        self._batches: list[Integer[np.ndarray, "_"]] = [batches[index] for index in shuffled]
 
     def __len__(self) -> int:
         return len(self._batches)

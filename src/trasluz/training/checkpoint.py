@@ -4,8 +4,13 @@ step-500/
   model.safetensors       every parameter and buffer, tied ones once
   optimizer.safetensors   Adam's moments and step counts by parameter name
   state.json              where the run stood: step, place in the data, evaluations, schedule
+
+Where every process holds a slice of the model, each writes what it holds: model-00001-of-00004.safetensors and so on,
+tensors cut along the first axis; what is not cut stands in the first file alone. Either kind is read by any number of
+processes, sliced or not.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -24,6 +29,7 @@ from torch import Tensor, nn
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import ModelError
 from trasluz.files import atomic_folder, write_error
+from trasluz.training.processes import ALONE, Processes
 
 FORMAT = 1
 
@@ -75,14 +81,34 @@ class CheckpointFolder:
         """Return the folder of one checkpoint."""
         return self.path / f"step-{step}"
 
-    def save(self, state: RunState, model: nn.Module, optimizer: dict[str, Tensor]) -> None:
-        """Write a checkpoint atomically, replacing one of the same step."""
-        with atomic_folder(self.folder(state.step)) as folder:
-            _save_tensors(model_tensors(model), folder / "model.safetensors")
-            _save_tensors(optimizer, folder / "optimizer.safetensors")
-            (folder / "state.json").write_text(
-                json.dumps({"format": FORMAT, **asdict(state)}, indent=1), encoding="utf-8"
-            )
+    def save(
+        self,
+        state: RunState,
+        model: dict[str, Tensor],
+        optimizer: dict[str, Tensor],
+        processes: Processes = ALONE,
+        sharded: bool = False,
+    ) -> None:
+        """Write a checkpoint atomically, replacing one of the same step; all processes do, or all fail."""
+        target = self.folder(state.step)
+        with contextlib.ExitStack() as stack:
+            made = processes.first_does(lambda: stack.enter_context(atomic_folder(target)))
+            folder, error = Path(processes.agree(str(made))), None
+            try:
+                if processes.first:
+                    told = json.dumps({"format": FORMAT, **asdict(state)}, indent=1)
+                    (folder / "state.json").write_text(told, encoding="utf-8")
+                for name, tensors in (("model", model), ("optimizer", optimizer)):
+                    if sharded:
+                        held = {key: one for key, one in tensors.items() if processes.first or _is_sliced(one)}
+                        _save_tensors(held, folder / _shard(name, processes.rank, processes.size))
+                    elif processes.first:
+                        _save_tensors(tensors, folder / f"{name}.safetensors")
+            except OSError as raised:
+                error = write_error(target, raised)
+            # Nothing takes its place before everybody has written.
+            processes.all_well(error)
+            processes.first_does(stack.close)
 
     def read_state(self, step: int) -> RunState:
         """Return the progress a checkpoint holds."""
@@ -98,18 +124,28 @@ class CheckpointFolder:
 
     def read_model(self, step: int) -> dict[str, Tensor]:
         """Return the weights a checkpoint holds."""
-        return self._read(step, "model.safetensors")
+        return self._read(step, "model")
 
     def read_optimizer(self, step: int) -> dict[str, Tensor]:
         """Return the optimizer state a checkpoint holds."""
-        return self._read(step, "optimizer.safetensors")
+        return self._read(step, "optimizer")
 
     def _read(self, step: int, name: str) -> dict[str, Tensor]:
+        folder = self.folder(step)
         try:
-            tensors: dict[str, Tensor] = load_file(self.folder(step) / name)
-        except (OSError, SafetensorError) as error:
-            raise _broken(self.folder(step), error) from error
-        return tensors
+            first = next(folder.glob(_shard(name, 0, "*")), None)
+            if first is None:
+                whole: dict[str, Tensor] = load_file(folder / f"{name}.safetensors")
+                return whole
+            size = int(first.stem.rsplit("-", 1)[1])
+            shards = [load_file(folder / _shard(name, rank, size)) for rank in range(size)]
+            # By the names of the first: what is not cut stands there alone.
+            return {
+                key: torch.cat([shard[key] for shard in shards if key in shard]) if tensor.ndim else tensor
+                for key, tensor in shards[0].items()
+            }
+        except (OSError, SafetensorError, ValueError) as error:
+            raise _broken(folder, error) from error
 
     def average(self, steps: list[int]) -> dict[str, Tensor]:
         """Return the mean of the weights of several checkpoints, summed in double precision."""
@@ -157,9 +193,24 @@ def restore_model(model: nn.Module, tensors: dict[str, Tensor], place: str) -> N
         own[name].copy_(tensor)
 
 
+def local_part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor: its slice where it is cut over processes, else all of it."""
+    local: Tensor = tensor.to_local() if _is_sliced(tensor) else tensor  # type: ignore[attr-defined]
+    return local
+
+
+def _is_sliced(tensor: Tensor) -> bool:
+    # Asked this way, since importing DTensor takes a while and most runs have none.
+    return hasattr(tensor, "to_local")
+
+
+def _shard(name: str, rank: int, size: int | str) -> str:
+    return f"{name}-{rank + 1:05}-of-{f'{size:05}' if isinstance(size, int) else size}.safetensors"
+
+
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        save_file({name: local_part(tensor.detach()).cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
         # The library wraps what the system said; as an OSError it becomes the sentence about a refused write.
         reason = re.search(r'message: "([^"]+)"|: ([^:(]+) \(os error', str(error))

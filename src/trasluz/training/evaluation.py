@@ -5,6 +5,7 @@ perplexity  exp(loss)
 bleu, chrf  sacreBLEU (Post 2018) on plain text, cased, tokenisation 13a; with several directions the mean of them
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.objectives.translation import TranslationObjective
 from trasluz.text.batching import make_batch
+from trasluz.training.processes import ALONE, Processes
 
 
 def signatures() -> dict[str, str]:
@@ -57,6 +59,8 @@ class TranslationEvaluator:
     # None: loss and perplexity only. The search takes many times as long.
     search_settings: SearchSettings | None
     sentences: int
+    # They share the work; each gets all the metrics.
+    processes: Processes = ALONE
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return loss, perplexity and, where asked for, bleu and chrf; by direction too where there are several."""
@@ -75,14 +79,14 @@ class TranslationEvaluator:
 
     def _likelihood(self, model: Any, one: ValidationSet) -> tuple[float, int]:
         objective = TranslationObjective(label_smoothing=0.0)
-        total, count = 0.0, 0
-        for rows in _batches(
-            [len(s) + len(t) for s, t in zip(one.sources, one.targets, strict=True)], self.batch_tokens
-        ):
+        total, count = 0.0, 0.0
+        lengths = [len(s) + len(t) for s, t in zip(one.sources, one.targets, strict=True)]
+        for rows in self._own(_batches(lengths, self.batch_tokens)):
             batch = self._batch([one.sources[row] for row in rows], [one.targets[row] for row in rows])
             loss = objective(model, batch)
             total, count = total + float(loss.likelihood), count + loss.count
-        return total, count
+        total, count = self.processes.sum([total, count])
+        return total, int(count)
 
     def _batch(self, sources: list[list[int]], targets: list[list[int]]) -> Any:
         batch = make_batch(sources, targets, pad_id=self.pad_id, start_id=self.start_id, eos_id=self.eos_id)
@@ -106,13 +110,16 @@ class TranslationEvaluator:
         special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
         forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
         tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
-        texts = [""] * len(sources)
-        for rows in _batches([len(source) for source in sources], self.batch_tokens // 2):
+        found_here: list[tuple[int, str]] = []
+        for rows in self._own(_batches([len(source) for source in sources], self.batch_tokens // 2)):
             batch = self._batch([sources[row] for row in rows], [[] for _ in rows])
             found = search(model, batch.source, batch.source_lengths, self.search_settings, tokens)
             for row, hypotheses in zip(rows, found, strict=True):
-                texts[row] = tokenizer.decode(hypotheses[0].ids)
-        return texts
+                found_here.append((row, tokenizer.decode(hypotheses[0].ids)))
+        return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
+
+    def _own(self, batches: Iterator[list[int]]) -> Iterator[list[int]]:
+        return itertools.islice(batches, self.processes.rank, None, self.processes.size)
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -3,6 +3,8 @@
 No weight decay on norms and biases: whatever has one dimension.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn, optim
 
 from trasluz.errors import ModelError
@@ -38,15 +40,27 @@ def optimizer_state(optimizer: optim.Optimizer, model: nn.Module) -> dict[str, T
     return tensors
 
 
-def restore_optimizer(optimizer: optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor], place: str) -> None:
-    """Put back what `optimizer_state` gave; raises ModelError where it belongs to another model."""
+def restore_optimizer(
+    optimizer: optim.Optimizer,
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    place: str,
+    slice_of: Callable[[Tensor, Tensor], Tensor] = lambda tensor, like: tensor,
+) -> None:
+    """Put back what `optimizer_state` gave; raises ModelError where it belongs to another model.
+
+    `slice_of` gives this process's part of a whole tensor, in the form of the parameter it belongs to.
+    """
     left = dict(tensors)
     for name, parameter in model.named_parameters():
         state = {key: left.pop(f"{key}.{name}") for key in _STATE if f"{key}.{name}" in left}
         if state:
             if len(state) < len(_STATE) or state["exp_avg"].shape != parameter.shape:
                 raise ModelError(f"{place} holds the optimizer's state of another model: {name} does not fit")
-            # The step counts stay where fused Adam wants them: beside the parameter.
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+            # The step counts stay where fused Adam wants them: beside the parameter, and never cut.
+            beside = {key: value.to(parameter.device) for key, value in state.items()}
+            optimizer.state[parameter] = {
+                key: value if key == "step" else slice_of(value, parameter) for key, value in beside.items()
+            }
     if left:
         raise ModelError(f"{place} holds the optimizer's state of another model: it knows {next(iter(left))}")

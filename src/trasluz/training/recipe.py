@@ -84,8 +84,10 @@ class TrainingSection(Section):
         default=None,
         description="At most this many tokens go through the model at once; the update's gradient stays exact.",
     )
-    parallel: Literal["none"] = Field(
-        default="none", description="How devices share the work; so far one device does it."
+    parallel: Literal["none", "ddp", "fsdp"] = Field(
+        default="none",
+        description="How the processes that torchrun starts share the work: ddp, each has the model; fsdp, each has a "
+        "slice of it.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     threads: Count | None = Field(default=None, description="Threads on a CPU; absent: as many as there are cores.")

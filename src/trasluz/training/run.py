@@ -1,6 +1,8 @@
 """A whole run: recipe in, reports out on the way, and at the end a model folder in `output`."""
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch import nn
 from trasluz.checkpoints.model_folder import LoadedModel, load_model, save_model
 from trasluz.decoding.settings import SearchSettings
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
-from trasluz.errors import ModelError, RecipeError, nearest
+from trasluz.errors import ModelError, RecipeError, TrasluzError, nearest
 from trasluz.models.registry import build_config, model_of, presets
 from trasluz.objectives.translation import TranslationObjective
 from trasluz.tasks.loading import find_model
@@ -23,6 +25,7 @@ from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.evaluation import TranslationEvaluator, ValidationSet, signatures
 from trasluz.training.metrics_log import MetricsLog
 from trasluz.training.model_card import write_card
+from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
@@ -44,6 +47,7 @@ _MAY_CHANGE = {
         "max_epochs",
         "max_tokens",
         "device",
+        "parallel",
         "threads",
         "save_every",
         "log_every",
@@ -65,14 +69,21 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> Iterator[Report]:
     if given is None:
         size = recipe.tokenizer.vocab_size
         _config(recipe, {"source_vocab_size": size, "target_vocab_size": size})
-    with run_lock(Path(recipe.output)):
-        yield from _run(recipe, given, resume)
+    training = recipe.training
+    with joined(training.parallel, training.device) as processes, contextlib.ExitStack() as held:
+        processes.first_does(lambda: held.enter_context(run_lock(Path(recipe.output))))
+        for report in _run(recipe, given, resume, processes):
+            # One speaks for all; how it ended, all may know.
+            if processes.first or isinstance(report, Ended):
+                yield report
 
 
-def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Report]:
+def _run(recipe: Recipe, given: LoadedModel | None, resume: bool, processes: Processes) -> Iterator[Report]:
     tune_allocator()
     set_threads(recipe.training.threads)
     device = choose_device(recipe.training.device)
+    if device.type == "cuda" and processes.size > 1:
+        device = torch.device("cuda", processes.local_rank)
     precision = "bf16" if choose_dtype(recipe.training.precision, device) == torch.bfloat16 else "fp32"
     if precision == "bf16" and not multiplies_bf16(device):
         precision = "fp32"
@@ -81,15 +92,16 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
     checkpoints = CheckpointFolder(output / "checkpoints")
     _check_output(recipe, checkpoints, resume)
     tokenizers = (given.source_tokenizer, given.target_tokenizer) if given else None
-    data = yield from prepare_data(recipe, tokenizers)
-    write_recipe(recipe, output / "recipe.yaml")
+    data = yield from _prepared(recipe, tokenizers, processes)
+    processes.first_does(lambda: write_recipe(recipe, output / "recipe.yaml"))
     torch.manual_seed(recipe.training.seed)
     model: Any = given.model if given else model_of(_config(recipe, _token_ids(data)))
     model.to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    yield Notice(f"{parameters:,} parameters on {device} in {precision}.")
-    stream = _stream(recipe, data, model)
-    evaluator = _evaluator(recipe, data, model.config, device)
+    by = f" by {processes.size} processes ({recipe.training.parallel})" if processes.size > 1 else ""
+    yield Notice(f"{parameters:,} parameters on {device} in {precision}{by}.")
+    stream = _stream(recipe, data, model, processes)
+    evaluator = _evaluator(recipe, data, model.config, device, processes)
     trainer = Trainer(
         model,
         TranslationObjective(recipe.training.label_smoothing),
@@ -101,14 +113,17 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
         checkpoints=checkpoints,
         device=device,
         precision=precision,
+        processes=processes,
     )
     if resume:
         yield from trainer.resume()
-    log = MetricsLog(output / "metrics.jsonl", recipe.training.log_every)
-    log.begin(trainer.state.step)
+    log = MetricsLog(output / "metrics.jsonl", recipe.training.log_every) if processes.first else None
+    if log is not None:
+        log.begin(trainer.state.step)
     chosen: Chosen | None = None
     for report in trainer.run():
-        log.write(report)
+        if log is not None:
+            log.write(report)
         if isinstance(report, Chosen):
             chosen = report
         if isinstance(report, Ended):
@@ -117,9 +132,27 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool) -> Iterator[Re
                     f"Go on with --resume; or have the model as it is: --resume training.max_steps={report.step}."
                 )
             else:
-                _write_model(recipe, data, model, stream, chosen, report, parameters, device)
+                with trainer.shared.whole() as whole:
+                    write = functools.partial(
+                        _write_model, recipe, data, whole, stream, chosen, report, parameters, device
+                    )
+                    processes.first_does(write)
                 yield Notice(f"The model is in {output}.")
         yield report
+
+
+def _prepared(
+    recipe: Recipe, tokenizers: tuple[Any, Any] | None, processes: Processes
+) -> Generator[Report, None, PreparedData]:
+    """Let the first process prepare the data; the others then find it."""
+    data, error = None, None
+    if processes.first:
+        try:
+            data = yield from prepare_data(recipe, tokenizers)
+        except TrasluzError as raised:
+            error = raised
+    processes.all_well(error)
+    return data or (yield from prepare_data(recipe, tokenizers))
 
 
 def _check_output(recipe: Recipe, checkpoints: CheckpointFolder, resume: bool) -> None:
@@ -198,7 +231,7 @@ def _token_ids(data: PreparedData) -> dict[str, int]:
     }
 
 
-def _stream(recipe: Recipe, data: PreparedData, model: Any) -> TranslationStream:
+def _stream(recipe: Recipe, data: PreparedData, model: Any, processes: Processes) -> TranslationStream:
     return TranslationStream(
         data.cache,
         data.files,
@@ -209,10 +242,14 @@ def _stream(recipe: Recipe, data: PreparedData, model: Any) -> TranslationStream
         batch_tokens=recipe.training.batch_tokens,
         micro_batch_tokens=recipe.training.micro_batch_tokens,
         seed=recipe.training.seed,
+        rank=processes.rank,
+        size=processes.size,
     )
 
 
-def _evaluator(recipe: Recipe, data: PreparedData, config: Any, device: torch.device) -> TranslationEvaluator:
+def _evaluator(
+    recipe: Recipe, data: PreparedData, config: Any, device: torch.device, processes: Processes
+) -> TranslationEvaluator:
     settings = recipe.evaluation
     translates = settings.metric in ("bleu", "chrf")
     return TranslationEvaluator(
@@ -227,6 +264,7 @@ def _evaluator(recipe: Recipe, data: PreparedData, config: Any, device: torch.de
         if translates
         else None,
         sentences=settings.sentences,
+        processes=processes,
     )
 
 

@@ -28,7 +28,10 @@ class TranslationStream:
         batch_tokens: int,
         micro_batch_tokens: int | None,
         seed: int,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
+        """Take the cache and what batches need; of `size` processes that share every update, this is number `rank`."""
         self.cache = cache
         self.files = files
         self.ids = {"pad_id": pad_id, "start_id": start_id, "eos_id": eos_id}
@@ -36,6 +39,8 @@ class TranslationStream:
         self.batch_tokens = batch_tokens
         self.micro_batch_tokens = micro_batch_tokens
         self.seed = seed
+        self.rank = rank
+        self.size = size
         source, target = cache.lengths("source"), cache.lengths("target")
         if tags:
             # Two examples a pair, side by side; the tag is one more source token.
@@ -53,11 +58,20 @@ class TranslationStream:
         """Return how many updates an epoch has."""
         return len(self._order_of(epoch))
 
-    def updates(self, epoch: int, start: int) -> Iterator[list[TranslationBatch]]:
-        """Yield the updates of an epoch from number `start` on, each as batches whose gradients add up."""
+    def updates(self, epoch: int, start: int) -> Iterator[list[TranslationBatch | None]]:
+        """Yield the updates of an epoch from number `start` on, each as batches whose gradients add up.
+
+        Processes that share an update get equally many batches, None where the examples did not suffice: a process
+        takes part in every exchange of gradients.
+        """
         order = self._order_of(epoch)
         for index in range(start, len(order)):
-            yield [self.batch(piece) for piece in self._pieces(order[index])]
+            pieces = self._pieces(order[index])[self.rank :: self.size]
+            yield [self.batch(piece) if len(piece) else None for piece in pieces]
+
+    def stand_in(self) -> TranslationBatch:
+        """Return a small batch for a process that has none in its turn."""
+        return self.batch([int(np.argmin(self._lengths[0]))])
 
     def places(self, epoch: int, index: int) -> list[str]:
         """Return file:line of every pair in an update."""
@@ -94,11 +108,14 @@ class TranslationStream:
         return self._order[1]
 
     def _pieces(self, examples: Any) -> list[Any]:
-        if not self.micro_batch_tokens:
-            return [examples]
-        longest = int(max(column[examples].max() for column in self._lengths)) + 1
-        rows = max(1, self.micro_batch_tokens // longest)
-        return [examples[start : start + rows] for start in range(0, len(examples), rows)]
+        rounds = 1
+        if self.micro_batch_tokens:
+            longest = int(max(column[examples].max() for column in self._lengths)) + 1
+            rows = max(1, self.micro_batch_tokens // longest)
+            rounds = -(-len(examples) // (rows * self.size))
+        # Dealt out rather than cut, so that every process gets short and long ones alike.
+        number = rounds * self.size
+        return [examples[piece::number] for piece in range(number)]
 
 
 def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:

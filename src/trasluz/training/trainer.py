@@ -10,6 +10,7 @@ Everything drawn at random in update n follows from (seed, n): no generator stat
 killed and resumed is equal to the bit to one that was not (CPU, fp32).
 """
 
+import contextlib
 import hashlib
 import math
 import time
@@ -19,12 +20,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import TrainingError
-from trasluz.training.checkpoint import CheckpointFolder, Evaluation, RunState, restore_model
+from trasluz.training.checkpoint import CheckpointFolder, Evaluation, RunState
 from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
+from trasluz.training.processes import ALONE, Processes, told_of_loss
 from trasluz.training.recipe import EvaluationSection, TrainingSection
 from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
 from trasluz.training.schedule import Schedule
+from trasluz.training.sharing import share_model, whole_tensor
 from trasluz.training.signals import StopNow, StopRequest
 
 # So many of the best checkpoints stand before the judge, beside the average.
@@ -56,10 +60,14 @@ class Batch(Protocol):
 
 @runtime_checkable
 class BatchStream(Protocol):
-    """Updates of every epoch; each is a list of batches whose gradients add up."""
+    """Updates of every epoch; each is a list of batches whose gradients add up, equally many in every process.
+
+    None among them: this process has nothing in that turn, and lets a stand-in that counts nothing pass through.
+    """
 
     def num_updates(self, epoch: int) -> int: ...
-    def updates(self, epoch: int, start: int) -> Iterator[Sequence[Batch]]: ...
+    def updates(self, epoch: int, start: int) -> Iterator[Sequence[Batch | None]]: ...
+    def stand_in(self) -> Batch: ...
     def places(self, epoch: int, index: int) -> list[str]: ...
 
 
@@ -79,9 +87,11 @@ class Trainer:
         checkpoints: CheckpointFolder,
         device: torch.device,
         precision: str,
+        processes: Processes = ALONE,
     ) -> None:
+        self.processes = processes
+        self.shared = share_model(model, objective, training.parallel, processes, device)
         self.model = model
-        self.objective = objective
         self.stream = stream
         self.evaluate = evaluate
         self.judge = judge
@@ -98,17 +108,20 @@ class Trainer:
         self.stop = StopRequest()
         self._clock = time.monotonic()
         self._saved_clock = time.monotonic()
+        # What all processes take the time to be: the first one's, as agreed before each update.
+        self._now = self._clock
 
     def resume(self) -> list[Notice]:
         """Go on from the newest checkpoint, where there is one; returns what is worth saying about it."""
-        self.checkpoints.sweep()
+        self.processes.first_does(self.checkpoints.sweep)
         steps = self.checkpoints.steps()
         if not steps:
             return [Notice("There is no checkpoint yet: the run starts from the beginning.")]
         place = str(self.checkpoints.folder(steps[-1]))
         self.state = self.checkpoints.read_state(steps[-1])
-        restore_model(self.model, self.checkpoints.read_model(steps[-1]), place)
-        restore_optimizer(self.optimizer, self.model, self.checkpoints.read_optimizer(steps[-1]), place)
+        self.shared.restore(self.checkpoints.read_model(steps[-1]), place)
+        moments = self.checkpoints.read_optimizer(steps[-1])
+        restore_optimizer(self.optimizer, self.model, moments, place, self.shared.slice_of)
         self.schedule.restore(self.state.schedule)
         notices = [Notice(f"Resumed from {place}.")]
         threads = torch.get_num_threads()
@@ -134,15 +147,17 @@ class Trainer:
 
     def _loop(self) -> Iterator[Report]:
         self.model.train()
-        updates: Iterator[Sequence[Batch]] | None = None
+        updates: Iterator[Sequence[Batch | None]] | None = None
         while True:
+            self._agree()
             if self._evaluation_due():
                 yield from self._evaluate_and_save()
+                self._agree()
             reason = self._reason_to_end()
             if reason:
                 if self.state.evaluated_at != self.state.step:
                     yield from self._evaluate_and_save()
-                elif self.state.seconds < (self.training.max_time or 0.0) <= time.monotonic() - self._clock:
+                elif self.state.seconds < (self.training.max_time or 0.0) <= self._now - self._clock:
                     # The time ran out after the last save: a resume must find it used up.
                     yield self._save()
                 yield from self._choose()
@@ -150,7 +165,7 @@ class Trainer:
                 return
             if self.stop.asked:
                 raise StopNow
-            if time.monotonic() - self._saved_clock > self.training.save_every:
+            if self._now - self._saved_clock > self.training.save_every:
                 yield self._save()
             if updates is None:
                 updates = self.stream.updates(self.state.epoch, self.state.done_in_epoch)
@@ -163,21 +178,38 @@ class Trainer:
                 self.state.done_in_epoch = 0
                 updates = None
 
-    def _update(self, pieces: Sequence[Batch]) -> Update:
+    def _agree(self) -> None:
+        # A signal reaches some processes sooner than others, and clocks differ: all act on the same.
+        asked, elapsed = self.processes.sum([float(self.stop.asked), self._elapsed()])
+        self.stop.asked = bool(asked)
+        self._now = self._clock + elapsed
+
+    def _elapsed(self) -> float:
+        # Of the first process only: what the sum over all then gives.
+        return time.monotonic() - self._clock if self.processes.first else 0.0
+
+    def _update(self, pieces: Sequence[Batch | None]) -> Update:
         state = self.state
         began = time.monotonic()
         state.step += 1
-        torch.manual_seed(_derived_seed(self.training.seed, state.step))
-        total, count = torch.zeros((), device=self.device), 0
-        for piece in pieces:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                loss = self.objective(self.model, piece.to(self.device))
-            loss.total.backward()
-            total, count = total + loss.total.detach().float(), count + loss.count
+        torch.manual_seed(_derived_seed(self.training.seed, state.step, self.processes.rank))
+        total, sums = torch.zeros((), device=self.device), [0.0, 0.0, 0.0]
+        for number, piece in enumerate(pieces):
+            with self.shared.accumulating(last=number == len(pieces) - 1) as loss_of:
+                batch = self.stream.stand_in() if piece is None else piece
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                    loss = loss_of(batch.to(self.device))
+                (loss.total * 0.0 if piece is None else loss.total).backward()
+            if piece is not None:
+                total += loss.total.detach().float()
+                own = (loss.count, piece.num_target_tokens, piece.padding_share * piece.num_target_tokens)
+                sums = [before + now for before, now in zip(sums, own, strict=True)]
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) / count
+        norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))
         # One transfer for both numbers, since on a GPU each would wait for the device.
-        loss_value, norm_value = (float(x) for x in torch.stack((total / count, norm.float())).tolist())
+        local_total, norm_value = torch.stack((total.double(), norm.double())).tolist()
+        loss_value, count, tokens, padding, state.seconds = self.processes.sum([local_total, *sums, self._elapsed()])
+        loss_value, norm_value = loss_value / count, norm_value / count
         learning_rate = self.training.learning_rate * self.schedule.multiplier(state.step, self._progress() or 0.0)
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if finite:
@@ -194,9 +226,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         places_index = state.done_in_epoch
         state.done_in_epoch += 1
-        tokens = sum(piece.num_target_tokens for piece in pieces)
-        state.tokens += tokens
-        state.seconds = time.monotonic() - self._clock
+        state.tokens += int(tokens)
         if state.skipped_in_a_row >= self.training.max_skipped:
             self._give_up(loss_value, norm_value, learning_rate, places_index)
         return Update(
@@ -205,9 +235,9 @@ class Trainer:
             loss=loss_value,
             learning_rate=learning_rate,
             gradient_norm=norm_value,
-            tokens=tokens,
+            tokens=int(tokens),
             total_tokens=state.tokens,
-            padding=sum(p.padding_share * p.num_target_tokens for p in pieces) / max(tokens, 1),
+            padding=padding / max(tokens, 1),
             seconds=time.monotonic() - began,
             total_seconds=state.seconds,
             progress=self._progress(),
@@ -234,7 +264,7 @@ class Trainer:
         if training.max_tokens:
             shares.append(state.tokens / training.max_tokens)
         if training.max_time:
-            shares.append((time.monotonic() - self._clock) / training.max_time)
+            shares.append((self._now - self._clock) / training.max_time)
         if training.max_epochs:
             shares.append(
                 (state.epoch + state.done_in_epoch / self.stream.num_updates(state.epoch)) / training.max_epochs
@@ -249,7 +279,7 @@ class Trainer:
             return "budget", f"training.max_epochs, {training.max_epochs}, is reached"
         if training.max_tokens and state.tokens >= training.max_tokens:
             return "budget", f"training.max_tokens, {training.max_tokens}, is reached"
-        if training.max_time and time.monotonic() - self._clock >= training.max_time:
+        if training.max_time and self._now - self._clock >= training.max_time:
             return "budget", f"training.max_time, {training.max_time:.0f} seconds, is reached"
         patience = self.evaluation.patience
         if patience and len(state.evaluations) > patience:
@@ -277,16 +307,20 @@ class Trainer:
         return scores.index(max(scores))
 
     def _measure(self, look: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
-        self.model.eval()
-        try:
-            with (
-                self.stop.interruptible(),
-                torch.no_grad(),
-                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
-            ):
-                return look(self.model)
-        finally:
-            self.model.train()
+        # With others, a look is left at its end only: who left in the middle would be waited for.
+        leave = self.stop.interruptible() if self.processes.size == 1 else contextlib.nullcontext()
+        with self.shared.whole() as model:
+            model.eval()
+            try:
+                with (
+                    leave,
+                    told_of_loss(),
+                    torch.no_grad(),
+                    torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+                ):
+                    return look(model)
+            finally:
+                model.train()
 
     def _evaluate_and_save(self) -> Iterator[Report]:
         began = time.monotonic()
@@ -303,9 +337,10 @@ class Trainer:
         state = self.state
         state.schedule = self.schedule.state()
         state.seconds = time.monotonic() - self._clock
-        self.checkpoints.save(state, self.model, optimizer_state(self.optimizer, self.model))
-        self.checkpoints.prune([*self._wanted(), state.step])
-        self._saved_clock = time.monotonic()
+        moments = optimizer_state(self.optimizer, self.model)
+        self.checkpoints.save(state, model_tensors(self.model), moments, self.processes, self.shared.sharded)
+        self.processes.first_does(lambda: self.checkpoints.prune([*self._wanted(), state.step]))
+        self._saved_clock = self._now
         return Saved(state.step, str(self.checkpoints.folder(state.step)))
 
     def _ranked(self) -> list[int]:
@@ -352,10 +387,9 @@ class Trainer:
 
     def _restore(self, steps: list[int]) -> None:
         if len(steps) > 1:
-            restore_model(self.model, self.checkpoints.average(steps), "the average")
+            self.shared.restore(self.checkpoints.average(steps), "the average")
         else:
-            place = str(self.checkpoints.folder(steps[0]))
-            restore_model(self.model, self.checkpoints.read_model(steps[0]), place)
+            self.shared.restore(self.checkpoints.read_model(steps[0]), str(self.checkpoints.folder(steps[0])))
 
     def _leave(self) -> Iterator[Report]:
         if self.state.evaluated_at != self.state.step:
@@ -367,6 +401,7 @@ class Trainer:
         return Ended(state.step, reason, text, time.monotonic() - self._clock, state.tokens, state.skipped)
 
 
-def _derived_seed(seed: int, step: int) -> int:
+def _derived_seed(seed: int, step: int, rank: int) -> int:
     # Hashed, so that (1, 2) and (2, 1) share nothing and neighbours are unrelated.
-    return int.from_bytes(hashlib.blake2b(f"{seed} {step}".encode(), digest_size=8).digest(), "big") >> 1
+    told = f"{seed} {step} {rank}" if rank else f"{seed} {step}"
+    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest(), "big") >> 1
