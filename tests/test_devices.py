@@ -46,8 +46,14 @@ def test_device_that_is_not_there() -> None:
 
 
 def test_unknown_dtype() -> None:
-    with pytest.raises(RequestError, match="no dtype 'fp17'; say auto, fp32 or bf16"):
+    with pytest.raises(RequestError, match="no dtype 'fp17'; say auto, fp32, bf16 or int8"):
         choose_dtype("fp17", CPU)
+
+
+def test_int8_is_for_the_cpu() -> None:
+    assert choose_dtype("int8", CPU) == torch.int8
+    with pytest.raises(RequestError, match="int8 is for the CPU, but the device is cuda; say bf16, or --device cpu"):
+        choose_dtype("int8", torch.device("cuda"))
 
 
 def test_threads() -> None:

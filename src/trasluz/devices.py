@@ -8,7 +8,7 @@ import torch
 
 from trasluz.errors import RequestError
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,7 +31,9 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     if name not in _DTYPES:
-        raise RequestError(f"there is no dtype {name!r}; say auto, {' or '.join(_DTYPES)}.")
+        raise RequestError(f"there is no dtype {name!r}; say auto, fp32, bf16 or int8.")
+    if name == "int8" and device.type != "cpu":
+        raise RequestError(f"dtype int8 is for the CPU, but the device is {device.type}; say bf16, or --device cpu.")
     return _DTYPES[name]
 
 
@@ -42,11 +44,16 @@ def multiplies_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return what this CPU says it can do, in Linux's words; nothing on other systems."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpuinfo:
         for line in cpuinfo:
             if line.startswith(("flags", "Features")):
-                return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()))
-    return False
+                return frozenset(line.split())
+    return frozenset()
 
 
 def set_threads(count: int | None) -> None:

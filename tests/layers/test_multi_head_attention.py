@@ -53,7 +53,7 @@ def test_a_query_that_may_see_nothing_gets_zeros(short: int, monkeypatch: pytest
 def test_steps_with_a_cache_equal_all_at_once() -> None:
     attention = SelfAttention(12, 3)
     x = torch.randn(2, 7, 12)
-    cache = attention.new_cache(rows=2, capacity=9)
+    cache = attention.new_cache(rows=2, capacity=9, like=torch.empty(0))
     stepped = torch.cat([attention.step(x[:, t : t + 1], cache) for t in range(7)], dim=1)
     torch.testing.assert_close(stepped, attention(x, CAUSAL))
 
@@ -62,7 +62,7 @@ def test_steps_with_a_cache_equal_all_at_once() -> None:
 def test_selected_rows_take_their_past_along(rows: list[int]) -> None:
     attention = SelfAttention(12, 3)
     x = torch.randn(2, 4, 12)
-    cache = attention.new_cache(rows=2, capacity=4)
+    cache = attention.new_cache(rows=2, capacity=4, like=torch.empty(0))
     for t in range(3):
         attention.step(x[:, t : t + 1], cache)
     cache.select_rows(torch.tensor(rows))

@@ -268,6 +268,18 @@ def test_bf16_is_close(toy_folder: Path) -> None:
     assert result.attention.weights.dtype == np.float32
 
 
+def test_int8_is_close_and_each_sentence_by_itself(toy_folder: Path) -> None:
+    rounded = trasluz.load(toy_folder, device="cpu", dtype="int8")
+    texts = ["she kept the bread.", "a tired sailor has forgotten what the wind said.", "she kept the bread."]
+    together = rounded(texts, to="es")
+    assert together[0].text == "ella guardó el pan."
+    assert together[0].attention.weights.shape == together[2].attention.weights.shape
+    for text, result in zip(texts, together, strict=True):
+        assert rounded(text, to="es").target_ids == result.target_ids
+    with pytest.raises(RequestError, match="was loaded as int8, which cannot be saved; load it as fp32"):
+        rounded.save(toy_folder / "copy")
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer([text for pair in pairs(60, seed=2) for text in pair], "bpe", 280)

@@ -27,7 +27,11 @@ class CommonOptions:
         str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU where there is one.")
     ] = "auto"
     dtype: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Precision; auto is fp32 on a CPU, bf16 on a GPU that has it.")
+        str,
+        typer.Option(
+            metavar="auto|fp32|bf16|int8",
+            help="Precision; auto is fp32 on a CPU, bf16 on a GPU that has it; int8 is for decoding on a CPU.",
+        ),
     ] = "auto"
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads; PyTorch decides where it is not given.")

@@ -31,22 +31,6 @@ from trasluz.layers.recurrent_kernels import (
 KERNELS: dict[type[GRUCell] | type[LSTMCell], type[CellKernel]] = {GRUCell: GRUKernel, LSTMCell: LSTMKernel}
 
 
-def attend_and_step(
-    projected: Float[Tensor, "rows gates"],
-    context_weight: Float[Tensor, "gates memory_dim"],
-    attention: AdditiveAttention,
-    memory: KeyValue,
-    mask: Mask,
-    cell: GRUCell | LSTMCell,
-    state: RecurrentState,
-) -> tuple[Float[Tensor, "rows memory_dim"], RecurrentState]:
-    """Look over the memory with the last state, then move on; beams are extra queries of their source."""
-    hidden = state[0]
-    queries = hidden.reshape(len(memory.key), -1, hidden.shape[-1])
-    context = attention.attend(queries, memory, mask).reshape(len(hidden), -1)
-    return context, cell(projected + nn.functional.linear(context, context_weight), state)
-
-
 def attentive_recurrence(
     projected: Float[Tensor, "batch steps gates"],
     context_weight: Float[Tensor, "gates memory_dim"],
@@ -76,7 +60,8 @@ def attentive_recurrence(
         return steps_first[0].transpose(0, 1), steps_first[1].transpose(0, 1)
     contexts, hiddens = [], []
     for now in projected.unbind(1):
-        context, state = attend_and_step(now, context_weight, attention, memory, mask, cell, state)
+        context = attention.step(state[0], memory, mask)
+        state = cell(now + nn.functional.linear(context, context_weight), state)
         contexts.append(context)
         hiddens.append(state[0])
     return torch.stack(contexts, 1), torch.stack(hiddens, 1)

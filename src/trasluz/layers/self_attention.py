@@ -53,9 +53,8 @@ class SelfAttention(MultiHeadAttention):
         """Let one new position look over itself and all positions before it; the cache grows by it."""
         return self.attend(x, cache.append(self.remember(x)), EVERYTHING)
 
-    def new_cache(self, rows: int, capacity: int) -> KeyValueCache:
-        """Allocate a cache for `rows` hypotheses of at most `capacity` positions."""
-        weight = self.key.weight
+    def new_cache(self, rows: int, capacity: int, like: Tensor) -> KeyValueCache:
+        """Allocate a cache for `rows` hypotheses of at most `capacity` positions, of the type and device of `like`."""
         shape = (rows, self.num_heads, capacity, self.key.out_features // self.num_heads)
-        key, value = (torch.empty(shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
+        key, value = (torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(2))
         return KeyValueCache(key, value)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.attention import Attention, KeyValue
-from trasluz.layers.attentive_recurrence import attend_and_step, attentive_recurrence
+from trasluz.layers.attentive_recurrence import attentive_recurrence
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.masks import Mask
@@ -259,17 +259,9 @@ class RnnSearch(nn.Module):
     ) -> tuple[Float[Tensor, "rows vocab"], RnnSearchState]:
         """Take the last token of every row and return the logits of the next."""
         embedded = self.target_embedding(ids[:, None])
-        embedding_weight, context_weight = self._split_input_weight()
-        projected = nn.functional.linear(embedded[:, 0], embedding_weight, self.decoder.input.bias)
-        context, state.recurrent = attend_and_step(
-            projected,
-            context_weight,
-            self.attention,
-            state.memory,
-            state.memory_mask,
-            self.decoder,
-            state.recurrent,
-        )
+        context = self.attention.step(state.recurrent[0], state.memory, state.memory_mask)
+        projected = self.decoder.input(torch.cat([embedded[:, 0], context], dim=-1))
+        state.recurrent = self.decoder(projected, state.recurrent)
         hidden = self.readout(state.recurrent[0][:, None], embedded, context[:, None])
         return self.output_head(hidden.squeeze(1)), state
 

@@ -218,7 +218,7 @@ class Transformer(nn.Module):
         return TransformerState(
             memories=[block.cross_attention.remember(memory) for block in self.decoder_blocks],
             memory_mask=Mask(source_lengths),
-            caches=[block.self_attention.new_cache(rows, capacity) for block in self.decoder_blocks],
+            caches=[block.self_attention.new_cache(rows, capacity, memory) for block in self.decoder_blocks],
         )
 
     def step(

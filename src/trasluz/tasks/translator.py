@@ -20,6 +20,7 @@ from trasluz.errors import ModelError, RequestError, nearest
 from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
+from trasluz.layers.int8 import to_int8
 from trasluz.tasks.directions import Direction, directions_of
 from trasluz.tasks.grouping import groups_by_length, windows
 from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
@@ -51,7 +52,10 @@ class Translator:
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.model: nn.Module = loaded.model.to(device, dtype).eval()
+        self.model: nn.Module = loaded.model.to(device, torch.float32 if dtype == torch.int8 else dtype).eval()
+        if dtype == torch.int8:
+            to_int8(self.model)
+        self.dtype = dtype
         self.config: Any = loaded.config
         self.tokenizer: Any = loaded.source_tokenizer
         self.target_tokenizer: Any = loaded.target_tokenizer
@@ -170,6 +174,8 @@ class Translator:
 
     def save(self, folder: str | Path, dtype: str = "fp32") -> None:
         """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
+        if self.dtype == torch.int8:
+            raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
         loaded = self._loaded
         save_model(
             folder,
