@@ -46,7 +46,7 @@ class AdditiveAttention(Attention):
         return self.weights(projected_query, memory.key, mask).squeeze(1) @ memory.value
 
     def step(
-        self, hidden: Float[Tensor, "rows query_dim"], memory: KeyValue, mask: Mask
+        self, hidden: Float[Tensor, "rows hidden_dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "rows memory_dim"]:
         """Let one state of every row look over its source; the beams of a source are extra queries of it."""
         beams_as_queries = hidden.reshape(len(memory.key), -1, hidden.shape[-1])
