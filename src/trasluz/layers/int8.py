@@ -44,9 +44,8 @@ class Int8Matrix(nn.Module):
 
     def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
         """Return x W^T."""
-        scale = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True)
-        # A row of zeros has no scale, and needs none.
-        scale = scale.clamp_(min=torch.finfo(torch.float32).tiny)
+        # The same as the maximum norm, whose kernel takes ten times as long. A row of zeros needs no scale.
+        scale = x.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             x / scale, 1.0 / self.levels, self.levels, self.packed
         )
