@@ -197,7 +197,7 @@ def draw_curves(report: list[dict[str, Any]], picture: Path) -> None:
 
     tests = {"mix": "text of the kind that was learnt from", "news": "newstest2008 to 2011"}
     colours = {"rnn-encdec": "#8a8178", "rnnsearch": "#b3621b", "transformer": "#1f5f7a"}
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     for axes, (test, title) in zip(figure.subplots(1, 2), tests.items(), strict=True):
         for row in (row for row in report if row["test"] == test):
             middles = [(stretch["from"] + stretch["to"]) / 2 for stretch in row["by_length"]]
@@ -209,7 +209,7 @@ def draw_curves(report: list[dict[str, Any]], picture: Path) -> None:
         axes.set_ylabel("BLEU")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, metadata={"Date": None} if picture.suffix == ".svg" else None)
 
