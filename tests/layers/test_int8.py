@@ -8,12 +8,22 @@ from torch import nn
 from trasluz.errors import RequestError
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.int8 import Int8Embedding, Int8Linear, Int8OutputHead, to_int8
+from trasluz.layers.int8_kernel import load_kernel
 
 SIZES = [(7, 5), (64, 33), (300, 128)]
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
+
+
+@pytest.fixture(params=["compiled", "fbgemm"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "fbgemm":
+        monkeypatch.setattr("trasluz.layers.int8.load_kernel", lambda: None)
+    elif load_kernel() is None:
+        pytest.skip("the compiled kernel is not there")
+    return str(request.param)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), SIZES)
@@ -78,9 +88,13 @@ def test_whole_models_stay_near(name: str) -> None:
 
 
 @pytest.mark.parametrize(("flags", "levels"), [({"avx2"}, 63), ({"avx2", "avx_vnni"}, 127), ({"avx512_vnni"}, 127)])
-def test_levels_that_do_not_overflow(monkeypatch: pytest.MonkeyPatch, flags: set[str], levels: int) -> None:
+def test_levels_that_do_not_overflow(
+    monkeypatch: pytest.MonkeyPatch, engine: str, flags: set[str], levels: int
+) -> None:
+    if engine == "compiled":
+        pytest.skip("the kernel asks the processor itself")
     monkeypatch.setattr("trasluz.layers.int8.cpu_flags", lambda: frozenset(flags))
-    assert Int8Linear(nn.Linear(3, 2)).matrix.levels == levels
+    assert Int8Linear(nn.Linear(3, 2)).product.levels == levels
 
 
 def test_other_processors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

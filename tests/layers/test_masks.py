@@ -25,7 +25,17 @@ def test_both_together() -> None:
 
 
 def test_only_a_mask_that_hides_nothing_sees_everything() -> None:
-    assert EVERYTHING.sees_everything(5)
-    assert CAUSAL.sees_everything(1)
-    assert not CAUSAL.sees_everything(2)
-    assert not Mask(torch.tensor([1])).sees_everything(1)
+    assert EVERYTHING.sees_everything(5, 5)
+    assert CAUSAL.sees_everything(1, 5)
+    assert not CAUSAL.sees_everything(2, 5)
+    assert not Mask(torch.tensor([1, 5])).sees_everything(1, 5)
+    # Sentences of equal length have no padding to hide.
+    assert Mask(torch.tensor([5, 5])).sees_everything(2, 5)
+    assert not Mask(torch.tensor([5, 5]), causal=True).sees_everything(2, 5)
+
+
+def test_what_was_written_out_once_is_not_written_again() -> None:
+    mask = Mask(torch.tensor([2, 3]))
+    assert mask.dense(1, 3) is mask.dense(1, 3)
+    assert mask.dense(2, 3).shape == (2, 2, 3)
+    assert mask.dense(1, 4).shape == (2, 1, 4)

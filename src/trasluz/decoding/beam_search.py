@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trasluz.decoding.candidates import top_of_rows
 from trasluz.decoding.constraints import IMPOSSIBLE, constrain
 from trasluz.decoding.coverage import Coverage
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
@@ -108,7 +109,7 @@ def _best_extensions(
     vocab_size = log_probabilities.shape[1]
     # The best extensions of a source are among the best of each of its beams: a narrow top-k a row, then one a source.
     narrow = min(count, vocab_size)
-    best, tokens = log_probabilities.topk(narrow, dim=-1)
+    best, tokens = top_of_rows(log_probabilities, narrow)
     totals = (running.flatten()[:, None] + best).view(len(running), -1)
     if totals.shape[1] < count:
         missing = count - totals.shape[1]

@@ -69,7 +69,7 @@ def masked_softmax(
 ) -> Float[Tensor, "batch heads query key"]:
     """Return the softmax over the keys that may be seen; a query that may see none gets zeros, never NaN."""
     num_queries, num_keys = scores.shape[-2:]
-    if mask.sees_everything(num_queries):
+    if mask.sees_everything(num_queries, num_keys):
         return scores.softmax(-1)
     seen = mask.dense(num_queries, num_keys, scores.device)[:, None]
     weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1)

@@ -42,7 +42,8 @@ def attentive_recurrence(
 ) -> tuple[Float[Tensor, "batch steps memory_dim"], Float[Tensor, "batch steps hidden_dim"]]:
     """Return the contexts and the hidden states of all steps; `projected` are W x + b."""
     if torch.is_grad_enabled() and attention.tap is None and not mask.hides_everything_somewhere():
-        seen = None if mask.sees_everything(1) else mask.dense(1, memory.key.shape[1], projected.device)[:, 0]
+        num_keys = memory.key.shape[1]
+        seen = None if mask.sees_everything(1, num_keys) else mask.dense(1, num_keys, projected.device)[:, 0]
         # Products run in autocast's type, everything else in that of the weights.
         dtype = context_weight.dtype
         steps_first: tuple[Tensor, Tensor] = _AttentiveRecurrence.apply(  # type: ignore[no-untyped-call]

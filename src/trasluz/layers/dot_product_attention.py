@@ -40,7 +40,7 @@ def dot_product_attention(
     if query.is_cpu and num_queries * num_keys <= _SHORT:
         weights = dot_product_weights(query, key, mask)
         return dropout(weights, dropout_probability, training=True) @ value
-    if mask.sees_everything(num_queries):
+    if mask.sees_everything(num_queries, num_keys):
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability)
     if mask.causal and mask.key_lengths is None and num_queries == num_keys:
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability, is_causal=True)

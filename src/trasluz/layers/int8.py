@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from trasluz.devices import cpu_flags
 from trasluz.errors import RequestError
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.int8_kernel import CompiledProduct, load_kernel
 
 # Only this engine takes a scale that is given rather than found in the whole batch.
 _ENGINE = "fbgemm"
@@ -31,32 +32,45 @@ def _input_levels() -> int:
     return 127 if {"avx512_vnni", "avx_vnni", "amx_int8"} & cpu_flags() else 63
 
 
-class Int8Matrix(nn.Module):
-    """A matrix of eight-bit rows, ready to be multiplied."""
+class FbgemmProduct(nn.Module):
+    """x W^T + b by PyTorch's eight-bit kernels, with what they lack around them."""
 
-    def __init__(self, weight: Float[Tensor, "vocab dim"]) -> None:
+    def __init__(
+        self,
+        rounded: Int8[Tensor, "outputs inputs"],
+        scale: Float[Tensor, " outputs"],
+        bias: Float[Tensor, " outputs"] | None,
+    ) -> None:
         super().__init__()
-        scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
-        rounded = (weight / scale[:, None]).round().to(torch.int8)
-        self.shape = weight.shape
         self.levels = _input_levels()
         self.packed = _packed(rounded, scale)
+        self.bias = bias
 
-    def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
-        """Return x W^T."""
+    def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
+        """Return the product."""
         # The same as the maximum norm, whose kernel takes ten times as long. A row of zeros needs no scale.
         scale = x.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             x / scale, 1.0 / self.levels, self.levels, self.packed
         )
-        return product.mul_(scale)
+        product = product.mul_(scale)
+        return product if self.bias is None else product.add_(self.bias)
 
-    def rows(self) -> Float[Tensor, "vocab dim"]:
+    def rows(self) -> Float[Tensor, "outputs inputs"]:
         """Return the matrix in float32, to within the rounding."""
         with _quiet():
             rounded, _ = torch.ops.quantized.linear_unpack(self.packed)
             whole: Tensor = rounded.dequantize()
         return whole
+
+
+def _product(
+    weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None
+) -> CompiledProduct | FbgemmProduct:
+    scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
+    rounded = (weight / scale[:, None]).round().to(torch.int8)
+    library = load_kernel()
+    return FbgemmProduct(rounded, scale, bias) if library is None else CompiledProduct(library, rounded, scale, bias)
 
 
 class Int8Linear(nn.Module):
@@ -65,18 +79,18 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.matrix = Int8Matrix(linear.weight.detach())
         self.bias: nn.Parameter | None = linear.bias
+        self.product = _product(linear.weight.detach(), self.bias)
 
     @property
-    def weight(self) -> Float[Tensor, "vocab dim"]:
+    def weight(self) -> Float[Tensor, "outputs inputs"]:
         """The matrix in float32, made anew each time: for whoever looks inside, not for work."""
-        return self.matrix.rows()
+        return self.product.rows()
 
-    def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
+    def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return x W^T + b."""
-        product: Tensor = self.matrix(x)
-        return product if self.bias is None else product.add_(self.bias)
+        product: Tensor = self.product(x)
+        return product
 
 
 class Int8Embedding(nn.Module):
@@ -100,13 +114,12 @@ class Int8OutputHead(nn.Module):
 
     def __init__(self, head: OutputHead) -> None:
         super().__init__()
-        self.matrix = Int8Matrix(head.weight.detach())
-        self.bias = head.bias
+        self.product = _product(head.weight.detach(), head.bias)
 
-    def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
+    def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the logits."""
-        product: Tensor = self.matrix(x)
-        return product if self.bias is None else product.add_(self.bias)
+        product: Tensor = self.product(x)
+        return product
 
 
 _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {

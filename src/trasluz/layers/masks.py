@@ -1,10 +1,14 @@
 """What may be seen: one small object, one meaning (True = may attend), and the cheapest form for each kernel."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,27 +26,50 @@ class Mask:
 
     key_lengths: Int[Tensor, " batch"] | None = None
     causal: bool = False
+    _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
-    def sees_everything(self, num_queries: int) -> bool:
+    def sees_everything(self, num_queries: int, num_keys: int) -> bool:
         """Tell whether no key is hidden from any of the queries."""
-        return self.key_lengths is None and (not self.causal or num_queries == 1)
+        if self.causal and num_queries > 1:
+            return False
+        if self.key_lengths is None:
+            return True
+        # On a GPU the answer would have to be waited for.
+        return self.key_lengths.is_cpu and self._remembered(
+            ("full", num_keys), lambda lengths: bool((lengths >= num_keys).all())
+        )
 
     def hides_everything_somewhere(self) -> bool:
         """Tell whether some sentence has no key at all."""
-        return self.key_lengths is not None and bool((self.key_lengths == 0).any())
+        return self.key_lengths is not None and self._remembered(("empty",), lambda lengths: bool((lengths == 0).any()))
 
     def dense(
         self, num_queries: int, num_keys: int, device: torch.device | None = None
     ) -> Bool[Tensor, "#batch query key"]:
         """Return the mask written out."""
-        keys = torch.arange(num_keys, device=device)
-        seen = torch.ones(1, num_queries, num_keys, dtype=torch.bool, device=device)
-        if self.causal:
-            queries = torch.arange(num_keys - num_queries, num_keys, device=device)
-            seen = seen & (keys <= queries[:, None])
-        if self.key_lengths is not None:
-            seen = seen & (keys < self.key_lengths[:, None, None])
-        return seen
+        if self.key_lengths is None:
+            return self._causal_part(num_queries, num_keys, device)
+        return self._remembered(
+            ("dense", num_queries, num_keys, device),
+            lambda lengths: (
+                self._causal_part(num_queries, num_keys, device)
+                & (torch.arange(num_keys, device=device) < lengths[:, None, None])
+            ),
+        )
+
+    def _causal_part(self, num_queries: int, num_keys: int, device: torch.device | None) -> Bool[Tensor, "1 query key"]:
+        if not self.causal:
+            return torch.ones(1, num_queries, num_keys, dtype=torch.bool, device=device)
+        queries = torch.arange(num_keys - num_queries, num_keys, device=device)
+        return (torch.arange(num_keys, device=device) <= queries[:, None])[None]
+
+    def _remembered(self, question: tuple[Any, ...], answer: Callable[[Tensor], T]) -> T:
+        """Return what was found out before about these sentences: every layer of a model asks the same."""
+        assert self.key_lengths is not None
+        if question not in self._answers:
+            self._answers[question] = answer(self.key_lengths)
+        found: T = self._answers[question]
+        return found
 
 
 EVERYTHING = Mask()

@@ -56,7 +56,7 @@ class Tokenizer:
         self.special_tokens = tuple(added[index].content for index in sorted(added) if added[index].special)
         self._special_ids = frozenset(index for index in added if added[index].special)
         self._dropped_ids = self._special_ids - {self.unk_id}
-        self._dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+        self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self._word_backend = self._without_normalizer() if normalization and kind != "character" else None
         self._words = _Words(self._cut, {})
 
@@ -72,19 +72,19 @@ class Tokenizer:
         """Return the ids of each text as an array: what a corpus is best encoded with."""
         if self._word_backend is None:
             encodings = self.backend.encode_batch_fast([readable(text) for text in texts], add_special_tokens=False)
-            return [np.array(encoding.ids, self._dtype) for encoding in encodings]
+            return [np.array(encoding.ids, self.dtype) for encoding in encodings]
         words = self._words
         encoded = [b"".join(map(words.__getitem__, self._tidy(text).split(" "))) for text in texts]
         if len(words) > _KNOWN_WORDS:
             # Those that nobody asks for any more are forgotten; replaced, not cleared: another thread may be reading.
             self._words = _Words(words.cut, words)
-        return [np.frombuffer(ids, self._dtype) for ids in encoded]
+        return [np.frombuffer(ids, self.dtype) for ids in encoded]
 
     def _cut(self, word: str) -> bytes:
         """Return the ids of a tidy word, as the bytes of an array."""
         assert self._word_backend is not None
         ids = self._word_backend.encode(word, add_special_tokens=False).ids
-        return np.array(ids, self._dtype).tobytes()
+        return np.array(ids, self.dtype).tobytes()
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, special tokens dropped; an unknown word shows as <unk>."""

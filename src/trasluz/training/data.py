@@ -12,11 +12,13 @@ import heapq
 import json
 import os
 import shutil
+import sys
+import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from trasluz.checkpoints.model_folder import language_tag
 from trasluz.errors import DataError, RecipeError, RequestError
 from trasluz.files import atomic_folder
 from trasluz.text.data_naming import find_files
+from trasluz.text.encoding_workers import EncodingWorkers
 from trasluz.text.readers import Pair, ReadReport, read_pairs
 from trasluz.text.token_cache import TokenCache
 from trasluz.text.tokenizer import Tokenizer, train_tokenizer
@@ -32,6 +35,9 @@ from trasluz.training.reports import Notice, Report
 
 FORMAT = 1
 _AT_ONCE = 4096
+# So many chunks are turned into tokens sooner than other processes could start.
+_CHUNKS_ALONE = 64
+_TARGET = "target_"
 
 
 @dataclass
@@ -121,7 +127,7 @@ def prepare_data(recipe: Recipe, tokenizers: tuple[Any, Any] | None = None) -> G
 def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target tokenizer of a folder; one and the same where they are shared."""
     source = Tokenizer.load(folder)
-    return source, Tokenizer.load(folder, "target_") if (folder / "target_tokenizer.json").exists() else source
+    return source, Tokenizer.load(folder, _TARGET) if (folder / f"{_TARGET}tokenizer.json").exists() else source
 
 
 def _open(recipe: Recipe, folder: Path, tokenizers: tuple[Any, Any] | None) -> PreparedData:
@@ -213,7 +219,7 @@ class _Preparation:
                 tokenizers = self._train_tokenizers()
                 tokenizers[0].save(folder)
                 if tokenizers[1] is not tokenizers[0]:
-                    tokenizers[1].save(folder, "target_")
+                    tokenizers[1].save(folder, _TARGET)
             source, target = tokenizers
             yield Notice("Turning text into tokens.")
             files: dict[str, int] = {}
@@ -300,9 +306,7 @@ class _Preparation:
         counts: Counter[str] = Counter()
         report = ReadReport()
         longest = self.recipe.data.max_length
-        for some in _chunks(self._kept(counts, report)):
-            sources = source.encode_arrays([pair.source for pair in some])
-            targets = target.encode_arrays([pair.target for pair in some])
+        for some, (sources, targets) in self._encoded(source, target, _chunks(self._kept(counts, report))):
             for pair, source_ids, target_ids in zip(some, sources, targets, strict=True):
                 if len(source_ids) > longest or len(target_ids) > longest:
                     counts["too_long"] += 1
@@ -318,6 +322,25 @@ class _Preparation:
             complaint="; ".join(f"{reason} ({', '.join(places)})" for reason, places in report.examples.items()),
             **counts,
         )
+
+    def _encoded(
+        self, source: Any, target: Any, chunks: Iterator[list[Pair]]
+    ) -> Iterator[tuple[list[Pair], list[Any]]]:
+        """Yield the pairs, some at a time, with the ids of both sides."""
+        sides = ((some, [[pair.source for pair in some], [pair.target for pair in some]]) for some in chunks)
+        count = self.recipe.training.threads or os.cpu_count() or 1
+        ours = isinstance(source, Tokenizer) and isinstance(target, Tokenizer)
+        alone = islice(sides, _CHUNKS_ALONE) if ours and count > 1 and sys.executable else sides
+        for some, texts in alone:
+            yield some, [source.encode_arrays(texts[0]), target.encode_arrays(texts[1])]
+        first = next(sides, None)
+        if first is None:
+            return
+        with tempfile.TemporaryDirectory() as name:
+            source.save(name)
+            target.save(name, _TARGET)
+            with EncodingWorkers(Path(name), ("", _TARGET), count) as workers:
+                yield from workers.encode(chain([first], sides))
 
 
 def _draw(seed: int, text: str) -> int:

@@ -1,0 +1,209 @@
+// A matrix of eight-bit rows times rows of floats: rounding, product, scales and bias in one pass over memory.
+//
+//     y[r, n] = (sum_k q[r, k] * w[n, k]) * s_x[r] * s_w[n] + b[n]          q = round(x / s_x),  s_x = max |x| / levels
+//
+// q is stored as q + levels, so that it is never negative, as the instructions want it; `offset` takes the surplus,
+// levels * sum_k w[n, k], away again. Integer sums are exact: a row's result does not depend on the rows beside it.
+//
+// Weights lie packed as blocks of 32 outputs, four inputs of each output side by side:
+//
+//     w[block][k / 4][output in block][k % 4]
+//
+// so that one 32-bit broadcast of q meets the same four inputs of eight (AVX2) or sixteen (AVX-512) outputs at once.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr std::int64_t kBlock = 32;       // outputs of a block
+constexpr std::int64_t kGroup = 8;        // inputs are padded to a multiple of this
+constexpr std::int64_t kWorthThreads = 1 << 16;  // products below which a second thread costs more than it brings
+
+struct Product {
+    const std::uint8_t* rounded;   // (rows, depth): q + levels
+    const float* row_scale;        // (rows)
+    std::int64_t rows, depth;      // depth: inputs, padded
+    const std::int8_t* weight;     // (blocks, depth / 4, 32, 4)
+    const std::int32_t* offset;    // (blocks * 32): minus levels * sum_k w
+    const float* weight_scale;     // (blocks * 32)
+    const float* bias;             // (blocks * 32)
+    std::int64_t outputs;
+    float* y;                      // (rows, outputs)
+};
+
+void store_tail(const float* values, float* y, std::int64_t count) {
+    std::memcpy(y, values, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+// ---- AVX2 adds two products in sixteen bits: with 63 levels the most is 2 * 126 * 127 = 32,004, which fits.
+
+#define AVX2 __attribute__((target("avx2,fma")))
+
+AVX2 inline __m256i broadcast4(const std::uint8_t* from) {
+    std::int32_t four;
+    std::memcpy(&four, from, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+template <int Rows>
+AVX2 void block_avx2(const Product& p, std::int64_t block, std::int64_t row) {
+    const std::int8_t* w = p.weight + block * kBlock * p.depth;
+    const std::int64_t first = block * kBlock;
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i sum[Rows][4];
+    for (int n = 0; n < 4; ++n) {
+        const __m256i offset = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p.offset + first + 8 * n));
+        for (int r = 0; r < Rows; ++r) sum[r][n] = offset;
+    }
+    for (std::int64_t k = 0; k < p.depth; k += 4, w += kBlock * 4) {
+        const __m256i* at = reinterpret_cast<const __m256i*>(w);
+        for (int r = 0; r < Rows; ++r) {
+            const __m256i q = broadcast4(p.rounded + (row + r) * p.depth + k);
+            for (int n = 0; n < 4; ++n) {
+                const __m256i pairs = _mm256_maddubs_epi16(q, _mm256_loadu_si256(at + n));
+                sum[r][n] = _mm256_add_epi32(sum[r][n], _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    }
+    for (int r = 0; r < Rows; ++r) {
+        const __m256 scale = _mm256_set1_ps(p.row_scale[row + r]);
+        alignas(32) float values[kBlock];
+        for (int n = 0; n < 4; ++n) {
+            const std::int64_t at = first + 8 * n;
+            const __m256 both = _mm256_mul_ps(scale, _mm256_loadu_ps(p.weight_scale + at));
+            const __m256 y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][n]), both, _mm256_loadu_ps(p.bias + at));
+            _mm256_store_ps(values + 8 * n, y);
+        }
+        store_tail(values, p.y + (row + r) * p.outputs + first, std::min(kBlock, p.outputs - first));
+    }
+}
+
+AVX2 void blocks_avx2(const Product& p, std::int64_t block) {
+    std::int64_t row = 0;
+    for (; row + 2 <= p.rows; row += 2) block_avx2<2>(p, block, row);
+    if (row < p.rows) block_avx2<1>(p, block, row);
+}
+
+AVX2 void round_avx2(const float* x, std::int64_t inputs, int levels, std::uint8_t* rounded, float* scale) {
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256 largest8 = _mm256_setzero_ps();
+    std::int64_t k = 0;
+    for (; k + 8 <= inputs; k += 8)
+        largest8 = _mm256_max_ps(largest8, _mm256_and_ps(no_sign, _mm256_loadu_ps(x + k)));
+    alignas(32) float eight[8];
+    _mm256_store_ps(eight, largest8);
+    float largest = 1e-30f;  // a row of zeros needs no scale, only one that can be divided by
+    for (const float value : eight) largest = std::max(largest, value);
+    for (; k < inputs; ++k) largest = std::max(largest, std::abs(x[k]));
+    *scale = largest / static_cast<float>(levels);
+    const float by = static_cast<float>(levels) / largest;
+    const __m256 by8 = _mm256_set1_ps(by);
+    const __m256i levels8 = _mm256_set1_epi32(levels), limit = _mm256_set1_epi32(2 * levels);
+    alignas(32) std::int32_t whole[8];
+    for (k = 0; k + 8 <= inputs; k += 8) {
+        __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k), by8)), levels8);
+        // Only what is no number is outside; it must not make sums that overflow.
+        q = _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), limit);
+        const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(q, q), q);
+        const std::int32_t low = _mm256_extract_epi32(bytes, 0), high = _mm256_extract_epi32(bytes, 4);
+        std::memcpy(rounded + k, &low, 4);
+        std::memcpy(rounded + k + 4, &high, 4);
+    }
+    if (k < inputs) {
+        alignas(32) float rest[8] = {};
+        std::memcpy(rest, x + k, static_cast<std::size_t>(inputs - k) * sizeof(float));
+        __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(rest), by8)), levels8);
+        q = _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), limit);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(whole), q);
+        // Padded weights are zero: what stands for the padding of x means nothing.
+        for (std::int64_t rest_k = 0; rest_k < kGroup; ++rest_k)
+            rounded[k + rest_k] = static_cast<std::uint8_t>(whole[rest_k]);
+    }
+}
+
+// ---- AVX-512 with VNNI: four products are added in 32 bits, so all 127 levels can be used.
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+
+template <int Rows>
+VNNI void block_vnni(const Product& p, std::int64_t block, std::int64_t row) {
+    const std::int8_t* w = p.weight + block * kBlock * p.depth;
+    const std::int64_t first = block * kBlock;
+    __m512i sum[Rows][2];
+    for (int n = 0; n < 2; ++n) {
+        const __m512i offset = _mm512_loadu_si512(p.offset + first + 16 * n);
+        for (int r = 0; r < Rows; ++r) sum[r][n] = offset;
+    }
+    for (std::int64_t k = 0; k < p.depth; k += 4, w += kBlock * 4) {
+        const __m512i low = _mm512_loadu_si512(w), high = _mm512_loadu_si512(w + 64);
+        for (int r = 0; r < Rows; ++r) {
+            std::int32_t four;
+            std::memcpy(&four, p.rounded + (row + r) * p.depth + k, sizeof four);
+            const __m512i q = _mm512_set1_epi32(four);
+            sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], q, low);
+            sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], q, high);
+        }
+    }
+    for (int r = 0; r < Rows; ++r) {
+        const __m512 scale = _mm512_set1_ps(p.row_scale[row + r]);
+        alignas(64) float values[kBlock];
+        for (int n = 0; n < 2; ++n) {
+            const std::int64_t at = first + 16 * n;
+            const __m512 both = _mm512_mul_ps(scale, _mm512_loadu_ps(p.weight_scale + at));
+            _mm512_store_ps(values + 16 * n,
+                            _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][n]), both, _mm512_loadu_ps(p.bias + at)));
+        }
+        store_tail(values, p.y + (row + r) * p.outputs + first, std::min(kBlock, p.outputs - first));
+    }
+}
+
+VNNI void blocks_vnni(const Product& p, std::int64_t block) {
+    std::int64_t row = 0;
+    for (; row + 8 <= p.rows; row += 8) block_vnni<8>(p, block, row);
+    if (row + 4 <= p.rows) block_vnni<4>(p, block, row), row += 4;
+    if (row + 2 <= p.rows) block_vnni<2>(p, block, row), row += 2;
+    if (row < p.rows) block_vnni<1>(p, block, row);
+}
+
+bool has_vnni() {
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+}
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+}  // namespace
+
+extern "C" {
+
+// Changes with anything that the Python side must know.
+int trasluz_int8_version() { return 1; }
+
+// How many levels a side x is rounded to; 0: this processor has none of the instructions.
+int trasluz_int8_levels() { return has_vnni() ? 127 : has_avx2() ? 63 : 0; }
+
+void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs, std::int64_t depth,
+                          const std::int8_t* weight, const std::int32_t* offset, const float* weight_scale,
+                          const float* bias, std::int64_t outputs, float* y, int threads) {
+    static thread_local std::vector<std::uint8_t> rounded;
+    static thread_local std::vector<float> scale;
+    rounded.resize(static_cast<std::size_t>(rows * depth));
+    scale.resize(static_cast<std::size_t>(rows));
+    const bool wide = has_vnni();
+    const int levels = wide ? 127 : 63;
+    std::uint8_t* const q = rounded.data();
+    float* const s = scale.data();
+    const std::int64_t blocks = (outputs + kBlock - 1) / kBlock;
+    const Product product{q, s, rows, depth, weight, offset, weight_scale, bias, outputs, y};
+    const bool many = threads > 1 && rows * depth * outputs > kWorthThreads;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many && rows > 8)
+    for (std::int64_t row = 0; row < rows; ++row) round_avx2(x + row * inputs, inputs, levels, q + row * depth, s + row);
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+    for (std::int64_t block = 0; block < blocks; ++block) wide ? blocks_vnni(product, block) : blocks_avx2(product, block);
+}
+}
