@@ -1,6 +1,6 @@
-"""Compiles the optional kernel for eight-bit products while the package is built; without a compiler it is left out.
+"""Compiles the optional kernels while the package is built; without a compiler they are left out.
 
-`python hatch_build.py` compiles it in place, for work on the kernel itself.
+`python hatch_build.py` compiles them in place, for work on the kernels themselves.
 """
 
 import os
@@ -13,30 +13,33 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path("src/trasluz/layers/int8_kernel.cpp")
-LIBRARY = Path("src/trasluz/layers/_int8_kernel.so")
+KERNELS = Path("src/trasluz/layers/kernels")
+LIBRARY = "_kernels.so"
 
 
-def compile_kernel(root: Path) -> Path | None:
+def compile_kernels(root: Path) -> Path | None:
     """Return the compiled library; None where there is no compiler, or another system than x86-64 Linux."""
     compiler = os.environ.get("CXX") or shutil.which("g++")
     if not compiler or sys.platform != "linux" or platform.machine() != "x86_64":
         return None
-    library = root / LIBRARY
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as name:
-        compiled, linked = Path(name) / "kernel.o", Path(name) / "kernel.so"
+    folder = root / KERNELS
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as name:
+        sources = sorted(folder.glob("*.cpp"))
+        objects = [Path(name) / f"{source.stem}.o" for source in sources]
+        linked = Path(name) / LIBRARY
+        steps = [
+            [compiler, "-O3", "-std=c++17", "-fPIC", "-fopenmp", "-c", str(source), "-o", str(made)]
+            for source, made in zip(sources, objects, strict=True)
+        ]
         # Linked without -fopenmp: the threads are those of the library that torch brings along.
-        steps = (
-            [compiler, "-O3", "-std=c++17", "-fPIC", "-fopenmp", "-c", str(root / SOURCE), "-o", str(compiled)],
-            [compiler, "-shared", str(compiled), "-o", str(linked)],
-        )
+        steps.append([compiler, "-shared", *map(str, objects), "-o", str(linked)])
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True)
             if done.returncode:
-                print(f"the int8 kernel is left out: {done.stderr.strip()[:500]}", file=sys.stderr)
+                print(f"the compiled kernels are left out: {done.stderr.strip()[:500]}", file=sys.stderr)
                 return None
-        linked.replace(library)
-    return library
+        linked.replace(folder / LIBRARY)
+    return folder / LIBRARY
 
 
 try:
@@ -50,12 +53,12 @@ else:
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             """Compile, and put the library into the wheel, which then is one for this kind of machine."""
-            if self.target_name == "wheel" and (library := compile_kernel(Path(self.root))):
+            if self.target_name == "wheel" and (library := compile_kernels(Path(self.root))):
                 if version != "editable":
-                    build_data["force_include"][str(library)] = "trasluz/layers/_int8_kernel.so"
+                    build_data["force_include"][str(library)] = f"trasluz/layers/kernels/{LIBRARY}"
                 build_data["pure_python"] = False
                 build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
 
 if __name__ == "__main__":
-    print(compile_kernel(Path(__file__).parent) or "not compiled")
+    print(compile_kernels(Path(__file__).parent) or "not compiled")

@@ -8,7 +8,7 @@ from torch import nn
 from trasluz.errors import RequestError
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.int8 import Int8Embedding, Int8Linear, Int8OutputHead, to_int8
-from trasluz.layers.int8_kernel import load_kernel
+from trasluz.layers.kernels import load_kernels
 
 SIZES = [(7, 5), (64, 33), (300, 128)]
 
@@ -20,9 +20,9 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.fixture(params=["compiled", "fbgemm"], autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "fbgemm":
-        monkeypatch.setattr("trasluz.layers.int8.load_kernel", lambda: None)
-    elif load_kernel() is None:
-        pytest.skip("the compiled kernel is not there")
+        monkeypatch.setattr("trasluz.layers.int8.load_kernels", lambda: None)
+    elif load_kernels() is None:
+        pytest.skip("the compiled kernels are not there")
     return str(request.param)
 
 

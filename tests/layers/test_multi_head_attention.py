@@ -6,6 +6,7 @@ from torch import nn
 
 from trasluz.layers import dot_product_attention
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
+from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
 from trasluz.layers.self_attention import SelfAttention
 
@@ -50,30 +51,56 @@ def test_a_query_that_may_see_nothing_gets_zeros(short: int, monkeypatch: pytest
     assert context[1].abs().min() > 0
 
 
-def test_steps_with_a_cache_equal_all_at_once() -> None:
-    attention = SelfAttention(12, 3)
-    x = torch.randn(2, 7, 12)
-    cache = attention.new_cache(rows=2, capacity=9, like=torch.empty(0))
-    stepped = torch.cat([attention.step(x[:, t : t + 1], cache) for t in range(7)], dim=1)
+def step(attention: SelfAttention, x: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
+    cache.lineage.advance()
+    return attention.step(x, cache)
+
+
+# Heads of 8, for which there may be a compiled kernel, and of 4, for which there is none; it runs without gradients.
+@pytest.mark.parametrize("dim", [12, 24])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_steps_with_a_cache_equal_all_at_once(dim: int, gradients: bool) -> None:
+    attention = SelfAttention(dim, 3)
+    x = torch.randn(2, 7, dim)
+    with torch.set_grad_enabled(gradients):
+        cache = attention.new_cache(Lineage(2, 9, x.device), x)
+        stepped = torch.cat([step(attention, x[:, t : t + 1], cache) for t in range(7)], dim=1)
     torch.testing.assert_close(stepped, attention(x, CAUSAL))
 
 
-@pytest.mark.parametrize("rows", [[1, 1], [1], [0, 1, 0]])
-def test_selected_rows_take_their_past_along(rows: list[int]) -> None:
-    attention = SelfAttention(12, 3)
-    x = torch.randn(2, 4, 12)
-    cache = attention.new_cache(rows=2, capacity=4, like=torch.empty(0))
+@pytest.mark.parametrize("dim", [12, 24])
+@pytest.mark.parametrize("rows", [[1, 1, 0], [2, 0], [1], [0, 1, 2]])
+@torch.no_grad()
+def test_selected_rows_take_their_past_along(dim: int, rows: list[int]) -> None:
+    attention = SelfAttention(dim, 3)
+    x = torch.randn(3, 6, dim)
+    past = x.clone()
+    cache = attention.new_cache(Lineage(3, 6, x.device), x)
     for t in range(3):
-        attention.step(x[:, t : t + 1], cache)
-    cache.select_rows(torch.tensor(rows))
-    torch.testing.assert_close(attention.step(x[rows, 3:], cache), attention(x, CAUSAL)[rows, 3:])
+        step(attention, x[:, t : t + 1], cache)
+    cache.lineage.select_rows(torch.tensor(rows))
+    past = past[rows]
+    for t in (3, 4):
+        torch.testing.assert_close(
+            step(attention, past[:, t : t + 1], cache), attention(past[:, : t + 1], CAUSAL)[:, t:]
+        )
+        # And once more, the other way round.
+        order = torch.arange(len(rows)).flip(0)
+        cache.lineage.select_rows(order)
+        past = past[order]
 
 
-def test_beams_are_extra_queries_of_their_source() -> None:
-    attention = EncoderDecoderAttention(12, 3, memory_dim=8)
-    memory, x = torch.randn(2, 5, 8), torch.randn(6, 1, 12)
+@pytest.mark.parametrize("dim", [12, 24])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_beams_are_extra_queries_of_their_source(dim: int, gradients: bool) -> None:
+    attention = EncoderDecoderAttention(dim, 3, memory_dim=8)
+    memory, x = torch.randn(2, 5, 8), torch.randn(6, 1, dim)
     mask = Mask(torch.tensor([5, 3]))
-    together = attention.step(x, attention.remember(memory), mask)
+    with torch.set_grad_enabled(gradients):
+        remembered = attention.remember_for_steps(memory)
+        together = attention.step(x, remembered, mask)
+        turned = attention.step(x[3:], remembered.select(torch.tensor([1])), Mask(mask.key_lengths[1:]))
+    torch.testing.assert_close(turned, together[3:])
     for row in range(6):
         source = row // 3
         one_mask = Mask(mask.key_lengths[source : source + 1]) if mask.key_lengths is not None else EVERYTHING

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.decoding.candidates import top_of_rows
-from trasluz.decoding.constraints import IMPOSSIBLE, constrain
+from trasluz.decoding.constraints import IMPOSSIBLE, Constraints
 from trasluz.decoding.coverage import Coverage
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
+from trasluz.layers.kernels.likeliest import best_of_rows
 from trasluz.models.stepper import StateT, Stepper
 
 
@@ -50,9 +50,8 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Return up to `nbest` hypotheses a source, best first."""
     device, beam = source.device, settings.beam
-    limits = torch.tensor([settings.length_limits(length) for length in source_lengths.tolist()], device=device)
-    shortest, longest = limits.repeat_interleave(beam, dim=0).unbind(1)
-    state = stepper.start(source, source_lengths, beam, int(longest.max()))
+    constraints = Constraints(settings, tokens, source_lengths, beam)
+    state = stepper.start(source, source_lengths, beam, constraints.capacity)
     active = list(range(len(source)))
     finished = [_Finished(settings) for _ in active]
     ids = torch.full((len(source) * beam,), tokens.start_id, device=device)
@@ -62,9 +61,9 @@ def beam_search(
     running[:, 0] = 0.0
     while active:
         logits, state = stepper.step(ids, state)
-        log_probabilities = logits.float().log_softmax(-1)
-        constrain(log_probabilities, history, shortest, longest, settings, tokens)
-        totals, beams, ids_tried = _best_extensions(running, log_probabilities, 2 * beam)
+        logits = logits.float()
+        normalizer = constraints.apply(logits, history)
+        totals, beams, ids_tried = _best_extensions(running, logits, normalizer, 2 * beam)
         length = history.shape[1] + 1
         first_rows = torch.arange(len(active), device=device)[:, None] * beam
         ends = ids_tried == tokens.eos_id
@@ -94,7 +93,8 @@ def beam_search(
             running = running[sources]
             kept_rows = (sources[:, None] * beam + torch.arange(beam, device=device)).flatten()
             rows, ids, history = rows[kept_rows], ids[kept_rows], history[kept_rows]
-            shortest, longest = shortest[kept_rows], longest[kept_rows]
+            if active:
+                constraints.select_rows(kept_rows)
         if active:
             state.select_rows(rows, sources)
             if coverage is not None:
@@ -103,14 +103,16 @@ def beam_search(
 
 
 def _best_extensions(
-    running: Float[Tensor, "sources beams"], log_probabilities: Float[Tensor, "rows vocab"], count: int
+    running: Float[Tensor, "sources beams"],
+    logits: Float[Tensor, "rows vocab"],
+    normalizer: Float[Tensor, " rows"],
+    count: int,
 ) -> tuple[Float[Tensor, "sources tried"], Int[Tensor, "sources tried"], Int[Tensor, "sources tried"]]:
     """Return the totals, beams and tokens of the likeliest extensions of every source, best first."""
-    vocab_size = log_probabilities.shape[1]
     # The best extensions of a source are among the best of each of its beams: a narrow top-k a row, then one a source.
-    narrow = min(count, vocab_size)
-    best, tokens = top_of_rows(log_probabilities, narrow)
-    totals = (running.flatten()[:, None] + best).view(len(running), -1)
+    narrow = min(count, logits.shape[1])
+    best, tokens = best_of_rows(logits, narrow)
+    totals = (running.flatten()[:, None] + (best - normalizer[:, None])).view(len(running), -1)
     if totals.shape[1] < count:
         missing = count - totals.shape[1]
         totals = torch.nn.functional.pad(totals, (0, missing), value=IMPOSSIBLE)

@@ -1,53 +1,85 @@
 """What a target may look like: lengths, forbidden tokens, no n-gram twice; what may not be gets probability 0."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
+from trasluz.layers.kernels.likeliest import log_sum_exp
 
 IMPOSSIBLE = float("-inf")
 
 
-def constrain(
-    log_probabilities: Float[Tensor, "rows vocab"],
-    history: Int[Tensor, "rows target"],
-    min_length: Int[Tensor, " rows"],
-    max_length: Int[Tensor, " rows"],
-    settings: SearchSettings,
-    tokens: DecodingTokens,
-) -> None:
-    """Rule out, in place, every next token that `history` (the ids so far, start token left out) does not allow."""
-    next_length = history.shape[1] + 1
-    if tokens.forbidden_ids:
-        log_probabilities[:, list(tokens.forbidden_ids)] = IMPOSSIBLE
-    if settings.no_repeat_ngram:
-        forbid_repeated_ngrams(log_probabilities, history, settings.no_repeat_ngram, tokens.eos_id)
-    too_short = next_length < min_length
-    log_probabilities[:, tokens.eos_id] = log_probabilities[:, tokens.eos_id].masked_fill(too_short, IMPOSSIBLE)
-    must_end = next_length >= max_length
-    if bool(must_end.any()):
-        end = log_probabilities[:, tokens.eos_id].clone()
-        if settings.free_forced_end:
-            end = end.masked_fill(must_end, 0.0)
-        log_probabilities.masked_fill_(must_end[:, None], IMPOSSIBLE)
-        log_probabilities[:, tokens.eos_id] = end
-    if settings.renormalize:
-        log_probabilities.copy_(log_probabilities.log_softmax(-1))
+class Constraints:
+    """The constraints on the rows of one search."""
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        tokens: DecodingTokens,
+        source_lengths: Int[Tensor, " sources"],
+        num_beams: int = 1,
+    ) -> None:
+        self.settings = settings
+        self.tokens = tokens
+        device = source_lengths.device
+        limits = torch.tensor([settings.length_limits(length) for length in source_lengths.tolist()], device=device)
+        self._shortest, self._longest = limits.repeat_interleave(num_beams, dim=0).unbind(1)
+        self._forbidden = torch.tensor(tokens.forbidden_ids, dtype=torch.int64, device=device)
+        self._find_bounds()
+
+    def apply(self, logits: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows target"]) -> Float[Tensor, " rows"]:
+        """Rule out, in place, every next token that `history` (the ids so far, start token left out) does not allow.
+
+        Returns the normalizer of each row: the log-probability of a token is its logit less that.
+        """
+        settings, eos_id = self.settings, self.tokens.eos_id
+        normalizer = log_sum_exp(logits)
+        next_length = history.shape[1] + 1
+        if self.tokens.forbidden_ids:
+            logits.index_fill_(1, self._forbidden, IMPOSSIBLE)
+        if settings.no_repeat_ngram:
+            forbid_repeated_ngrams(logits, history, settings.no_repeat_ngram, eos_id)
+        if next_length < self._last_too_short:
+            logits[:, eos_id].masked_fill_(next_length < self._shortest, IMPOSSIBLE)
+        if next_length >= self._first_forced:
+            must_end = next_length >= self._longest
+            end = logits[:, eos_id].clone()
+            if settings.free_forced_end:
+                end = torch.where(must_end, normalizer, end)
+            logits.masked_fill_(must_end[:, None], IMPOSSIBLE)
+            logits[:, eos_id] = end
+        return log_sum_exp(logits) if settings.renormalize else normalizer
+
+    def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
+        """Keep these rows, in this order."""
+        self._shortest, self._longest = self._shortest[rows], self._longest[rows]
+        self._find_bounds()
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens the longest target may have."""
+        return int(self._longest.max())
+
+    def _find_bounds(self) -> None:
+        # Most steps are within all limits, and then nothing has to be looked at.
+        self._last_too_short = int(self._shortest.max()) if len(self._shortest) else 0
+        self._first_forced = int(self._longest.min()) if len(self._longest) else 0
 
 
 def forbid_repeated_ngrams(
-    log_probabilities: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows target"], size: int, eos_id: int
+    logits: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows target"], size: int, eos_id: int
 ) -> None:
     """Rule out, in place, every token that would repeat an n-gram of `size` tokens; the end stays possible."""
     prefix_length = size - 1
     if history.shape[1] < size:
         return
-    end = log_probabilities[:, eos_id].clone()
+    end = logits[:, eos_id].clone()
     # Every n-gram so far is a prefix and a last token; those whose prefix equals the newest tokens forbid their last.
     followers = history[:, prefix_length:]
     prefixes = history.unfold(1, size, 1)[:, :, :prefix_length]
     newest = history[:, history.shape[1] - prefix_length :]
     repeated = (prefixes == newest[:, None]).all(-1)
-    penalty = log_probabilities.new_zeros(()).expand(repeated.shape).masked_fill(repeated, IMPOSSIBLE)
-    log_probabilities.scatter_add_(1, followers, penalty)
-    log_probabilities[:, eos_id] = end
+    penalty = logits.new_zeros(()).expand(repeated.shape).masked_fill(repeated, IMPOSSIBLE)
+    logits.scatter_add_(1, followers, penalty)
+    logits[:, eos_id] = end

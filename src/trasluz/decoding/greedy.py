@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from trasluz.decoding.constraints import constrain
+from trasluz.decoding.constraints import Constraints
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
+from trasluz.layers.kernels.likeliest import best_of_rows
 from trasluz.models.stepper import StateT, Stepper
 
 
@@ -19,9 +20,8 @@ def greedy_search(
 ) -> list[list[Hypothesis]]:
     """Return one hypothesis a source."""
     device = source.device
-    limits = torch.tensor([settings.length_limits(length) for length in source_lengths.tolist()], device=device)
-    shortest, longest = limits.unbind(1)
-    state = stepper.start(source, source_lengths, 1, int(longest.max()))
+    constraints = Constraints(settings, tokens, source_lengths)
+    state = stepper.start(source, source_lengths, 1, constraints.capacity)
     active = list(range(len(source)))
     found: list[Hypothesis | None] = [None] * len(source)
     ids = torch.full((len(source),), tokens.start_id, device=device)
@@ -29,9 +29,10 @@ def greedy_search(
     totals = torch.zeros(len(source), dtype=torch.float64, device=device)
     while active:
         logits, state = stepper.step(ids, state)
-        log_probabilities = logits.float().log_softmax(-1)
-        constrain(log_probabilities, history, shortest, longest, settings, tokens)
-        best, ids = log_probabilities.max(-1)
+        logits = logits.float()
+        normalizer = constraints.apply(logits, history)
+        best, places = best_of_rows(logits, 1)
+        best, ids = best[:, 0] - normalizer, places[:, 0]
         totals = totals + best
         history = torch.cat([history, ids[:, None]], dim=1)
         ended = (ids == tokens.eos_id).tolist()
@@ -46,7 +47,7 @@ def greedy_search(
             active = [active[row] for row in going_on]
             kept = torch.tensor(going_on, dtype=torch.int64, device=device)
             ids, history, totals = ids[kept], history[kept], totals[kept]
-            shortest, longest = shortest[kept], longest[kept]
             if going_on:
+                constraints.select_rows(kept)
                 state.select_rows(kept, kept)
     return [[hypothesis] for hypothesis in found if hypothesis is not None]

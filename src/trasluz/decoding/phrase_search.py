@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.decoding.constraints import IMPOSSIBLE, constrain
+from trasluz.decoding.constraints import IMPOSSIBLE, Constraints
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.models.stepper import StateT, Stepper
 
@@ -92,8 +92,8 @@ def phrase_search(
     start = Progress.at_start(phrases)
     num_required = sum(map(len, start.missing))
     width = max(settings.beam, min(num_required + 1, _WIDEST))
-    shortest, longest = settings.length_limits(int(source_lengths[0]))
-    limits = source.new_tensor([shortest, longest]).expand(width, 2)
+    constraints = Constraints(settings, tokens, source_lengths, width)
+    longest = constraints.capacity
     state = stepper.start(source, source_lengths, width, longest)
     ids = source.new_full((width,), tokens.start_id)
     history = ids.new_empty(width, 0)
@@ -102,8 +102,9 @@ def phrase_search(
     finished: list[Hypothesis] = []
     for length in range(1, longest + 1):
         logits, state = stepper.step(ids, state)
-        log_probabilities = logits.double().log_softmax(-1)
-        constrain(log_probabilities, history, limits[:, 0], limits[:, 1], settings, tokens)
+        logits = logits.double()
+        normalizer = constraints.apply(logits, history)
+        log_probabilities = logits - normalizer[:, None]
         candidates = _candidates(log_probabilities, running, progress, width)
         # Ranked among their like: those that still put a phrase off are likelier, and prove nothing.
         complete = [one for one in candidates if one.progress.complete]

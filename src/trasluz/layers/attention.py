@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.masks import Mask
@@ -23,6 +23,17 @@ class KeyValue(NamedTuple):
 
     key: Tensor
     value: Tensor
+
+    def select(self, sources: Int[Tensor, " sources"]) -> "KeyValue":
+        """Return the memories of these sources, laid out as they were."""
+        return KeyValue(_select(self.key, sources), _select(self.value, sources))
+
+
+def _select(x: Tensor, sources: Int[Tensor, " sources"]) -> Tensor:
+    if x.dim() == 4 and x.transpose(1, 2).is_contiguous():
+        # Positions before heads, as a projection leaves them.
+        return x.transpose(1, 2).index_select(0, sources).transpose(1, 2)
+    return x.index_select(0, sources)
 
 
 AttentionTap = Callable[[Float[Tensor, "batch heads query key"]], None]

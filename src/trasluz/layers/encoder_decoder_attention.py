@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.kernels.attention_step import attention_step, can_step
 from trasluz.layers.masks import Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
 
@@ -23,8 +24,18 @@ class EncoderDecoderAttention(MultiHeadAttention):
         """Let every target position look over the source."""
         return self.attend(x, self.remember(memory), mask)
 
+    def remember_for_steps(self, memory: Float[Tensor, "sources source memory_dim"]) -> KeyValue:
+        """Project what every step will look at, laid out as the steps want it."""
+        found = self.remember(memory)
+        return found if can_step(memory, self.head_dim) else KeyValue(found.key.contiguous(), found.value.contiguous())
+
     def step(self, x: Float[Tensor, "rows 1 dim"], memory: KeyValue, mask: Mask) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position of every row look over its source; rows are sources times beams."""
-        num_sources = memory.key.shape[0]
-        beams_as_queries = x.reshape(num_sources, -1, x.shape[-1])
-        return self.attend(beams_as_queries, memory, mask).reshape(x.shape)
+        num_sources, _, num_keys, _ = memory.key.shape
+        as_laid_out = KeyValue(memory.key.transpose(1, 2), memory.value.transpose(1, 2))
+        if self.tap is not None or not can_step(x, self.head_dim) or not as_laid_out.key.is_contiguous():
+            beams_as_queries = x.reshape(num_sources, -1, x.shape[-1])
+            return self.attend(beams_as_queries, memory, mask).reshape(x.shape)
+        first, count = mask.spans(num_keys, len(x) // num_sources)
+        query = self.query(x).view(-1, self.num_heads, self.head_dim)
+        return self.output(attention_step(query, *as_laid_out, count, first=first).view_as(x))

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from trasluz.devices import cpu_flags
 from trasluz.errors import RequestError
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
-from trasluz.layers.int8_kernel import CompiledProduct, load_kernel
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.int8_product import CompiledProduct
 
 # Only this engine takes a scale that is given rather than found in the whole batch.
 _ENGINE = "fbgemm"
@@ -69,7 +70,7 @@ def _product(
 ) -> CompiledProduct | FbgemmProduct:
     scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
     rounded = (weight / scale[:, None]).round().to(torch.int8)
-    library = load_kernel()
+    library = load_kernels()
     return FbgemmProduct(rounded, scale, bias) if library is None else CompiledProduct(library, rounded, scale, bias)
 
 

@@ -57,6 +57,18 @@ class Mask:
             ),
         )
 
+    def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Return where each sentence's keys begin among those of all, end to end, and how many of them may be seen.
+
+        Each sentence comes `repeats` times.
+        """
+
+        def answer(lengths: Tensor) -> tuple[Tensor, Tensor]:
+            first = torch.arange(0, len(lengths) * num_keys, num_keys, device=lengths.device)
+            return first.repeat_interleave(repeats), lengths.repeat_interleave(repeats)
+
+        return self._remembered(("spans", num_keys, repeats), answer)
+
     def _causal_part(self, num_queries: int, num_keys: int, device: torch.device | None) -> Bool[Tensor, "1 query key"]:
         if not self.causal:
             return torch.ones(1, num_queries, num_keys, dtype=torch.bool, device=device)

@@ -18,6 +18,7 @@ class MultiHeadAttention(Attention):
     def __init__(self, dim: int, num_heads: int, memory_dim: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.head_dim = dim // num_heads
         self.dropout = dropout
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(memory_dim or dim, dim)

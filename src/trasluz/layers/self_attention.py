@@ -1,45 +1,13 @@
 """Self-attention: every position looks over its own sequence (Vaswani et al. 2017, section 3.2.3)."""
 
-from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.kernels.attention_step import attention_step, can_step
+from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import EVERYTHING, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
-
-
-@dataclass
-class KeyValueCache:
-    """Keys and values of the positions decoded so far, in tensors allocated once.
-
-    Shapes (rows, heads, capacity, head_dim); the first `length` positions are filled.
-    """
-
-    key: Float[Tensor, "rows heads capacity head_dim"]
-    value: Float[Tensor, "rows heads capacity head_dim"]
-    length: int = 0
-
-    def append(self, new: KeyValue) -> KeyValue:
-        """Write one more position and return views of all that is remembered."""
-        end = self.length + new.key.shape[2]
-        self.key[:, :, self.length : end] = new.key
-        self.value[:, :, self.length : end] = new.value
-        self.length = end
-        return KeyValue(self.key[:, :, :end], self.value[:, :, :end])
-
-    def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
-        """Keep these rows, in this order, repeats allowed."""
-        if len(rows) == self.key.shape[0]:
-            # The common case, a reordering of beams, touches only what is filled and allocates no new cache.
-            for tensor in (self.key, self.value):
-                filled = tensor[:, :, : self.length]
-                filled.copy_(filled.index_select(0, rows))
-        else:
-            self.key = self.key.index_select(0, rows)
-            self.value = self.value.index_select(0, rows)
 
 
 class SelfAttention(MultiHeadAttention):
@@ -50,11 +18,21 @@ class SelfAttention(MultiHeadAttention):
         return self.attend(x, self.remember(x), mask)
 
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
-        """Let one new position look over itself and all positions before it; the cache grows by it."""
-        return self.attend(x, cache.append(self.remember(x)), EVERYTHING)
+        """Let one new position look over itself and all positions before it; the cache's lineage has been advanced."""
+        heads = (-1, self.num_heads, self.head_dim)
+        cache.write(KeyValue(self.key(x).view(heads), self.value(x).view(heads)))
+        if self.tap is not None or not can_step(x, self.head_dim):
+            return self.attend(x, cache.read(), EVERYTHING)
+        lineage = cache.lineage
+        first, count = lineage.spans()
+        query = self.query(x).view(heads)
+        slots = lineage.slots()
+        context = attention_step(
+            query, cache.key, cache.value, count, first=first, step=lineage.rows_written, table=slots
+        )
+        return self.output(context.view_as(x))
 
-    def new_cache(self, rows: int, capacity: int, like: Tensor) -> KeyValueCache:
-        """Allocate a cache for `rows` hypotheses of at most `capacity` positions, of the type and device of `like`."""
-        shape = (rows, self.num_heads, capacity, self.key.out_features // self.num_heads)
-        key, value = (torch.empty(shape, dtype=like.dtype, device=like.device) for _ in range(2))
-        return KeyValueCache(key, value)
+    def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
+        """Allocate a cache for the rows and capacity of a lineage, of the type and device of `like`."""
+        shape = (lineage.capacity, lineage.rows_written, self.num_heads, self.head_dim)
+        return KeyValueCache(like.new_empty(shape), like.new_empty(shape), lineage)

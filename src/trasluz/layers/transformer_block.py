@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
+from trasluz.layers.key_value_cache import KeyValueCache
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
-from trasluz.layers.self_attention import KeyValueCache, SelfAttention
+from trasluz.layers.self_attention import SelfAttention
 
 Residual = PostNorm | PreNorm
 

@@ -23,10 +23,11 @@ from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import ActivationName, FeedForward
+from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePositions
 from trasluz.layers.residual import RESIDUALS
-from trasluz.layers.self_attention import KeyValueCache, SelfAttention
+from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
@@ -79,14 +80,13 @@ class TransformerState:
     memories: list[KeyValue]
     memory_mask: Mask
     caches: list[KeyValueCache]
-    length: int = 0
+    lineage: Lineage
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
-        for cache in self.caches:
-            cache.select_rows(rows)
+        self.lineage.select_rows(rows)
         if sources is not None:
-            self.memories = [KeyValue(key[sources], value[sources]) for key, value in self.memories]
+            self.memories = [memory.select(sources) for memory in self.memories]
             assert self.memory_mask.key_lengths is not None
             self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
 
@@ -214,21 +214,22 @@ class Transformer(nn.Module):
     ) -> TransformerState:
         """Encode the sources, project them for every layer, and make room for the targets."""
         memory = self.encode(source, source_lengths)
-        rows = source.shape[0] * num_beams
+        lineage = Lineage(source.shape[0] * num_beams, capacity, memory.device)
         return TransformerState(
-            memories=[block.cross_attention.remember(memory) for block in self.decoder_blocks],
+            memories=[block.cross_attention.remember_for_steps(memory) for block in self.decoder_blocks],
             memory_mask=Mask(source_lengths),
-            caches=[block.self_attention.new_cache(rows, capacity, memory) for block in self.decoder_blocks],
+            caches=[block.self_attention.new_cache(lineage, memory) for block in self.decoder_blocks],
+            lineage=lineage,
         )
 
     def step(
         self, ids: Int[Tensor, " rows"], state: TransformerState
     ) -> tuple[Float[Tensor, "rows vocab"], TransformerState]:
         """Take the last token of every row and return the logits of the next."""
-        x = self.target_embedding(ids[:, None]) + self.target_positions(1, state.length)
+        x = self.target_embedding(ids[:, None]) + self.target_positions(1, state.lineage.length)
+        state.lineage.advance()
         for block, cache, memory in zip(self.decoder_blocks, state.caches, state.memories, strict=True):
             x = block.step(x, cache, memory, state.memory_mask)
-        state.length += 1
         return self.output_head(self.decoder_norm(x).squeeze(1)), state
 
 

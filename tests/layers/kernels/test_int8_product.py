@@ -1,12 +1,10 @@
 """The compiled kernel against the same sums written out."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from trasluz.layers import int8_kernel
-from trasluz.layers.int8_kernel import CompiledProduct, load_kernel
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.int8_product import CompiledProduct
 
 SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 64), (9, 130, 40), (17, 512, 70)]
 
@@ -14,9 +12,9 @@ SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 6
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outputs: int, threads: int) -> None:
-    library = load_kernel()
+    library = load_kernels()
     if library is None:
-        pytest.skip("the compiled kernel is not there")
+        pytest.skip("the compiled kernels are not there")
     rounded = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
     scale, bias = torch.rand(outputs) + 0.1, torch.randn(outputs)
     x = torch.randn(rows, inputs) * torch.logspace(-3, 3, rows)[:, None]
@@ -38,23 +36,11 @@ def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outp
 
 
 def test_views_rows_of_zeros_and_no_rows() -> None:
-    library = load_kernel()
+    library = load_kernels()
     if library is None:
-        pytest.skip("the compiled kernel is not there")
+        pytest.skip("the compiled kernels are not there")
     product = CompiledProduct(library, torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
     x = torch.randn(6, 4, 3)
     assert torch.equal(product(x.transpose(0, 2)), product(x.transpose(0, 2).contiguous()))
     assert torch.equal(product(torch.zeros(2, 6)), torch.zeros(2, 5))
     assert product(torch.zeros(0, 6)).shape == (0, 5)
-
-
-def test_without_the_library_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(int8_kernel, "LIBRARY", tmp_path / "none.so")
-    assert load_kernel.__wrapped__() is None
-    (tmp_path / "none.so").write_bytes(b"no library")
-    assert load_kernel.__wrapped__() is None
-
-
-def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8_kernel, "_VERSION", -1)
-    assert load_kernel.__wrapped__() is None

@@ -1,49 +1,14 @@
-"""The door to the compiled kernel for eight-bit products: there where a compiler was at hand at installation, else not.
-
-What it computes stands in int8_kernel.cpp; `hatch_build.py` compiles it. Nothing else knows of its memory layout.
-"""
+"""Eight-bit rows times rows of floats: int8_product.cpp says what is computed, and this file knows its layout."""
 
 import ctypes
-from functools import cache
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
-LIBRARY = Path(__file__).with_name("_int8_kernel.so")
-_VERSION = 1
 # Outputs of a block, and inputs of an output that lie side by side.
 _BLOCK, _QUAD = 32, 4
 _PADDED_INPUTS = 8
-
-
-@cache
-def load_kernel() -> ctypes.CDLL | None:
-    """Return the kernel's library; None where it was not built, is of another version, or does not run here."""
-    try:
-        for runtime in _thread_libraries():
-            # The kernel's threads are torch's: two pools on the same cores would wait for each other.
-            ctypes.CDLL(runtime, ctypes.RTLD_GLOBAL)
-        library = ctypes.CDLL(str(LIBRARY))
-        if library.trasluz_int8_version() != _VERSION or not library.trasluz_int8_levels():
-            return None
-    except (OSError, AttributeError):
-        return None
-    pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.trasluz_int8_product.restype = None
-    library.trasluz_int8_product.argtypes = [
-        *(pointer, size, size, size),
-        *(pointer, pointer, pointer, pointer),
-        *(size, pointer, ctypes.c_int),
-    ]
-    return library
-
-
-def _thread_libraries() -> list[str]:
-    """Return the OpenMP runtime that torch has brought into this process."""
-    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    return sorted({path for line in maps if "libgomp" in (path := line.split()[-1])})
 
 
 class CompiledProduct(nn.Module):

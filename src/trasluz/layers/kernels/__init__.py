@@ -1,0 +1,47 @@
+"""Compiled kernels for x86 processors with AVX2: there where a compiler was at hand at installation, else not.
+
+Each file here is one kernel's door, beside its C++; `hatch_build.py` compiles them into one library. Whoever calls a
+kernel has the same in PyTorch's words, for when there is none.
+"""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).with_name("_kernels.so")
+_VERSION = 2
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_FUNCTIONS = {
+    "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
+    "trasluz_attention_step": [
+        *[_POINTER, *[_SIZE] * 3],
+        *[_POINTER, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER],
+        *[_POINTER, _INT],
+    ],
+    "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
+    "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
+}
+
+
+@cache
+def load_kernels() -> ctypes.CDLL | None:
+    """Return the library; None where it was not built, is of another version, or does not run on this processor."""
+    try:
+        for runtime in _thread_libraries():
+            # The kernels' threads are torch's: two pools on the same cores would wait for each other.
+            ctypes.CDLL(runtime, ctypes.RTLD_GLOBAL)
+        library = ctypes.CDLL(str(LIBRARY))
+        if library.trasluz_kernels_version() != _VERSION or not library.trasluz_int8_levels():
+            return None
+        for name, arguments in _FUNCTIONS.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, None
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+def _thread_libraries() -> list[str]:
+    """Return the OpenMP runtime that torch has brought into this process."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    return sorted({path for line in maps if "libgomp" in (path := line.split()[-1])})

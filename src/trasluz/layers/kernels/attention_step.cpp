@@ -1,0 +1,105 @@
+// Attention of one new position a row over what is remembered, which is read where it lies: nothing is copied, nothing
+// is reordered when a search moves its hypotheses about.
+//
+//     weights[h, t] = softmax over t of q[r, h] . k[slot(r, t), h] / sqrt(head_dim)
+//     context[r, h] = sum_t weights[h, t] * v[slot(r, t), h]
+//
+// A slot holds the keys (or values) of all heads at one position. slot(r, t) stands in a table or, without one, is
+// first[r] + t * step. Only the first count[r] positions are seen; a row that sees none gets zeros.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "vector_exp.h"
+
+namespace {
+
+constexpr std::int64_t kWorthThreads = 1 << 15;  // products below which a second thread costs more than it brings
+
+struct Step {
+    const float* query;  // (rows, heads, head_dim)
+    std::int64_t rows, heads, head_dim;
+    const float* key;    // (slots, heads, head_dim)
+    const float* value;  // (slots, heads, head_dim)
+    const std::int32_t* table;  // (rows, table_width) or null
+    std::int64_t table_width;
+    const std::int64_t* first;  // (rows)
+    std::int64_t step;
+    const std::int64_t* count;  // (rows)
+    float* context;             // (rows, heads, head_dim)
+
+    std::int64_t slot(std::int64_t row, std::int64_t t) const {
+        return table ? table[row * table_width + t] : first[row] + t * step;
+    }
+};
+
+// head_dim is a multiple of eight here.
+AVX2 float dot(const float* a, const float* b, std::int64_t size) {
+    __m256 sum = _mm256_setzero_ps();
+    for (std::int64_t d = 0; d < size; d += 8)
+        sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + d), _mm256_loadu_ps(b + d), sum);
+    return sum8(sum);
+}
+
+// Makes `count` scores, padded to eights, into weights.
+AVX2 void softmax(float* scores, std::int64_t count, std::int64_t padded) {
+    for (std::int64_t t = count; t < padded; ++t) scores[t] = -std::numeric_limits<float>::infinity();
+    __m256 largest8 = _mm256_loadu_ps(scores);
+    for (std::int64_t t = 8; t < padded; t += 8) largest8 = _mm256_max_ps(largest8, _mm256_loadu_ps(scores + t));
+    const __m256 largest = _mm256_set1_ps(max8(largest8));
+    __m256 total = _mm256_setzero_ps();
+    for (std::int64_t t = 0; t < padded; t += 8) {
+        const __m256 weight = exp8(_mm256_sub_ps(_mm256_loadu_ps(scores + t), largest));
+        _mm256_storeu_ps(scores + t, weight);
+        if (t + 8 <= count) total = _mm256_add_ps(total, weight);
+    }
+    float sum = sum8(total);
+    for (std::int64_t t = count / 8 * 8; t < count; ++t) sum += scores[t];
+    const float by = 1.0f / sum;
+    for (std::int64_t t = 0; t < count; ++t) scores[t] *= by;
+}
+
+AVX2 void attend_row(const Step& s, std::int64_t row, float* scores) {
+    const std::int64_t size = s.heads * s.head_dim, count = s.count[row], padded = (count + 7) / 8 * 8;
+    float* const context = s.context + row * size;
+    std::fill(context, context + size, 0.0f);
+    if (count <= 0) return;
+    const float* const query = s.query + row * size;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+    for (std::int64_t t = 0; t < count; ++t) {
+        const float* const key = s.key + s.slot(row, t) * size;
+        for (std::int64_t h = 0; h < s.heads; ++h)
+            scores[h * padded + t] = scale * dot(query + h * s.head_dim, key + h * s.head_dim, s.head_dim);
+    }
+    for (std::int64_t h = 0; h < s.heads; ++h) softmax(scores + h * padded, count, padded);
+    for (std::int64_t t = 0; t < count; ++t) {
+        const float* const value = s.value + s.slot(row, t) * size;
+        for (std::int64_t h = 0; h < s.heads; ++h) {
+            const __m256 weight = _mm256_set1_ps(scores[h * padded + t]);
+            float* const to = context + h * s.head_dim;
+            const float* const from = value + h * s.head_dim;
+            for (std::int64_t d = 0; d < s.head_dim; d += 8)
+                _mm256_storeu_ps(to + d, _mm256_fmadd_ps(weight, _mm256_loadu_ps(from + d), _mm256_loadu_ps(to + d)));
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" void trasluz_attention_step(const float* query, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
+                                       const float* key, const float* value, const std::int32_t* table,
+                                       std::int64_t table_width, const std::int64_t* first, std::int64_t step,
+                                       const std::int64_t* count, float* context, int threads) {
+    const Step s{query, rows, heads, head_dim, key, value, table, table_width, first, step, count, context};
+    const std::int64_t longest = rows ? *std::max_element(count, count + rows) : 0;
+    const bool many = threads > 1 && rows > 1 && rows * longest * heads * head_dim > kWorthThreads;
+#pragma omp parallel num_threads(threads) if (many)
+    {
+        std::vector<float> scores(static_cast<std::size_t>(heads * ((longest + 7) / 8 * 8)));
+#pragma omp for schedule(static)
+        for (std::int64_t row = 0; row < rows; ++row) attend_row(s, row, scores.data());
+    }
+}

@@ -1,0 +1,46 @@
+"""Attention of one new position a row, read where the memory lies; what is computed stands in attention_step.cpp."""
+
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor
+
+from trasluz.layers.kernels import load_kernels
+
+
+def can_step(query: Tensor, head_dim: int) -> bool:
+    """Tell whether the kernel takes these queries: float32 on a CPU, no gradients wanted, heads of whole eights."""
+    return (
+        query.is_cpu
+        and query.dtype == torch.float32
+        and head_dim % 8 == 0
+        and not torch.is_grad_enabled()
+        and load_kernels() is not None
+    )
+
+
+def attention_step(
+    query: Float[Tensor, "rows heads head_dim"],
+    key: Float[Tensor, "*slots heads head_dim"],
+    value: Float[Tensor, "*slots heads head_dim"],
+    count: Int[Tensor, " rows"],
+    *,
+    first: Int[Tensor, " rows"] | None = None,
+    step: int = 1,
+    table: Int32[Tensor, "rows table_width"] | None = None,
+) -> Float[Tensor, "rows heads head_dim"]:
+    """Return each row's context over its first `count` positions.
+
+    Position t of row r lies in the slot table[r, t] or, without a table, first[r] + t * step; slots are counted through
+    all leading axes of `key` and `value`, which must be contiguous.
+    """
+    kernels = load_kernels()
+    assert kernels is not None and key.is_contiguous() and value.is_contiguous()
+    query = query.contiguous()
+    context = torch.empty_like(query)
+    kernels.trasluz_attention_step(
+        *(query.data_ptr(), *query.shape, key.data_ptr(), value.data_ptr()),
+        *((None, 0) if table is None else (table.data_ptr(), table.stride(0))),
+        *(None if first is None else first.data_ptr(), step),
+        *(count.data_ptr(), context.data_ptr(), torch.get_num_threads()),
+    )
+    return context

@@ -1,0 +1,89 @@
+// The likeliest entries of every row of logits, and the logarithm of the sum of exponentials, in one pass over memory.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "vector_exp.h"
+
+namespace {
+
+constexpr std::int64_t kWorthThreads = 1 << 15;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+// Keeps `count` values, largest first; of equal ones the first met stays first.
+struct Best {
+    float* values;
+    std::int64_t* places;
+    std::int64_t count;
+
+    void start() const {
+        std::fill(values, values + count, kLowest);
+        std::fill(places, places + count, 0);
+    }
+    float least() const { return values[count - 1]; }
+    void offer(float value, std::int64_t place) const {
+        std::int64_t at = count - 1;
+        for (; at > 0 && values[at - 1] < value; --at) {
+            values[at] = values[at - 1];
+            places[at] = places[at - 1];
+        }
+        values[at] = value;
+        places[at] = place;
+    }
+};
+
+AVX2 void best_of_row(const float* logits, std::int64_t size, const Best& best) {
+    best.start();
+    std::int64_t v = 0;
+    for (; v + 32 <= size; v += 32) {
+        const __m256 a = _mm256_max_ps(_mm256_loadu_ps(logits + v), _mm256_loadu_ps(logits + v + 8));
+        const __m256 b = _mm256_max_ps(_mm256_loadu_ps(logits + v + 16), _mm256_loadu_ps(logits + v + 24));
+        const __m256 better = _mm256_cmp_ps(_mm256_max_ps(a, b), _mm256_set1_ps(best.least()), _CMP_GT_OQ);
+        if (_mm256_movemask_ps(better))
+            for (std::int64_t w = v; w < v + 32; ++w)
+                if (logits[w] > best.least()) best.offer(logits[w], w);
+    }
+    for (; v < size; ++v)
+        if (logits[v] > best.least()) best.offer(logits[v], v);
+}
+
+AVX2 float log_sum_exp(const float* logits, std::int64_t size) {
+    __m256 largest8 = _mm256_set1_ps(kLowest);
+    std::int64_t v = 0;
+    for (; v + 8 <= size; v += 8) largest8 = _mm256_max_ps(largest8, _mm256_loadu_ps(logits + v));
+    float largest = max8(largest8);
+    for (; v < size; ++v) largest = std::max(largest, logits[v]);
+    if (!(largest > kLowest)) return largest;
+    const __m256 away = _mm256_set1_ps(largest);
+    // Sums of 512, added up in double, so that a large vocabulary loses no digits.
+    double total = 0.0;
+    for (v = 0; v + 8 <= size;) {
+        __m256 sum = _mm256_setzero_ps();
+        for (const std::int64_t end = std::min(v + 512, size); v + 8 <= end; v += 8)
+            sum = _mm256_add_ps(sum, exp8(_mm256_sub_ps(_mm256_loadu_ps(logits + v), away)));
+        total += sum8(sum);
+    }
+    for (; v < size; ++v) total += std::exp(static_cast<double>(logits[v] - largest));
+    return largest + static_cast<float>(std::log(total));
+}
+
+}  // namespace
+
+extern "C" {
+
+void trasluz_log_sum_exp(const float* logits, std::int64_t rows, std::int64_t size, float* result, int threads) {
+    const bool many = threads > 1 && rows > 1 && rows * size > kWorthThreads;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+    for (std::int64_t row = 0; row < rows; ++row) result[row] = log_sum_exp(logits + row * size, size);
+}
+
+void trasluz_best_of_rows(const float* logits, std::int64_t rows, std::int64_t size, std::int64_t count, float* values,
+                          std::int64_t* places, int threads) {
+    const bool many = threads > 1 && rows > 1 && rows * size > kWorthThreads;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+    for (std::int64_t row = 0; row < rows; ++row)
+        best_of_row(logits + row * size, size, Best{values + row * count, places + row * count, count});
+}
+}

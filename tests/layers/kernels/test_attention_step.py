@@ -1,0 +1,42 @@
+"""The compiled step against attention written out."""
+
+import pytest
+import torch
+
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.attention_step import attention_step
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (12, 8, 64, 40)])
+@torch.no_grad()
+def test_context(rows: int, heads: int, head_dim: int, length: int, threads: int) -> None:
+    query = torch.randn(rows, heads, head_dim) * 3
+    key, value = torch.randn(2, length, rows, heads, head_dim)
+    count = torch.randint(1, length + 1, (rows,))
+    count[-1] = length
+    origins = torch.randint(rows, (rows, length), dtype=torch.int32)
+    table = origins + torch.arange(length, dtype=torch.int32) * rows
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        moved = attention_step(query, key, value, count, table=table)
+        own = attention_step(query, key, value, count, first=torch.arange(rows), step=rows)
+    finally:
+        torch.set_num_threads(before)
+    for row in range(rows):
+        seen = int(count[row])
+        for found, where in ((moved, origins[row, :seen].long()), (own, torch.full((seen,), row))):
+            steps = torch.arange(seen)
+            scores = torch.einsum("hd,thd->ht", query[row], key[steps, where]) / head_dim**0.5
+            expected = torch.einsum("ht,thd->hd", scores.softmax(-1), value[steps, where])
+            torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_a_row_that_sees_nothing_gets_zeros() -> None:
+    key, value = torch.randn(2, 4, 1, 8)
+    context = attention_step(torch.randn(2, 1, 8), key, value, torch.tensor([0, 4]), first=torch.tensor([0, 0]))
+    assert torch.equal(context[0], torch.zeros(1, 8)) and context[1].abs().min() > 0

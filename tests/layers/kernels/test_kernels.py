@@ -1,0 +1,20 @@
+"""The door to the compiled kernels: open, shut, or leading elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from trasluz.layers import kernels
+from trasluz.layers.kernels import load_kernels
+
+
+def test_without_the_library_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernels, "LIBRARY", tmp_path / "none.so")
+    assert load_kernels.__wrapped__() is None
+    (tmp_path / "none.so").write_bytes(b"no library")
+    assert load_kernels.__wrapped__() is None
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_VERSION", -1)
+    assert load_kernels.__wrapped__() is None

@@ -1,0 +1,44 @@
+"""The likeliest entries and the normalizer against PyTorch's own, with the compiled kernels and without."""
+
+import pytest
+import torch
+
+from trasluz.layers.kernels.likeliest import best_of_rows, log_sum_exp
+
+
+@pytest.fixture(params=[True, False], autouse=True)
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr("trasluz.layers.kernels.likeliest.load_kernels", lambda: None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("size", [8, 31, 33, 128, 5000, 32_001])
+@torch.no_grad()
+def test_best_as_topk(count: int, size: int) -> None:
+    values = torch.randn(5, size)
+    # The best in the last places, and hardly any that is possible at all.
+    values[1, size - count :] += 100.0
+    values[2, count:] = float("-inf")
+    best, places = best_of_rows(values, count)
+    assert torch.equal(best, values.topk(count, dim=-1).values)
+    assert torch.equal(values.gather(1, places), best)
+    assert all(len(set(row)) == count for row in places.tolist())
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 500, 513, 32_001])
+@torch.no_grad()
+def test_log_sum_exp(size: int) -> None:
+    logits = torch.randn(6, size) * torch.logspace(-2, 2, 6)[:, None]
+    logits[3] += 1000.0
+    logits[4, 1:] = float("-inf")
+    logits[5] = float("-inf")
+    expected = logits.double().logsumexp(-1).float()
+    torch.testing.assert_close(log_sum_exp(logits), expected, rtol=2e-7, atol=2e-6)
+
+
+@torch.no_grad()
+def test_what_is_no_number_stays_so() -> None:
+    logits = torch.zeros(2, 40)
+    logits[0, 3] = float("nan")
+    assert log_sum_exp(logits).isnan().tolist() == [True, False]
