@@ -4,7 +4,8 @@
 
 The same recipe runs on a corpus of 5 MB and on the big one, each in a process of its own: once from nothing, stopped
 after some updates by SIGTERM, and once more with --resume, when the tokens are stored already. Words follow Zipf's law;
-one in fifty is new. Prints one line of JSON with peak resident memory in MB and seconds until the first update.
+one in fifty is new. Prints one line of JSON with seconds until the first update and the peak of resident memory in MB, of
+training and of the processes it starts together, looked at twenty times a second.
 """
 
 import argparse
@@ -83,24 +84,37 @@ def updates_logged(run: Path) -> int:
         return 0
 
 
+def resident_mb(pid: int) -> float:
+    """Return the memory of a process and all that descend from it; 0 for one that has ended."""
+    try:
+        task = Path(f"/proc/{pid}")
+        children = (task / f"task/{pid}/children").read_text().split()
+        pages = int((task / "statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6 + sum(resident_mb(int(child)) for child in children)
+
+
 def life(recipe: Path, run: Path) -> tuple[float, float]:
     """Train for some updates, ask the run to leave; return seconds to the first update and peak memory in MB."""
     before = updates_logged(run)
     began = time.monotonic()
     command = [sys.executable, "-m", "trasluz", "train", str(recipe), "--resume", "--quiet"]
     process = subprocess.Popen(command)
-    first = 0.0
+    first = peak = 0.0
     while updates_logged(run) < before + UPDATES:
         # wait4 alone tells the peak memory of this one child; without WNOHANG it would block.
         ended, status, _ = os.wait4(process.pid, os.WNOHANG)
         if ended:
             raise SystemExit(f"training ended by itself, with wait status {status}")
+        peak = max(peak, resident_mb(process.pid))
         if not first and updates_logged(run) > before:
             first = time.monotonic() - began
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, _, usage = os.wait4(process.pid, 0)
-    return first, usage.ru_maxrss / 1024
+    # The kernel has seen this process all the time, which may be more than was seen of all now and then.
+    return first, max(peak, usage.ru_maxrss / 1024)
 
 
 def measure(work: Path, name: str, size: int, threads: int) -> dict[str, float | int]:
