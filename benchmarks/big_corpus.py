@@ -4,8 +4,8 @@
 
 The same recipe runs on a corpus of 5 MB and on the big one, each in a process of its own: once from nothing, stopped
 after some updates by SIGTERM, and once more with --resume, when the tokens are stored already. Words follow Zipf's law;
-one in fifty is new. Prints one line of JSON with seconds until the first update and the peak of resident memory in MB, of
-training and of the processes it starts together, looked at twenty times a second.
+one in fifty is new. Prints one line of JSON with seconds until the first update and the peak of resident memory in MB,
+of training and of the processes it starts together, looked at twenty times a second.
 """
 
 import argparse
