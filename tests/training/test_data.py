@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from small_run import small_recipe, write_pairs
 
-from trasluz.errors import DataError
+from trasluz.errors import DataError, RecipeError
 from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Notice
-from trasluz.training.run import validation_sets
+from trasluz.training.run import _piece_dropout, validation_sets
 from trasluz.training.stream import TranslationStream
 
 
@@ -179,6 +179,32 @@ def test_both_directions_give_every_pair_twice_with_its_tag(tmp_path: Path) -> N
     assert (one.name, other.name) == ("en-es", "es-en")
     assert one.sources[0][0] == to_es and other.sources[0][1:] == one.targets[0]
     assert other.references[0] == data.valid[0][0]
+
+
+def test_with_piece_dropout_no_epoch_cuts_alike_and_every_one_can_be_had_again(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        tmp_path, "training.piece_dropout=0.3", "tokenizer.kind=bpe", "tokenizer.vocab_size=300", "data.max_length=99"
+    )
+    data, _ = prepare(recipe)
+
+    def drawn(epoch: int) -> list[list[list[int]]]:
+        stream = make_stream(data, recipe)
+        stream.piece_dropout = _piece_dropout(recipe, data)
+        return [batch.source.tolist() for pieces in stream.updates(epoch, 0) for batch in pieces if batch]
+
+    first, again, second = drawn(0), drawn(0), drawn(1)
+    assert first == again != second
+    decode = data.source_tokenizer.decode
+    texts = [sorted(decode(row) for rows in epoch for row in rows) for epoch in (first, second)]
+    assert texts[0] == texts[1] == sorted(source for source, _ in training_texts(data))
+    assert sum(len(row) for rows in first for row in rows) > 1.1 * sum(len(ids) for ids, _, _ in data.cache)
+
+
+def test_piece_dropout_needs_joined_pieces(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, "training.piece_dropout=0.3", "tokenizer.kind=character")
+    data, _ = prepare(recipe)
+    with pytest.raises(RecipeError, match=r"training\.piece_dropout is 0\.3, but the pieces .* one of kind bpe"):
+        _piece_dropout(recipe, data)
 
 
 def test_pieces_hold_the_update_and_no_more(tmp_path: Path) -> None:

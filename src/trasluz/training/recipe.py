@@ -122,6 +122,13 @@ class TrainingSection(Section):
     label_smoothing: Number = Field(
         default=0.1, ge=0, lt=1, description="Share of the probability spread over all tokens."
     )
+    piece_dropout: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="BPE-dropout: share of joined pieces that are taken apart again, differently in every epoch; "
+        "`batch_tokens` counts what was there before.",
+    )
     seed: Integer = Field(default=1, ge=0, description="Everything drawn at random follows from it.")
     save_every: Duration = Field(
         default=Seconds(900), description="A checkpoint between evaluations, so that a crash costs no more than this."

@@ -19,6 +19,8 @@ from trasluz.errors import ModelError, RecipeError, TrasluzError, nearest
 from trasluz.models.registry import build_config, model_of, presets
 from trasluz.objectives.translation import TranslationObjective
 from trasluz.tasks.loading import find_model
+from trasluz.text.piece_dropout import find_parents
+from trasluz.text.tokenizer import Tokenizer
 from trasluz.training.attention_choice import choose_attention
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.data import PreparedData, prepare_data
@@ -30,7 +32,7 @@ from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
-from trasluz.training.stream import TranslationStream
+from trasluz.training.stream import Parents, TranslationStream
 from trasluz.training.trainer import Trainer
 
 # Pairs that the alignment shown by default is chosen on: model 1 wants thousands, the heads are judged on hundreds.
@@ -242,9 +244,24 @@ def _stream(recipe: Recipe, data: PreparedData, model: Any, processes: Processes
         batch_tokens=recipe.training.batch_tokens,
         micro_batch_tokens=recipe.training.micro_batch_tokens,
         seed=recipe.training.seed,
+        piece_dropout=_piece_dropout(recipe, data),
         rank=processes.rank,
         size=processes.size,
     )
+
+
+def _piece_dropout(recipe: Recipe, data: PreparedData) -> tuple[Parents, Parents, float] | None:
+    probability = recipe.training.piece_dropout
+    if not probability:
+        return None
+    both = data.source_tokenizer, data.target_tokenizer
+    source, target = (find_parents(one) if isinstance(one, Tokenizer) else None for one in both)
+    if source is None or target is None:
+        raise RecipeError(
+            f"{recipe.place('training.piece_dropout')} is {probability}, but the pieces of this tokenizer were not "
+            "joined from others: it needs one of kind bpe"
+        )
+    return source, target, float(probability)
 
 
 def _evaluator(

@@ -4,16 +4,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from trasluz.text.batching import BatchOrder, TranslationBatch, make_batch
+from trasluz.text.piece_dropout import drop_pieces
 from trasluz.text.token_cache import TokenCache
+
+Parents = Int32[np.ndarray, "vocab 2"]
 
 
 class TranslationStream:
     """Updates for the trainer; everything follows from (cache, seed, epoch), so any place can be returned to.
 
     With `tags`, every pair gives two examples: number 2k is pair k as it stands, 2k + 1 the other way round; a tag
-    before the source says where to: `tags` are the ids for those two.
+    before the source says where to: `tags` are the ids for those two. With `piece_dropout`, the tables of what the
+    pieces of either side were made of and a probability, no epoch cuts a sentence quite like another (see
+    piece_dropout.py).
     """
 
     def __init__(
@@ -28,6 +34,7 @@ class TranslationStream:
         batch_tokens: int,
         micro_batch_tokens: int | None,
         seed: int,
+        piece_dropout: tuple[Parents, Parents, float] | None = None,
         rank: int = 0,
         size: int = 1,
     ) -> None:
@@ -39,6 +46,7 @@ class TranslationStream:
         self.batch_tokens = batch_tokens
         self.micro_batch_tokens = micro_batch_tokens
         self.seed = seed
+        self.piece_dropout = piece_dropout
         self.rank = rank
         self.size = size
         source, target = cache.lengths("source"), cache.lengths("target")
@@ -67,7 +75,7 @@ class TranslationStream:
         order = self._order_of(epoch)
         for index in range(start, len(order)):
             pieces = self._pieces(order[index])[self.rank :: self.size]
-            yield [self.batch(piece) if len(piece) else None for piece in pieces]
+            yield [self.batch(piece, epoch) if len(piece) else None for piece in pieces]
 
     def stand_in(self) -> TranslationBatch:
         """Return a small batch for a process that has none in its turn."""
@@ -82,14 +90,19 @@ class TranslationStream:
         file, line = (int(number) for number in self.cache[self._pair(example)][2])
         return f"{self.files[file]}:{line}"
 
-    def batch(self, examples: Sequence[int] | Any) -> TranslationBatch:
-        """Return the padded batch of some examples."""
-        pairs = [self.example(int(example)) for example in examples]
+    def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> TranslationBatch:
+        """Return the padded batch of some examples, as they are cut in this epoch (None: as they are stored)."""
+        pairs = [self.example(int(example), epoch) for example in examples]
         return make_batch([source for source, _ in pairs], [target for _, target in pairs], **self.ids)
 
-    def example(self, example: int) -> tuple[Any, Any]:
+    def example(self, example: int, epoch: int | None = None) -> tuple[Any, Any]:
         """Return the ids of one example: the source with its tag, and the target."""
         source, target = self.cache[self._pair(example)][:2]
+        if self.piece_dropout and epoch is not None:
+            of_source, of_target, probability = self.piece_dropout
+            generator = np.random.default_rng([self.seed, epoch, example])
+            source = drop_pieces(source, of_source, probability, generator)
+            target = drop_pieces(target, of_target, probability, generator)
         if not self.tags:
             return source, target
         if example % 2:
