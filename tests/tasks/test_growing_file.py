@@ -133,6 +133,25 @@ def test_a_partial_file_that_was_shortened_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_piece_for_which_there_is_no_room_is_cut_off_again(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "out.es"
+    begin(path)
+
+    def live() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with (
+            pytest.raises(WriteError, match=r"cannot write .*out\.es\.partial: File too large"),
+            grow(path, MADE_OF) as file,
+        ):
+            file.append(b"long" * 1000, {"pieces": 3})
+
+    assert in_child(live) == 0
+    assert (tmp_path / "out.es.partial").stat().st_size == 1000
+    write(path)
+    assert path.read_bytes() == b"".join(PIECES)
+
+
 def test_a_disk_that_refuses_is_said_and_costs_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -9,11 +9,12 @@ count.
 """
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trasluz.errors import RequestError
 from trasluz.files import atomic_write, lock, sync_folder, write_error
@@ -32,7 +33,7 @@ class GrowingFile:
         self.memory: dict[str, Any] = {}
         """What the last piece was remembered with; empty before the first."""
         self.size = 0
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
 
     @property
     def complete(self) -> bool:
@@ -47,9 +48,10 @@ class GrowingFile:
     def append(self, piece: bytes, memory: Mapping[str, Any]) -> None:
         """Add a piece for good; raises WriteError where the disk refuses, and then the piece does not count."""
         assert self._file is not None
+        rest = memoryview(piece)
         try:
-            self._file.write(piece)
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             raise write_error(self.partial, error) from error
@@ -65,7 +67,7 @@ class GrowingFile:
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    def begin_or_go_on(self, file: IO[bytes]) -> None:
+    def begin_or_go_on(self, file: io.FileIO) -> None:
         """Take the open partial file: an empty one is begun, of any other the pieces that count are kept."""
         self._file = file
         if not file.seek(0, os.SEEK_END):
@@ -127,7 +129,8 @@ def grow(path: Path, made_of: Mapping[str, Any]) -> Iterator[GrowingFile]:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = growing.partial.open("ab")
+        # Without a buffer, which would try once more to write when it is closed on a full disk.
+        file = growing.partial.open("ab", buffering=0)
     except OSError as error:
         raise write_error(path, error) from error
     with file:
