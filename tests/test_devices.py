@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
+from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, share_gpus, tune_allocator
 from trasluz.errors import RequestError
 
 CPU = torch.device("cpu")
@@ -27,6 +27,19 @@ def test_names() -> None:
 def test_bf16_instructions(monkeypatch: pytest.MonkeyPatch, line: str, has: bool) -> None:
     monkeypatch.setattr("builtins.open", lambda *given, **named: io.StringIO(f"processor : 0\n{line}\n"))
     assert multiplies_bf16(CPU) is has
+
+
+def test_processes_of_a_machine_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    share_gpus(1)
+    assert chosen == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for local_rank in range(3):
+        share_gpus(local_rank)
+    assert chosen == [0, 1, 0]
 
 
 @pytest.mark.gpu

@@ -2,12 +2,13 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from trasluz.errors import WriteError
-from trasluz.files import atomic_folder, atomic_write
+from trasluz.files import atomic_folder, atomic_write, lock
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -69,3 +70,26 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
             full.write(b"x")
             full.flush()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_is_held_by_one_open_file_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("a") as one, path.open("a") as other:
+        assert lock(one)
+        assert not lock(other)
+    with path.open("a") as again:
+        assert lock(again)
+
+
+def test_where_nothing_can_be_locked_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (tmp_path / "file").open("a") as file:
+        assert lock(file)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with (tmp_path / "file").open("a") as file:
+        assert lock(file)

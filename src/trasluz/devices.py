@@ -26,6 +26,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def share_gpus(local_rank: int) -> None:
+    """Give this process, one of several on a machine, the GPU of its number wherever no other is named."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the number type of a name: `auto` is fp32 on a CPU and bf16 on a GPU that has it."""
     if name == "auto":

@@ -116,3 +116,13 @@ def test_a_hub_folder_without_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"someone/old has no safetensors on the Hugging Face hub, .* convert it once"):
         trasluz.load("someone/old")
+
+
+def test_the_fingerprint_of_a_folder_is_that_of_what_translates(toy_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(toy_folder, tmp_path / "copy"))
+    (folder / "README.md").write_text("another card", encoding="utf-8")
+    assert loading.fingerprint(folder) == loading.fingerprint(toy_folder)
+    for name in ("model.safetensors", "generation_config.json", "tokenizer.json"):
+        before, content = loading.fingerprint(folder), (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + b" ")
+        assert loading.fingerprint(folder) != before

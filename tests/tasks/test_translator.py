@@ -376,3 +376,11 @@ def test_markup_needs_attention(toy_folder: Path) -> None:
     blind = Translator(LoadedModel(model, model.config, tokenizer, tokenizer, name="blind"))
     with pytest.raises(RequestError, match="blind cannot carry markup over: it has no attention"):
         blind("<b>x</b>", markup=True)
+
+
+def test_lengths_are_those_that_the_model_reads(toy: Translator) -> None:
+    texts = ["", "she kept the bread.", "she <b>kept</b> the bread."]
+    plain, marked = toy.lengths(texts, to="es"), toy.lengths(texts, to="es", markup=True)
+    assert plain == [len(one.source_ids) for one in toy(texts, to="es")]
+    assert plain[0] == 2 and plain[2] > plain[1] == marked[2] == marked[1]
+    assert toy.lengths(["word " * 100], to="es")[0] > toy.longest_source

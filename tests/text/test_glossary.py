@@ -38,6 +38,12 @@ def test_no_glossary_finds_nothing() -> None:
     assert Glossary({}).targets_in("the light") == []
 
 
+def test_a_fingerprint_is_that_of_the_terms() -> None:
+    one, other = {"light": "luz", "the lamp": "la mesa"}, {"The  lamp ": "la mesa"}
+    assert Glossary(one).fingerprint == Glossary(dict(reversed(one.items()))).fingerprint
+    assert len({Glossary(terms).fingerprint for terms in (one, other, {})}) == 3
+
+
 def test_a_header_serves_both_directions(tmp_path: Path) -> None:
     path = tmp_path / "terms.tsv"
     path.write_text("en\tes\nlight\tluz\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`trasluz translate`: texts from arguments or standard input, their translations in order."""
+"""`trasluz translate`: texts from arguments, standard input or a file, their translations in order."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
 from trasluz.cli.streams import answer, answer_json, input_texts
+from trasluz.cli.translate_file import find_shard, refuse_mixed, translate_file
 
 if TYPE_CHECKING:
     from trasluz.tasks.translation import Translation
@@ -49,6 +50,19 @@ def translate(
         bool, typer.Option("--markup", help="Carry the tags of HTML or XML inside a text over to its translation.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+    input_: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Translate a file, line for line; also .gz and .xz.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to; what an earlier run left there is gone on with.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N|auto", help="Part I of N of the file, to FILE.I-of-N; auto: by torchrun or srun."),
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(metavar="stop|skip", help="What a line of the file does that cannot be used.")
+    ] = "stop",
 ) -> None:
     """Translate texts, one a line.
 
@@ -62,9 +76,17 @@ def translate(
     What is not given is the model's own choice, in its generation_config.json. With --nbest over 1 a line is the number
     of the text, the score and the translation, with tabs between. A glossary's terms are found as whole words, in any
     case; the search then takes no translation without the words that must stand for them.
+
+    A file is translated window by window, and each is kept: a run that was stopped or killed goes on when its command
+    is given again. The outputs of N shards, one after the other, are the translation of the whole file.
     """
+    refuse_mixed(
+        texts, input_, output, shard=shard, on_error=on_error, attention=attention, nbest=nbest, as_json=as_json
+    )
+    # Before a model is loaded: of the processes of one machine, each takes a GPU of its own.
+    place = find_shard(shard)
     translator = load_translator(common, model)
-    options: dict[str, Any] = {
+    search: dict[str, Any] = {
         "beam": beam,
         "length_penalty": length_penalty,
         "coverage_penalty": coverage_penalty,
@@ -73,10 +95,15 @@ def translate(
         "max_length_ratio": max_length_ratio,
         "no_repeat_ngram": no_repeat_ngram,
         "batch_tokens": common.batch_tokens,
-        "markup": markup,
     }
+    options: dict[str, Any] = {"markup": markup}
     if glossary is not None:
         options["glossary"] = read_glossary(translator, glossary, to, from_)
+    if input_ is not None and output is not None:
+        options |= {"to": to, "from_": from_, "options": search, "form": "json" if as_json else "text"}
+        translate_file(translator, model, input_, output, place, quiet=common.quiet, on_error=on_error, **options)
+        return
+    options |= search
     if attention is not None:
         check_attention(translator, attention)
     maps = []

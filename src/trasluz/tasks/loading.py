@@ -3,6 +3,7 @@
 Nothing is downloaded unless a hub id was named, and never with HF_HUB_OFFLINE=1.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -74,6 +75,17 @@ def find_model(model: str | Path) -> Path:
     close = nearest(name, bundled)
     known = f" Bundled are: {', '.join(bundled)}." if bundled else ""
     raise ModelError(f"there is no model {name!r}: no such folder.{f' Did you mean {close}?' if close else known}")
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a digest of all in a model folder that translations depend on: weights, settings and tokenizer."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(path for pattern in ("*.safetensors", "*.json", "*.spm") for path in folder.glob(pattern)):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _download(name: str) -> Path:

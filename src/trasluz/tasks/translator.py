@@ -127,6 +127,13 @@ class Translator:
         request = self._request(to, from_, glossary, markup, options)
         return (translation for window in windows(texts, TOGETHER) for translation in self._translate(window, request))
 
+    def lengths(
+        self, texts: Sequence[str], to: str | None = None, from_: str | None = None, *, markup: bool = False
+    ) -> list[int]:
+        """Return how many tokens the model reads for each text; more than `longest_source` cannot be translated."""
+        plain = [parse_markup(text)[0] for text in texts] if markup else texts
+        return [len(source) for source in self._encode(plain, self.directions.choose(to, from_))]
+
     def batch(
         self,
         texts: Sequence[str],
@@ -326,12 +333,15 @@ class Translator:
         return best
 
     def _source_ids(self, texts: Sequence[str], direction: Direction) -> list[tuple[int, ...]]:
-        """Return each source as the model reads it: tag, text, end."""
-        tag = () if direction.tag_id is None else (direction.tag_id,)
-        sources = [(*tag, *ids, self._tokens.eos_id) for ids in self.tokenizer.encode_batch(texts)]
+        """Return each source as the model reads it: tag, text, end; none of them too long."""
+        sources = self._encode(texts, direction)
         for number, source in enumerate(sources, start=1):
             self._check_length(len(source), "the text" if len(texts) == 1 else f"text {number}")
         return sources
+
+    def _encode(self, texts: Sequence[str], direction: Direction) -> list[tuple[int, ...]]:
+        tag = () if direction.tag_id is None else (direction.tag_id,)
+        return [(*tag, *ids, self._tokens.eos_id) for ids in self.tokenizer.encode_batch(texts)]
 
     def _check_length(self, num_tokens: int, what: str) -> None:
         if num_tokens > self.longest_source:

@@ -3,6 +3,8 @@
 A term is found as whole words, whatever its case; of two that overlap, the one that begins first, and then the longer.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +44,11 @@ class Glossary:
         """
         pairs = read_pairs(str(path), languages)
         return cls({pair.source: pair.target for pair in pairs})
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest that is equal for glossaries of the same terms."""
+        return hashlib.sha256(json.dumps(sorted(self._terms)).encode()).hexdigest()
 
     def targets_in(self, text: str) -> list[str]:
         """Return what must stand in the translation of a text, in the order of the terms, once for each occurrence.

@@ -3,6 +3,7 @@
 A file is UTF-8, with or without a byte order mark; a line ends in LF or CRLF; nothing longer than LINE_LIMIT is held.
 """
 
+import contextlib
 import gzip
 import io
 import lzma
@@ -13,6 +14,9 @@ from trasluz.errors import DataError
 
 LINE_LIMIT = 1_000_000
 """Bytes; a longer line is a fault, not a sentence."""
+
+LONGEST_READ = LINE_LIMIT + 2
+"""Bytes of the longest good line with its end."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -33,29 +37,49 @@ def read_lines(path: str) -> Iterator[str | Fault]:
 
     Raises DataError where the file cannot be opened, is a damaged archive or is UTF-16.
     """
+    with open_text(path) as file:
+        line = without_mark(file.readline(LONGEST_READ), path)
+        while line:
+            yield usable(line, file)
+            line = file.readline(LONGEST_READ)
+
+
+@contextlib.contextmanager
+def open_text(path: str) -> Iterator[io.BufferedIOBase]:
+    """Open a file whatever its compression; raises DataError, also for what goes wrong while it is read."""
     try:
         with _open(path) as file:
-            line = file.readline(LINE_LIMIT + 2)
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise DataError(f"{path} is UTF-16; a UTF-8 file was expected.")
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-            while line:
-                if len(line) > LINE_LIMIT and _is_too_long(line, file):
-                    yield TOO_LONG
-                elif b"\0" in line:
-                    yield NUL
-                else:
-                    try:
-                        text = line.decode()
-                    except UnicodeDecodeError:
-                        yield INVALID_UTF8
-                    else:
-                        yield text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
-                line = file.readline(LINE_LIMIT + 2)
+            yield file
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise DataError(f"there is no file {path}.") from None
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def without_mark(beginning: bytes, path: str) -> bytes:
+    """Return the first bytes of a file without a byte order mark; raises DataError for UTF-16."""
+    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path} is UTF-16; a UTF-8 file was expected.")
+    return beginning.removeprefix(_BYTE_ORDER_MARK)
+
+
+def usable(line: bytes, file: io.BufferedIOBase) -> str | Fault:
+    """Return the text of a line that was read with LONGEST_READ, or its fault; the rest of one too long is read."""
+    if len(line) > LINE_LIMIT and _is_too_long(line, file):
+        return TOO_LONG
+    if b"\0" in line:
+        return NUL
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return INVALID_UTF8
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def pass_line(file: io.BufferedIOBase) -> None:
+    """Read on to behind the next line end."""
+    while (piece := file.readline(LINE_LIMIT)) and not piece.endswith(b"\n"):
+        pass
 
 
 def _open(path: str) -> io.BufferedIOBase:
@@ -71,7 +95,5 @@ def _is_too_long(beginning: bytes, file: io.BufferedIOBase) -> bool:
     """Return whether a line is over the limit without its end, and read on to that end."""
     if beginning.endswith(b"\n"):
         return len(beginning.removesuffix(b"\n").removesuffix(b"\r")) > LINE_LIMIT
-    rest = beginning
-    while rest and not rest.endswith(b"\n"):
-        rest = file.readline(LINE_LIMIT)
+    pass_line(file)
     return True

@@ -5,20 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trasluz.errors import RequestError
-from trasluz.files import write_error
+from trasluz.files import lock, write_error
 
 
 @contextlib.contextmanager
 def run_lock(output: Path) -> Iterator[None]:
-    """Hold the lock of a run folder; raises RequestError while another process holds it.
-
-    On systems without flock, and on file systems that refuse it, nothing is held.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
+    """Hold the lock of a run folder; raises RequestError while another process holds it."""
     try:
         path = output / "checkpoints" / ".lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,12 +18,8 @@ def run_lock(output: Path) -> Iterator[None]:
     except OSError as error:
         raise write_error(output, error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file):
             raise RequestError(
                 f"{output} is being trained by another process: wait for it or stop it, or choose another output"
-            ) from None
-        except OSError:
-            pass
+            )
         yield
