@@ -80,7 +80,7 @@ def _launched(environment: Mapping[str, str]) -> Shard:
     from trasluz.errors import RequestError
 
     for rank, size, local_rank in _LAUNCHERS:
-        if rank in environment and size in environment:
+        if environment.get(rank, "").isdecimal() and environment.get(size, "").isdecimal():
             from trasluz.devices import share_gpus
 
             share_gpus(int(environment.get(local_rank, "0")))
