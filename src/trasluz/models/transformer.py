@@ -79,7 +79,11 @@ class TransformerState:
     memories: list[KeyValue]
     memory_mask: Mask
     caches: list[KeyValueCache]
-    length: int = 0
+
+    @property
+    def length(self) -> int:
+        """Return how many tokens every row has behind it."""
+        return self.caches[0].length
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
@@ -228,7 +232,6 @@ class Transformer(nn.Module):
         x = self.target_embedding(ids[:, None]) + self.target_positions(1, state.length)
         for block, cache, memory in zip(self.decoder_blocks, state.caches, state.memories, strict=True):
             x = block.step(x, cache, memory, state.memory_mask)
-        state.length += 1
         return self.output_head(self.decoder_norm(x).squeeze(1)), state
 
 
