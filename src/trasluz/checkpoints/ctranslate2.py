@@ -9,6 +9,7 @@ self-attention are one matrix there, keys and values of encoder-decoder attentio
 engine shows the first heads of one layer: the head that a model names for its alignment is therefore put first.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trasluz.checkpoints.export_folder import (
+    LEAST_POSITIONS,
     forbidden_ids,
     most_target_tokens,
     new_folder,
@@ -36,8 +38,6 @@ from trasluz.models.transformer import TransformerConfig
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 _ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "swish": "SWISH"}
-# Sinusoids have no end, but the engine keeps a table of them.
-_LEAST_POSITIONS = 2048
 
 _ENCODER_LAYER = {
     "self_attention/linear_0": ("self_attention.query", "self_attention.key", "self_attention.value"),
@@ -175,13 +175,17 @@ def _tensors(loaded: LoadedModel, layer: int, head: int | str) -> dict[str, Tens
     if config.tied_embeddings != "none":
         theirs["decoder/projection/weight"] = theirs["decoder/embeddings/weight"]
     if config.positions == "sinusoidal":
-        table = sinusoids(0, _num_positions(config), config.model_dim)
+        table = sinusoids(0, _num_positions(loaded), config.model_dim)
         theirs |= {f"{stack}/position_encodings/encodings": table for stack in ("encoder", "decoder")}
     return theirs
 
 
-def _num_positions(config: TransformerConfig) -> int:
-    return config.max_positions if config.positions == "trainable" else max(_LEAST_POSITIONS, config.max_positions)
+def _num_positions(loaded: LoadedModel) -> int:
+    """Return how many positions the engine's table has; sinusoids have no end, but a table has."""
+    config: TransformerConfig = loaded.config
+    if config.positions == "trainable":
+        return config.max_positions
+    return max(LEAST_POSITIONS, config.max_positions, most_target_tokens(loaded))
 
 
 def _alignment(loaded: LoadedModel) -> tuple[int, int | str]:
@@ -207,11 +211,11 @@ def _vocabulary(tokenizer: Any, size: int) -> list[str]:
 
 def _about(loaded: LoadedModel) -> str:
     code = tokenizer_code(loaded, ids=False)
-    never = [[token] for token in loaded.target_tokenizer.tokens(forbidden_ids(loaded))]
+    never = json.dumps([[token] for token in loaded.target_tokenizer.tokens(forbidden_ids(loaded))], ensure_ascii=False)
     generation, config = loaded.generation, loaded.config
     beam, penalty = generation.get("num_beams", 1), float(generation.get("length_penalty", 1.0))
     tags = list(language_tags(loaded).values())
-    parameter, source = (f", tag={tags[0]!r}", "[tag, *cut(text)]") if tags else ("", "cut(text)")
+    parameter, source = (f', tag="{tags[0]}"', "[tag, *cut(text)]") if tags else ("", "cut(text)")
     program = f"""\
 import ctranslate2
 {code.importing}
@@ -237,9 +241,9 @@ def translate(texts{parameter}):
         f"To run it, `pip install ctranslate2 {code.package}` and, in this folder:",
         f"```python\n{program}```",
         f"{tag_notes(loaded)} The end of a text, `{loaded.source_tokenizer.tokens([config.eos_id])[0]}`, is added by "
-        f"CTranslate2. Neither a text nor its translation may have more than {_num_positions(config):,} tokens.",
-        "CTranslate2 ranks a translation Y by log P(Y) / |Y|^length_penalty. A beam therefore chooses otherwise than "
-        "trasluz where the model was made for another formula; with `beam_size=1` both write the same.",
+        f"CTranslate2. Neither a text nor its translation may have more than {_num_positions(loaded):,} tokens.",
+        "CTranslate2 ranks a translation Y by log P(Y) / |Y|^length_penalty. A beam may therefore choose otherwise "
+        "than in trasluz, where a model can have another formula; with `beam_size=1` both write the same.",
         f"With `return_attention=True`, `result.attention[0]` is what each word written looked at: layer {layer}, "
         f"{heads}, as trasluz shows it.",
         "`compute_type` of `ctranslate2.Translator` chooses the type it computes in, whatever the type stored.",

@@ -17,6 +17,9 @@ from trasluz.files import atomic_folder
 
 MODEL_CARD = "MODEL_CARD.md"
 
+# Sinusoids have no end; the tables of other engines have.
+LEAST_POSITIONS = 1024
+
 _SHOWN_TAGS = 8
 _USUAL_MAX_LENGTH = 512
 
@@ -79,4 +82,4 @@ def _heading(loaded: LoadedModel, engine: str) -> str:
     words = f"Written by trasluz {trasluz.__version__} from {loaded.name}{ways}."
     if loaded.card:
         words += f" What it was trained on, and its licences, stand in [{MODEL_CARD}]({MODEL_CARD})."
-    return f"# {loaded.name} for {engine}\n\n{words}"
+    return f"# {loaded.name} for {engine}\n\n{textwrap.fill(words, 120)}"

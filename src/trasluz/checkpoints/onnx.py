@@ -222,7 +222,7 @@ def _quiet() -> Iterator[None]:
 
 def _config(loaded: LoadedModel, step: _Graph) -> dict[str, Any]:
     """Return what a search must know; ids are those of the target where nothing else is said."""
-    config, tags = loaded.config, language_tags(loaded)
+    config, tags, most = loaded.config, language_tags(loaded), most_target_tokens(loaded)
     return {
         "model": loaded.name,
         "languages": list(loaded.languages),
@@ -231,7 +231,7 @@ def _config(loaded: LoadedModel, step: _Graph) -> dict[str, Any]:
         "eos_id": config.eos_id,
         "pad_id": config.pad_id,
         "forbidden_ids": forbidden_ids(loaded),
-        "max_length": most_target_tokens(loaded),
+        "max_length": min(most, _num_positions(step) or most),
         "held": [name for name in step.inputs if name != "ids" and _NEXT + name not in step.outputs],
         "carried": [name for name in step.inputs if _NEXT + name in step.outputs],
         "opset": OPSET,
@@ -239,9 +239,11 @@ def _config(loaded: LoadedModel, step: _Graph) -> dict[str, Any]:
 
 
 def _about(loaded: LoadedModel, encoder: _Graph, step: _Graph) -> str:
+    longest = _num_positions(step)
+    limit = "" if longest is None else f" Neither a text nor its translation may have more than {longest:,} tokens."
     code = tokenizer_code(loaded, ids=True)
     tags = list(language_tags(loaded))
-    parameter, tag = (f", to={tags[0]!r}", 'config["source_tags"][to], ') if tags else ("", "")
+    parameter, tag = (f', to="{tags[0]}"', 'config["source_tags"][to], ') if tags else ("", "")
     program = f"""\
 import json
 
@@ -272,7 +274,7 @@ def translate(text{parameter}):
     return paragraphs(
         f"To run it, `pip install onnxruntime {code.package}` and, in this folder (one text, greedily):",
         f"```python\n{program}```",
-        f"{tag_notes(loaded)} A text ends with `eos_id`.{_limit(encoder.module)}",
+        f"{tag_notes(loaded)} A text ends with `eos_id`.{limit}",
         f"`encoder.onnx`, once (operator set {OPSET}):",
         _table(encoder),
         "`decoder_step.onnx`, once a token:",
@@ -284,9 +286,10 @@ def translate(text{parameter}):
     )
 
 
-def _limit(module: nn.Module) -> str:
-    lengths = [len(part.get_buffer("table")) for part in module.modules() if isinstance(part, PositionTable)]
-    return f" Neither a text nor its translation may have more than {min(lengths):,} tokens." if lengths else ""
+def _num_positions(graph: _Graph) -> int | None:
+    """Return how many positions a model knows; None where it counts none."""
+    tables = [part.get_buffer("table") for part in graph.module.modules() if isinstance(part, PositionTable)]
+    return min(map(len, tables), default=None)
 
 
 def _table(graph: _Graph) -> str:

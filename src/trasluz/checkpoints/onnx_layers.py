@@ -10,11 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trasluz.checkpoints.export_folder import LEAST_POSITIONS
 from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePositions, sinusoids
 from trasluz.layers.recurrent import RecurrentStack, RecurrentState
-
-# Sinusoids have no end; the table of a graph has.
-LEAST_POSITIONS = 2048
 
 _GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
 
