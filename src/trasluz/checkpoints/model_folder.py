@@ -107,6 +107,21 @@ def language_tag(language: str) -> str:
     return f"<2{language}>"
 
 
+def language_tags(loaded: LoadedModel) -> dict[str, str]:
+    """Return, for each language a model can be told to translate to, the token that tells it; most models need none."""
+    codes: Sequence[str] = getattr(loaded.source_tokenizer, "language_codes", ())
+    if codes:
+        return {code.removeprefix(">>").removesuffix("<<"): code for code in codes}
+    return {language: language_tag(language) for language in reversed(loaded.languages) if loaded.both_directions}
+
+
+def save_tokenizers(folder: Path, source: Any, target: Any) -> None:
+    """Write the tokenizer files of both sides; two that are one are written once."""
+    source.save(folder)
+    if target is not source:
+        target.save(folder, prefix=_TARGET_PREFIX)
+
+
 def save_model(
     folder: str | Path,
     model: nn.Module,
@@ -150,9 +165,7 @@ def save_model(
         tensors = hub_format.key_map(config).write(tensors)
     written |= {"dtype": str(_DTYPES[dtype]).removeprefix("torch."), _OURS: notes.model_dump(exclude_none=True)}
     write_weights(folder / WEIGHTS, tensors, _DTYPES[dtype])
-    source_tokenizer.save(folder)
-    if not is_shared:
-        target_tokenizer.save(folder, prefix=_TARGET_PREFIX)
+    save_tokenizers(folder, source_tokenizer, target_tokenizer)
     _write_json(folder / GENERATION, _generation(config, target_tokenizer, generation or {}))
     if recipe_yaml is not None:
         _write_text(folder / RECIPE, recipe_yaml)

@@ -16,6 +16,7 @@ import trasluz
 from trasluz.cli.data_words import repeat_data_options
 from trasluz.cli.demo import demo
 from trasluz.cli.evaluate import evaluate
+from trasluz.cli.export import export
 from trasluz.cli.init import init
 from trasluz.cli.inspect import inspect
 from trasluz.cli.models import models
@@ -32,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, train, evaluate, translate, inspect, models):
+for verb in (demo, init, train, evaluate, translate, inspect, export, models):
     app.command()(verb)
 
 

@@ -49,5 +49,5 @@ class AdditiveAttention(Attention):
         self, hidden: Float[Tensor, "rows hidden_dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "rows memory_dim"]:
         """Let one state of every row look over its source; the beams of a source are extra queries of it."""
-        beams_as_queries = hidden.reshape(len(memory.key), -1, hidden.shape[-1])
-        return self.attend(beams_as_queries, memory, mask).reshape(len(hidden), -1)
+        beams_as_queries = hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1])
+        return self.attend(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)

@@ -6,6 +6,7 @@ two written-out matrix products, above all in training, where the fused backward
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -37,7 +38,8 @@ def dot_product_attention(
 ) -> Float[Tensor, "batch heads query head_dim"]:
     """Return the context of every query; `dropout_probability` falls on the weights."""
     num_queries, num_keys = query.shape[-2], key.shape[-2]
-    if query.is_cpu and num_queries * num_keys <= _SHORT:
+    # A graph is drawn for sentences of every length, and engines know the written-out form by sight.
+    if torch.compiler.is_exporting() or (query.is_cpu and num_queries * num_keys <= _SHORT):
         weights = dot_product_weights(query, key, mask)
         return dropout(weights, dropout_probability, training=True) @ value
     if mask.sees_everything(num_queries, num_keys):

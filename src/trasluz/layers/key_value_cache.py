@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.kernels.attention_step import attention_step, can_step
 
 
 class Lineage:
@@ -83,3 +84,14 @@ class KeyValueCache:
         if slots is None:
             return KeyValue(*(whole[: self.lineage.length].permute(1, 2, 0, 3) for whole in (self.key, self.value)))
         return KeyValue(*(whole.flatten(0, 1)[slots].transpose(1, 2) for whole in (self.key, self.value)))
+
+    def can_attend(self, x: Tensor) -> bool:
+        """Tell whether `attend` can be asked for queries projected from this."""
+        return can_step(x, self.key.shape[-1])
+
+    def attend(self, query: Float[Tensor, "rows heads head_dim"]) -> Float[Tensor, "rows heads head_dim"]:
+        """Return each row's context over its own past, by the compiled kernel, which reads it where it lies."""
+        lineage = self.lineage
+        first, count = lineage.spans()
+        slots = lineage.slots()
+        return attention_step(query, self.key, self.value, count, first=first, step=lineage.rows_written, table=slots)

@@ -34,14 +34,16 @@ class Mask:
             return False
         if self.key_lengths is None:
             return True
-        # On a GPU the answer would have to be waited for.
-        return self.key_lengths.is_cpu and self._remembered(
-            ("full", num_keys), lambda lengths: bool((lengths >= num_keys).all())
-        )
+        # On a GPU the answer would have to be waited for, and a graph that is being drawn is for any lengths.
+        if not self.key_lengths.is_cpu or torch.compiler.is_exporting():
+            return False
+        return self._remembered(("full", num_keys), lambda lengths: bool((lengths >= num_keys).all()))
 
     def hides_everything_somewhere(self) -> bool:
-        """Tell whether some sentence has no key at all."""
-        return self.key_lengths is not None and self._remembered(("empty",), lambda lengths: bool((lengths == 0).any()))
+        """Tell whether some sentence has no key at all; a graph that is being drawn must stand it."""
+        if self.key_lengths is None:
+            return False
+        return torch.compiler.is_exporting() or self._remembered(("empty",), lambda lengths: bool((lengths == 0).any()))
 
     def dense(
         self, num_queries: int, num_keys: int, device: torch.device | None = None
@@ -78,6 +80,9 @@ class Mask:
     def _remembered(self, question: tuple[Any, ...], answer: Callable[[Tensor], T]) -> T:
         """Return what was found out before about these sentences: every layer of a model asks the same."""
         assert self.key_lengths is not None
+        if torch.compiler.is_exporting():
+            # Sizes are symbols there, by which nothing can be found again.
+            return answer(self.key_lengths)
         if question not in self._answers:
             self._answers[question] = answer(self.key_lengths)
         found: T = self._answers[question]

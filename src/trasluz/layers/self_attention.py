@@ -4,7 +4,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
-from trasluz.layers.kernels.attention_step import attention_step, can_step
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import EVERYTHING, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
@@ -21,16 +20,9 @@ class SelfAttention(MultiHeadAttention):
         """Let one new position look over itself and all positions before it; the cache's lineage has been advanced."""
         heads = (-1, self.num_heads, self.head_dim)
         cache.write(KeyValue(self.key(x).view(heads), self.value(x).view(heads)))
-        if self.tap is not None or not can_step(x, self.head_dim):
-            return self.attend(x, cache.read(), EVERYTHING)
-        lineage = cache.lineage
-        first, count = lineage.spans()
-        query = self.query(x).view(heads)
-        slots = lineage.slots()
-        context = attention_step(
-            query, cache.key, cache.value, count, first=first, step=lineage.rows_written, table=slots
-        )
-        return self.output(context.view_as(x))
+        if self.tap is None and cache.can_attend(x):
+            return self.output(cache.attend(self.query(x).view(heads)).view_as(x))
+        return self.attend(x, cache.read(), EVERYTHING)
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
         """Allocate a cache for the rows and capacity of a lineage, of the type and device of `like`."""

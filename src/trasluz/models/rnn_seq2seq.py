@@ -173,7 +173,8 @@ class RnnEncoderDecoder(nn.Module):
         self, ids: Int[Tensor, " rows"], state: RnnEncoderDecoderState
     ) -> tuple[Float[Tensor, "rows vocab"], RnnEncoderDecoderState]:
         """Take the last token of every row and return the logits of the next."""
-        context = state.context.repeat_interleave(len(ids) // len(state.context), dim=0)
+        rows = ids.shape[0]
+        context = state.context.expand(-1, rows // state.context.shape[0], -1).reshape(rows, 1, -1)
         hidden, state.recurrent = self._decode(ids[:, None], context, state.recurrent)
         return self.output_head(hidden.squeeze(1)), state
 

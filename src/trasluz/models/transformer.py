@@ -80,7 +80,11 @@ class TransformerState:
     memories: list[KeyValue]
     memory_mask: Mask
     caches: list[KeyValueCache]
-    lineage: Lineage
+
+    @property
+    def lineage(self) -> Lineage:
+        """Who descends from whom; all layers share it."""
+        return self.caches[0].lineage
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
@@ -219,7 +223,6 @@ class Transformer(nn.Module):
             memories=[block.cross_attention.remember_for_steps(memory) for block in self.decoder_blocks],
             memory_mask=Mask(source_lengths),
             caches=[block.self_attention.new_cache(lineage, memory) for block in self.decoder_blocks],
-            lineage=lineage,
         )
 
     def step(

@@ -37,16 +37,21 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
         raise RequestError(f"there is no task {task!r}.{hint}")
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    folder = find_model(model)
-    loaded = load_model(folder)
-    if not Path(model).expanduser().is_dir():
-        # A hub's folder is named after a commit.
-        loaded.name = os.fspath(model)
+    loaded = read_model(model)
     if loaded.task not in TASKS:
         raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
     if task not in (None, loaded.task):
         raise RequestError(f"{model} is for the task {loaded.task!r}, not {task!r}.")
     return TASKS[loaded.task](loaded, chosen_device, chosen_dtype)
+
+
+def read_model(model: str | Path) -> LoadedModel:
+    """Return what the folder of a model holds, in fp32 on the CPU; `model` and errors are those of `load`."""
+    loaded = load_model(find_model(model))
+    if not Path(model).expanduser().is_dir():
+        # A hub's folder is named after a commit.
+        loaded.name = os.fspath(model)
+    return loaded
 
 
 def bundled_models() -> dict[str, Path]:

@@ -95,6 +95,11 @@ class MarianTokenizer:
         return str(self._model.normalize(readable(text))).replace(MARK, " ").strip()
 
     @property
+    def has_two_vocabularies(self) -> bool:
+        """Tell whether the target side numbers its pieces otherwise than this one."""
+        return self._vocabulary is not self.target._vocabulary
+
+    @property
     def fingerprint(self) -> str:
         """Return a digest that is equal exactly for tokenizers made of the same files."""
         digest = hashlib.sha256()

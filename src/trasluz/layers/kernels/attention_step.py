@@ -14,6 +14,7 @@ def can_step(query: Tensor, head_dim: int) -> bool:
         and query.dtype == torch.float32
         and head_dim % 8 == 0
         and not torch.is_grad_enabled()
+        and not torch.compiler.is_exporting()
         and load_kernels() is not None
     )
 
