@@ -8,8 +8,9 @@ large spread, written once and read by all. Sources of 32 tokens, targets of exa
 round. Memory is the most a process has held so far, loading included, from the smallest case to the largest.
 
 How many of the first 31 tokens equal those of transformers is shown for fp32: that is the proof that all do the same
-work. (Our last token is the end, theirs one more word, so that a beam may choose another of nearly equal ones.) A random model has nothing that brings it back once a token differs, so rounding to bf16 or int8 shows from the
-first near tie on, and says nothing of what it costs a trained one.
+work. (Our last token is the end, theirs one more word, so that a beam may choose another of nearly equal ones.) A
+random model has nothing that brings it back once a token differs, so rounding to bf16 or int8 shows from the first near
+tie on, and says nothing of what it costs a trained one.
 """
 
 import json
