@@ -305,22 +305,22 @@ def chosen(options: argparse.Namespace, contenders: Sequence[Contender], notes: 
     kept = [
         one
         for one in contenders
-        if (not options.only or any(text in one.name for text in options.only))
+        if (not options.only or any(text.lower() in one.name.lower() for text in options.only))
         and (not options.precisions or one.precision in options.precisions)
     ]
     if not options.precisions and not multiplies_bf16(choose_device("cpu")):
-        left = [one.name for one in kept if one.precision == "bf16"]
-        if left:
-            notes.append(f"This CPU has no instructions for bf16, so there is no {', '.join(left)}.")
+        if any(one.precision == "bf16" for one in kept):
+            notes.append("This CPU has no instructions for bf16, so nobody was measured in it.")
         kept = [one for one in kept if one.precision != "bf16"]
     return kept
 
 
 def command_line(script: str, options: argparse.Namespace) -> str:
     """Return the command that measures the same again."""
-    words = ["python", f"benchmarks/{script}"]
+    words = ["TRASLUZ_DATA=..."] if "TRASLUZ_DATA" in os.environ else []
+    words += ["python", f"benchmarks/{script}"]
     for name, value in vars(options).items():
-        if name in ("json", "tables", "out") or value in (None, False):
+        if name == "json" or value is None or value is False or (name == "minutes" and options.quick):
             continue
         words.append(f"--{name}")
         if value is not True:

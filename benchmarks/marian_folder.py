@@ -30,7 +30,7 @@ def write_marian_folder(folder: Path, shape: dict[str, int], seed: int) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     size = shape["vocab_size"]
-    words = [_word(number) for number in range(size - 3)]
+    words = [made_up_word(number) for number in range(size - 3)]
     content = _sentencepiece(words)
     for side in ("source", "target"):
         (folder / f"{side}.spm").write_bytes(content)
@@ -75,8 +75,8 @@ def sources(count: int, length: int, vocab_size: int, seed: int) -> list[list[in
     return [[draw.randrange(2, vocab_size - 1) for _ in range(length - 1)] + [0] for _ in range(count)]
 
 
-def _word(number: int) -> str:
-    """Return a word that is no other number's."""
+def made_up_word(number: int) -> str:
+    """Return a word of four letters that is no other number's."""
     letters = []
     for _ in range(4):
         number, letter = divmod(number, len(_LETTERS))

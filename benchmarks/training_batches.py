@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from alternate import Reply
+from marian_folder import made_up_word
 
 BATCH_TOKENS = 4_096
 VOCAB_SIZE = 8_000
 LEARNING_RATE = 5e-4
 SMOOTHING = DROPOUT = 0.1
 
-# Of Multi30k's German sides: the logarithm of the length in tokens, and by how much English is longer.
-_LOG_LENGTH, _LOG_DEVIATION = 2.60, 0.32
-_LONGER, _LONGER_DEVIATION = -0.6, 2.2
+# Of Multi30k's German sides: the logarithm of the length in tokens, and by how many tokens English is longer.
+_LOG_LENGTH, _LOG_DEVIATION = 2.63, 0.35
+_LONGER, _LONGER_DEVIATION = -0.5, 2.7
 _RANDOM_PAIRS = 29_000
 
 _RECIPE = f"""
@@ -96,7 +97,8 @@ def recipe(settings: Mapping[str, Any], model: str = "transformer-tiny", precisi
 
 def _write_random_pairs(path: Path, count: int, seed: int) -> None:
     draw = random.Random(f"{seed} {path.name}")
-    words = [f"w{number}" for number in range(VOCAB_SIZE)]
+    # Four ids are padding, beginning, end and unknown.
+    words = [made_up_word(number) for number in range(VOCAB_SIZE - 4)]
     lines = ["en\tde\n"]
     for _ in range(count):
         target = min(max(3, round(draw.lognormvariate(_LOG_LENGTH, _LOG_DEVIATION))), 50)
