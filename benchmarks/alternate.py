@@ -369,4 +369,4 @@ def print_report(options: argparse.Namespace, report: Mapping[str, Any], table: 
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(table(report))
+    print("\n".join([table(report), "", *(f"- {note}" for note in report["notes"])]).rstrip())

@@ -236,7 +236,7 @@ def measure(options: Any) -> dict[str, Any]:
             "seed": options.seed,
             "threads": threads_of(options),
         }
-        say(f"decoding, {options.minutes:g} minutes; writing the model for all")
+        say("decoding; first the model is written for all")
         taking_part = chosen(options, contenders(settings), notes)
         for kind in ("write", "convert for ctranslate2", "convert for onnxruntime"):
             if kind == "write" or any(kind.endswith(one.packages[0]) for one in taking_part):

@@ -217,7 +217,7 @@ def measure(options: Any) -> dict[str, Any]:
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         settings = {"work": name, "seed": options.seed, "threads": threads_of(options)}
-        say(f"recurrent training, {options.minutes:g} minutes")
+        say("training a recurrent model")
         text = prepare_text(Path(name), options.seed)
         taking_part = chosen(options, contenders(settings), notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
