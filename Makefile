@@ -1,16 +1,22 @@
 # Two commands do everything: `make demo` and `make test`. Both set up .venv on the first run and skip that afterwards.
 #   PYTHON=python3.12     which Python makes the environment (3.11 or newer)
 #   VENV=.venv            where it stands
+#   BENCH_VENV=.venv-bench, BENCH_FLAGS=--quick      the same for `make bench`, and what it is told
 #   PIP_FLAGS=...         extra flags for pip, for instance an index with CPU-only wheels of PyTorch
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 VENV ?= .venv
 PIP_FLAGS ?=
+BENCH_VENV ?= .venv-bench
+BENCH_FLAGS ?= --out docs/benchmarks.md
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
 sources := pyproject.toml constraints.txt
+bench_python := $(BENCH_VENV)/bin/python
+bench_pip := $(bench_python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
+bench_sources := $(sources) benchmarks/requirements.txt benchmarks/requirements-alone.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint format docs bench clean
@@ -21,8 +27,8 @@ help:
 	@echo "make check   formatter, linters, types, floors, then the tests"
 	@echo "make format  put the code into its one format"
 	@echo "make docs    write the pages that are made from the code"
-	@echo "make bench   measure speed on this machine"
-	@echo "make clean   remove .venv and caches"
+	@echo "make bench   measure speed beside other programs, an hour long, and write docs/benchmarks.md"
+	@echo "make clean   remove the environments and caches"
 
 demo: $(VENV)/.ready
 	@$(VENV)/bin/trasluz demo
@@ -45,11 +51,11 @@ format: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-dev
 	$(python) docs/generate.py
 
-bench: $(VENV)/.ready
-	$(python) benchmarks/speed.py
+bench: $(BENCH_VENV)/.ready
+	$(bench_python) benchmarks/write_tables.py $(BENCH_FLAGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The stamps are written last, so that a set-up cut short is begun again.
 $(VENV)/bin/python:
@@ -65,3 +71,14 @@ $(VENV)/.ready: $(sources) | $(VENV)/bin/python
 $(VENV)/.ready-dev: $(sources) | $(VENV)/bin/python
 	$(pip) --editable '.[dev]'
 	@touch $@ $(VENV)/.ready
+
+$(BENCH_VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "trasluz needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "setting up $(BENCH_VENV) (once; PyTorch is large, and its peers are too)" >&2
+	$(PYTHON) -m venv $(BENCH_VENV)
+
+# A peer of the second list that cannot be installed is told of below its table.
+$(BENCH_VENV)/.ready: $(bench_sources) | $(bench_python)
+	$(bench_pip) --editable '.[all]' --requirement benchmarks/requirements.txt
+	while read -r peer; do case "$$peer" in ''|\#*) ;; *) $(bench_pip) --no-deps "$$peer" </dev/null || true ;; esac; done <benchmarks/requirements-alone.txt
+	@touch $@

@@ -1,4 +1,6 @@
-"""How fast this machine trains and decodes: `make bench`, or `python benchmarks/speed.py --threads 2`.
+"""How fast this machine trains and decodes: a quick look, without the peers that `make bench` measures beside.
+
+    python benchmarks/speed.py --threads 2
 
 Random weights and random sentences of everyday lengths; what is timed is the work, not the text. Prints Markdown.
 """

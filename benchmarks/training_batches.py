@@ -1,0 +1,193 @@
+"""The text that training is measured on, cut into the same batches for everybody, in the same order.
+
+Multi30k, English to German, from the folder that the variable TRASLUZ_DATA names; without it random words, in sentences
+as long as those. trasluz trains from a recipe, as a user would; the peers get the very batches that recipe makes:
+bucketed by length, at most 4,096 padded places a side.
+"""
+
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from alternate import Reply
+from marian_folder import made_up_word
+
+BATCH_TOKENS = 4_096
+VOCAB_SIZE = 8_000
+LEARNING_RATE = 5e-4
+SMOOTHING = DROPOUT = 0.1
+
+# Of Multi30k's German sides: the logarithm of the length in tokens, and by how many tokens English is longer.
+_LOG_LENGTH, _LOG_DEVIATION = 2.63, 0.35
+_LONGER, _LONGER_DEVIATION = -0.5, 2.7
+_RANDOM_PAIRS = 29_000
+
+_RECIPE = f"""
+data: {{languages: [en, de]}}
+tokenizer: {{vocab_size: {VOCAB_SIZE}, shared: true}}
+training:
+  max_steps: 100000000
+  batch_tokens: {BATCH_TOKENS}
+  learning_rate: {LEARNING_RATE}
+  schedule: constant
+  warmup_steps: 0
+  label_smoothing: {SMOOTHING}
+  device: cpu
+  save_every: 100 h
+evaluation: {{every: 100000000 steps, metric: loss, patience: null}}
+"""
+
+
+def text_name() -> str:
+    """Say what is trained on."""
+    if "TRASLUZ_DATA" in os.environ:
+        return "Multi30k, English to German, byte pairs"
+    return "random words, in sentences as long as Multi30k's (the variable TRASLUZ_DATA names no data)"
+
+
+def prepare_text(work: Path, seed: int) -> dict[str, Any]:
+    """Store the tokens once, so that every worker finds them; return what is to be known of the batches."""
+    if "TRASLUZ_DATA" not in os.environ:
+        for name, count in (("train", _RANDOM_PAIRS), ("valid", 1_000)):
+            _write_random_pairs(work / f"{name}.tsv", count, seed)
+    stream = _stream({"work": str(work), "seed": seed, "threads": 1})
+    updates = stream.num_updates(0)
+    batches = [batch for pieces in itertools.islice(stream.updates(0, 0), 100) for batch in pieces]
+    sources = sum(int(batch.source_lengths.sum()) for batch in batches)
+    targets = sum(batch.num_target_tokens for batch in batches)
+    places = sum(batch.source.numel() + batch.target_output.numel() for batch in batches)
+    return {
+        "text": text_name(),
+        "updates_an_epoch": updates,
+        "sentences_a_batch": round(sum(len(batch.source) for batch in batches) / len(batches)),
+        "target_tokens_a_batch": round(targets / len(batches)),
+        "source_tokens_a_target_token": sources / targets,
+        "padding": 1 - (sources + targets) / places,
+    }
+
+
+def recipe(settings: Mapping[str, Any], model: str = "transformer-tiny", precision: str = "fp32") -> Any:
+    """Return the recipe that all batches come from."""
+    from trasluz.training.recipe_file import parse_recipe
+
+    work = settings["work"]
+    train, valid, kind = f"{work}/train.tsv", f"{work}/valid.tsv", "word"
+    if "TRASLUZ_DATA" in os.environ:
+        train, valid = (f"${{TRASLUZ_DATA}}/multi30k/{part}.{{en,de}}.gz" for part in ("train", "val"))
+        kind = "bpe"
+    return parse_recipe(
+        _RECIPE,
+        [
+            f"model={model}",
+            f'data.train="{train}"',
+            f'data.valid="{valid}"',
+            f'data.cache="{work}/cache"',
+            f"tokenizer.kind={kind}",
+            f"training.precision={precision}",
+            f"training.threads={settings['threads']}",
+            f"training.seed={settings['seed']}",
+            f'output="{work}/run-{precision}"',
+        ],
+    )
+
+
+def _write_random_pairs(path: Path, count: int, seed: int) -> None:
+    draw = random.Random(f"{seed} {path.name}")
+    # Four ids are padding, beginning, end and unknown.
+    words = [made_up_word(number) for number in range(VOCAB_SIZE - 4)]
+    lines = ["en\tde\n"]
+    for _ in range(count):
+        target = min(max(3, round(draw.lognormvariate(_LOG_LENGTH, _LOG_DEVIATION))), 50)
+        source = max(3, round(target + draw.gauss(_LONGER, _LONGER_DEVIATION)))
+        lines.append(f"{' '.join(draw.choices(words, k=source))}\t{' '.join(draw.choices(words, k=target))}\n")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _stream(settings: dict[str, Any]) -> Any:
+    from trasluz.training.data import prepare_data
+    from trasluz.training.stream import TranslationStream
+
+    described = recipe(settings)
+    preparing = prepare_data(described)
+    while True:
+        try:
+            next(preparing)
+        except StopIteration as ended:
+            data = ended.value
+            break
+    tokenizer = data.target_tokenizer
+    return TranslationStream(
+        data.cache,
+        data.files,
+        pad_id=tokenizer.pad_id,
+        start_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        tags=None,
+        batch_tokens=described.training.batch_tokens,
+        micro_batch_tokens=None,
+        seed=described.training.seed,
+    )
+
+
+def batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
+    """Return the batches of all epochs, one after the other, and the special ids."""
+    stream = _stream(settings)
+    endless = (batch for epoch in itertools.count() for pieces in stream.updates(epoch, 0) for batch in pieces)
+    return endless, stream.ids
+
+
+def trasluz_turns(settings: dict[str, Any], model: str) -> Callable[[dict[str, Any]], Reply]:
+    """Return turns of trasluz training from a recipe: a turn goes on with the run for so many updates."""
+    from trasluz.training.reports import Update
+    from trasluz.training.run import run_recipe
+
+    # What comes before the first update is the business of the first turn, which warms up and does not count.
+    reports = run_recipe(recipe(settings, model, settings["precision"]))
+
+    def turn(request: dict[str, Any]) -> Reply:
+        start, updates = time.perf_counter(), []
+        while len(updates) < request["updates"]:
+            report = next(reports)
+            if isinstance(report, Update):
+                updates.append(report)
+        seconds = time.perf_counter() - start
+        tokens = sum(update.tokens for update in updates)
+        loss = sum(update.loss * update.tokens for update in updates) / tokens
+        return {"amount": tokens, "seconds": seconds, "loss": loss}
+
+    return turn
+
+
+def peer_turns(
+    settings: dict[str, Any], model: Any, loss_of: Callable[[Any], Any], endless: Iterator[Any]
+) -> Callable[[dict[str, Any]], Reply]:
+    """Return turns of a plain, honest loop: fused AdamW, clipping, autocast where it is asked for.
+
+    `loss_of` gives the summed loss of a batch; it is divided by the number of real target tokens.
+    """
+    import torch
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0, fused=True
+    )
+    narrow = settings["precision"] == "bf16"
+    model.train()
+
+    def turn(request: dict[str, Any]) -> Reply:
+        start, tokens, losses = time.perf_counter(), 0, 0.0
+        for batch in itertools.islice(endless, request["updates"]):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+                loss = loss_of(batch)
+            (loss / batch.num_target_tokens).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            tokens += batch.num_target_tokens
+            losses += float(loss.detach())
+        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": losses / tokens}
+
+    return turn

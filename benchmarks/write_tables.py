@@ -1,0 +1,119 @@
+"""Measure trasluz beside its peers and write the tables: `make bench`, or `python benchmarks/write_tables.py`.
+
+    TRASLUZ_DATA=... python benchmarks/write_tables.py --minutes 60 --out docs/benchmarks.md
+
+Three questions: training a Transformer, training a recurrent model, decoding. Each can be asked alone, by its own
+program with --json; what it wrote can then be put together:
+
+    python benchmarks/write_tables.py --tables training.json recurrent.json decoding.json
+
+The environment needs benchmarks/requirements.txt; a peer that is missing or fails is named below its table, with why.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import decoding_speed
+import recurrent_training_speed
+import training_speed
+from alternate import HERE, say
+
+# Title, module, and the share of the time: decoding has six cases.
+QUESTIONS: dict[str, tuple[str, Any, float]] = {
+    "training_speed": ("Training a Transformer", training_speed, 0.25),
+    "recurrent_training_speed": ("Training a recurrent model", recurrent_training_speed, 0.25),
+    "decoding_speed": ("Decoding", decoding_speed, 0.5),
+}
+
+_OPENING = """# Benchmarks
+
+trasluz beside its peers, on one machine, in one run: every program in a process of its own, in short turns one after
+the other, round after round, so that all meet the same moments of the machine. A figure is the median over the rounds,
+in brackets the lowest and the highest; "times as fast" is the median of the ratios inside each round. What a peer can
+be given to be faster it is given: batches of like lengths, an allocator that keeps its buffers, bf16 where the
+processor has it, eight bits where it knows them. Peak memory is the process's, Python and libraries included.
+"""
+
+
+def page(reports: list[Mapping[str, Any]]) -> str:
+    """Return the whole page."""
+    parts = [_OPENING]
+    if any(report["quick"] for report in reports):
+        parts.append("**A quick run: sizes are small, rounds are few, and no figure here means anything.**\n")
+    for report in reports:
+        title, module, _ = QUESTIONS[report["question"]]
+        parts += [f"## {title}\n", _method(module) + "\n", module.table(report) + "\n"]
+        if report["notes"]:
+            parts.append("\n".join(f"- {note}" for note in report["notes"]) + "\n")
+        parts.append(f"{_machine(report)}\n\n```sh\n{report['command']}\n```\n")
+    return "\n".join(parts)
+
+
+def _method(module: Any) -> str:
+    """Return what a question's program says of itself, behind its title and its command."""
+    return "\n\n".join(str(module.__doc__).strip().split("\n\n")[2:])
+
+
+def _machine(report: Mapping[str, Any]) -> str:
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    return (
+        f"{report['date']}; {machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags']) or 'no flags'}), "
+        f"{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; Python "
+        f"{machine['python']}, {versions}."
+    )
+
+
+def ask(question: str, options: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
+    """Let a question's own program measure; None where it fails."""
+    path = folder / f"{question}.json"
+    share = QUESTIONS[question][2] / sum(QUESTIONS[name][2] for name in options.questions)
+    command = [sys.executable, str(HERE / f"{question}.py"), "--json", str(path)]
+    command += ["--minutes", f"{options.minutes * share:.3g}", "--seed", str(options.seed)]
+    if options.quick:
+        command.append("--quick")
+    if options.threads:
+        command += ["--threads", str(options.threads)]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        say(f"{question} fails")
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def main() -> int:
+    """Measure what was asked for, or take what was measured, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="the page to write (standard output)")
+    parser.add_argument("--tables", type=Path, nargs="+", help="put these together instead of measuring")
+    parser.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS))
+    parser.add_argument("--minutes", type=float, default=60, help="time for all rounds of all questions (60)")
+    parser.add_argument("--quick", action="store_true", help="small sizes and two rounds: does it run? Proves no speed")
+    parser.add_argument("--threads", type=int, help="threads of each contender (as many as there are cores)")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.tables:
+        reports = [json.loads(path.read_text(encoding="utf-8")) for path in options.tables]
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            asked = [ask(question, options, Path(name)) for question in options.questions]
+        reports = [report for report in asked if report is not None]
+        if not reports:
+            return 1
+    text = page(reports)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+        say(f"written to {options.out}")
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
