@@ -13,7 +13,7 @@ BENCH_FLAGS ?= --out docs/benchmarks.md
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
-sources := pyproject.toml constraints.txt
+sources := pyproject.toml constraints.txt hatch_build.py $(wildcard src/trasluz/layers/kernels/*.cpp src/trasluz/layers/kernels/*.h)
 bench_python := $(BENCH_VENV)/bin/python
 bench_pip := $(bench_python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
 bench_sources := $(sources) benchmarks/requirements.txt benchmarks/requirements-alone.txt

@@ -34,9 +34,11 @@ def compile_kernels(root: Path) -> Path | None:
         # Linked without -fopenmp: the threads are those of the library that torch brings along.
         steps.append([compiler, "-shared", *map(str, objects), "-o", str(linked)])
         for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True)
-            if done.returncode:
-                print(f"the compiled kernels are left out: {done.stderr.strip()[:500]}", file=sys.stderr)
+            try:
+                subprocess.run(step, capture_output=True, text=True, check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                reason = getattr(error, "stderr", None) or error
+                print(f"the compiled kernels are left out: {str(reason).strip()[:500]}", file=sys.stderr)
                 return None
         linked.replace(folder / LIBRARY)
     return folder / LIBRARY
