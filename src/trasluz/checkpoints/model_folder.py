@@ -11,7 +11,7 @@ model keeps our names, under `model_type: trasluz-...`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
@@ -173,6 +174,17 @@ def save_model(
     _write_json(folder / CONFIG, written)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves the memory of new parameters untouched: what a file holds takes their place."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(folder: str | Path) -> LoadedModel:
     """Read a model folder, ours or Hugging Face's; the weights come as fp32 on the CPU, ready for use, not training.
 
@@ -184,8 +196,8 @@ def load_model(folder: str | Path) -> LoadedModel:
     given = _read_json(folder / CONFIG)
     notes = _read_notes(folder, given)
     config, key_map, weights = _read_config(folder, given)
-    # A model fresh from its class draws random numbers, which the weights then replace: nobody else's are used up.
-    with torch.random.fork_rng(devices=[]):
+    # Whatever is still drawn is not taken from anybody else's random numbers.
+    with torch.random.fork_rng(devices=[]), _Unfilled():
         model = model_of(config)
     wanted = model_tensors(model)
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
@@ -194,6 +206,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     tensors = key_map.read(weights, shapes, str(folder))
     with torch.no_grad():
         for name, tensor in tensors.items():
+            # Into memory of the model's own: where numbers lie in a file, kernels may add them up in another order.
             wanted[name].copy_(tensor)
     source_tokenizer, target_tokenizer = _load_tokenizers(folder, notes.tokenizer)
     _check_vocabularies(folder, config, source_tokenizer, target_tokenizer)
