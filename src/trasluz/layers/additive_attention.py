@@ -5,9 +5,10 @@ weights(t, .) = softmax(scores(t, .));   context(t) = sum_i weights(t, i) h_i
 """
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from trasluz.layers.attention import Attention, KeyValue, masked_softmax
+from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 
 
@@ -16,9 +17,9 @@ class AdditiveAttention(Attention):
 
     def __init__(self, query_dim: int, memory_dim: int, attention_dim: int) -> None:
         super().__init__()
-        self.query = nn.Linear(query_dim, attention_dim, bias=False)
-        self.key = nn.Linear(memory_dim, attention_dim)
-        self.score = nn.Linear(attention_dim, 1, bias=False)
+        self.query = Linear(query_dim, attention_dim, bias=False)
+        self.key = Linear(memory_dim, attention_dim)
+        self.score = Linear(attention_dim, 1, bias=False)
 
     def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
         """Compute U h once; the values are the states themselves."""

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trasluz.layers.linear import linear
+
 
 class TokenEmbedding(nn.Module):
     """A table of vectors, one a token, multiplied by `scale` when looked up."""
@@ -32,4 +34,4 @@ class OutputHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
         """Return the logits."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)

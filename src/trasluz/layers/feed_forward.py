@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.dropout import Dropout
+from trasluz.layers.linear import Linear
 
 ActivationName = Literal["relu", "gelu", "swish"]
 
@@ -21,8 +22,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, activation: ActivationName = "relu", dropout: float = 0.0) -> None:
         super().__init__()
-        self.expand = nn.Linear(dim, hidden_dim)
-        self.contract = nn.Linear(hidden_dim, dim)
+        self.expand = Linear(dim, hidden_dim)
+        self.contract = Linear(hidden_dim, dim)
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
 

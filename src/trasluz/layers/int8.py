@@ -22,6 +22,7 @@ from trasluz.errors import RequestError
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
+from trasluz.layers.linear import Linear
 
 # Only this engine takes a scale that is given rather than found in the whole batch.
 _ENGINE = "fbgemm"
@@ -124,6 +125,7 @@ class Int8OutputHead(nn.Module):
 
 
 _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
+    Linear: Int8Linear,
     nn.Linear: Int8Linear,
     TokenEmbedding: Int8Embedding,
     OutputHead: Int8OutputHead,

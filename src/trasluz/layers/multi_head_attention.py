@@ -5,10 +5,11 @@ MultiHead(Q, K, V) = [head_1; ...; head_h] W^O
 """
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights, join_heads, split_heads
+from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 
 
@@ -20,10 +21,10 @@ class MultiHeadAttention(Attention):
         self.num_heads = num_heads
         self.head_dim = dim // num_heads
         self.dropout = dropout
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(memory_dim or dim, dim)
-        self.value = nn.Linear(memory_dim or dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(memory_dim or dim, dim)
+        self.value = Linear(memory_dim or dim, dim)
+        self.output = Linear(dim, dim)
 
     def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
         """Project keys and values, heads forward."""

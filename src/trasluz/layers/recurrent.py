@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from trasluz.layers.dropout import dropout
+from trasluz.layers.linear import Linear
 from trasluz.layers.recurrent_kernels import gru_recurrence
 
 CellName = Literal["gru", "lstm"]
@@ -35,9 +36,9 @@ class GRUCell(nn.Module):
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.input = nn.Linear(input_dim, 3 * hidden_dim)
-        self.gates = nn.Linear(hidden_dim, 2 * hidden_dim, bias=False)
-        self.proposal = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.input = Linear(input_dim, 3 * hidden_dim)
+        self.gates = Linear(hidden_dim, 2 * hidden_dim, bias=False)
+        self.proposal = Linear(hidden_dim, hidden_dim, bias=False)
 
     def recurrent_weights(self) -> tuple[Tensor, ...]:
         """Return what multiplies the state, as `GRUKernel` takes it."""
@@ -59,8 +60,8 @@ class LSTMCell(nn.Module):
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.input = nn.Linear(input_dim, 4 * hidden_dim)
-        self.gates = nn.Linear(hidden_dim, 4 * hidden_dim, bias=False)
+        self.input = Linear(input_dim, 4 * hidden_dim)
+        self.gates = Linear(hidden_dim, 4 * hidden_dim, bias=False)
 
     def recurrent_weights(self) -> tuple[Tensor, ...]:
         """Return what multiplies the state, as `LSTMKernel` takes it."""
@@ -177,9 +178,9 @@ class MaxoutReadout(nn.Module):
 
     def __init__(self, state_dim: int, embedding_dim: int, context_dim: int, readout_dim: int) -> None:
         super().__init__()
-        self.state = nn.Linear(state_dim, 2 * readout_dim)
-        self.embedding = nn.Linear(embedding_dim, 2 * readout_dim, bias=False)
-        self.context = nn.Linear(context_dim, 2 * readout_dim, bias=False)
+        self.state = Linear(state_dim, 2 * readout_dim)
+        self.embedding = Linear(embedding_dim, 2 * readout_dim, bias=False)
+        self.context = Linear(context_dim, 2 * readout_dim, bias=False)
 
     def forward(
         self,

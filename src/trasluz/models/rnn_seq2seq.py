@@ -25,6 +25,7 @@ from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.attentive_recurrence import attentive_recurrence
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
@@ -208,7 +209,7 @@ class RnnSearch(nn.Module):
         self.encoder = RecurrentStack(config.cell, config.embedding_dim, hidden, bidirectional=True)
         self.attention = AdditiveAttention(hidden, 2 * hidden, config.attention_dim)
         self.decoder = CELLS[config.cell](config.embedding_dim + 2 * hidden, hidden)
-        self.initial = nn.Linear(hidden, hidden * self.decoder.num_states)
+        self.initial = Linear(hidden, hidden * self.decoder.num_states)
         self.readout = MaxoutReadout(hidden, config.embedding_dim, 2 * hidden, config.readout_dim)
         self.output_head = output_head
         _initialize(self)

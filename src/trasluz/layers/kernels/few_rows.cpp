@@ -1,0 +1,68 @@
+// A few rows of floats times a matrix, which is read once from where it lies: y[r, n] = x[r] . w[n] + b[n].
+//
+// Every product of a row is summed in the same order, however many rows there are: a row's result does not depend on the
+// rows beside it, not by a bit.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "vector_exp.h"
+
+namespace {
+
+constexpr std::int64_t kWorthThreads = 1 << 16;
+constexpr std::int64_t kTogether = 4;  // outputs computed at a time: their rows of w share the loads of x
+
+struct Product {
+    const float* x;  // (rows, inputs)
+    std::int64_t rows, inputs;
+    const float* w;     // (outputs, inputs)
+    const float* bias;  // (outputs) or null
+    std::int64_t outputs;
+    float* y;  // (rows, outputs)
+};
+
+template <int Rows, int Outputs>
+AVX2 void tile(const Product& p, std::int64_t row, std::int64_t output) {
+    const float* const x = p.x + row * p.inputs;
+    const float* const w = p.w + output * p.inputs;
+    __m256 sum[Rows][Outputs];
+    for (int r = 0; r < Rows; ++r)
+        for (int n = 0; n < Outputs; ++n) sum[r][n] = _mm256_setzero_ps();
+    std::int64_t k = 0;
+    for (; k + 8 <= p.inputs; k += 8) {
+        __m256 from_x[Rows];
+        for (int r = 0; r < Rows; ++r) from_x[r] = _mm256_loadu_ps(x + r * p.inputs + k);
+        for (int n = 0; n < Outputs; ++n) {
+            const __m256 from_w = _mm256_loadu_ps(w + n * p.inputs + k);
+            for (int r = 0; r < Rows; ++r) sum[r][n] = _mm256_fmadd_ps(from_x[r], from_w, sum[r][n]);
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int n = 0; n < Outputs; ++n) {
+            float total = sum8(sum[r][n]);
+            for (std::int64_t rest = k; rest < p.inputs; ++rest)
+                total += x[r * p.inputs + rest] * w[n * p.inputs + rest];
+            p.y[(row + r) * p.outputs + output + n] = total + (p.bias ? p.bias[output + n] : 0.0f);
+        }
+}
+
+template <int Outputs>
+AVX2 void column(const Product& p, std::int64_t output) {
+    std::int64_t row = 0;
+    for (; row + 3 <= p.rows; row += 3) tile<3, Outputs>(p, row, output);
+    if (row + 2 <= p.rows) tile<2, Outputs>(p, row, output), row += 2;
+    if (row < p.rows) tile<1, Outputs>(p, row, output);
+}
+
+}  // namespace
+
+extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
+                                 const float* bias, std::int64_t outputs, float* y, int threads) {
+    const Product p{x, rows, inputs, w, bias, outputs, y};
+    const std::int64_t blocks = outputs / kTogether;
+    const bool many = threads > 1 && rows * inputs * outputs > kWorthThreads;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+    for (std::int64_t block = 0; block < blocks; ++block) column<kTogether>(p, block * kTogether);
+    for (std::int64_t output = blocks * kTogether; output < outputs; ++output) column<1>(p, output);
+}

@@ -1,0 +1,48 @@
+"""A few rows through the compiled kernel, as through PyTorch's own product."""
+
+import pytest
+import torch
+
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
+from trasluz.layers.linear import Linear
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (1, 8, 4), (2, 7, 9), (5, 30, 13), (17, 512, 70)])
+@torch.no_grad()
+def test_product(rows: int, inputs: int, outputs: int, threads: int) -> None:
+    x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found, plain = few_rows(x, weight, bias), few_rows(x, weight, None)
+        alone = torch.stack([few_rows(row, weight, bias) for row in x])
+    finally:
+        torch.set_num_threads(before)
+    expected = x.double() @ weight.double().T
+    torch.testing.assert_close(found.double(), expected + bias.double(), rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(plain.double(), expected, rtol=1e-5, atol=2e-5)
+    assert torch.equal(alone, found)
+
+
+@torch.no_grad()
+def test_views_and_no_rows() -> None:
+    weight = torch.randn(5, 6)
+    x = torch.randn(6, 4, 3)
+    assert torch.equal(
+        few_rows(x.transpose(0, 2), weight, None), few_rows(x.transpose(0, 2).contiguous(), weight, None)
+    )
+    assert few_rows(torch.zeros(0, 6), weight, None).shape == (0, 5)
+
+
+def test_gradients_and_many_rows_are_for_the_library() -> None:
+    layer = Linear(16, 8)
+    assert not takes_few_rows(torch.randn(2, 16), layer.weight)
+    assert layer(torch.randn(2, 16)).requires_grad
+    with torch.no_grad():
+        assert takes_few_rows(torch.randn(2, 1, 16), layer.weight)
+        assert not takes_few_rows(torch.randn(65, 16), layer.weight)
+        assert not takes_few_rows(torch.randn(2, 16, dtype=torch.bfloat16), layer.weight.bfloat16())
