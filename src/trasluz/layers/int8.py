@@ -71,8 +71,7 @@ def _product(
 ) -> CompiledProduct | FbgemmProduct:
     scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
     rounded = (weight / scale[:, None]).round().to(torch.int8)
-    library = load_kernels()
-    return FbgemmProduct(rounded, scale, bias) if library is None else CompiledProduct(library, rounded, scale, bias)
+    return (FbgemmProduct if load_kernels() is None else CompiledProduct)(rounded, scale, bias)
 
 
 class Int8Linear(nn.Module):

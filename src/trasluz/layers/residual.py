@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.layers.dropout import Dropout
+from trasluz.layers.kernels.sum_norm import sum_norm
 
 Sublayer = Callable[[Tensor], Tensor]
 
@@ -27,7 +28,7 @@ class PostNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
         """Return norm(x + dropout(f(x)))."""
-        return self.norm(x + self.dropout(f(x)))
+        return sum_norm(self.norm, x, self.dropout(f(x)))
 
 
 class PreNorm(nn.Module):
@@ -40,7 +41,7 @@ class PreNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
         """Return x + dropout(f(norm(x)))."""
-        return x + self.dropout(f(self.norm(x)))
+        return x + self.dropout(f(sum_norm(self.norm, x)))
 
 
 RESIDUALS: dict[str, type[PostNorm] | type[PreNorm]] = {"post": PostNorm, "pre": PreNorm}

@@ -28,7 +28,7 @@ _NARROW, _WIDE, _OFFSET = np.dtype("<u2"), np.dtype("<u4"), np.dtype("<i8")
 _BUFFERED_ROWS = 8192
 _BUFFERED_IDS = 1 << 20
 # Every look into the map brings up to 64 KiB of file into this process's memory: they are let go after so many looks.
-_LOOKS = 4096
+_LOOKS = 1024
 
 
 class TokenCache(Sequence[tuple[Any, ...]]):

@@ -1,10 +1,14 @@
 """The compiled kernel against the same sums written out."""
 
+import copy
+
 import pytest
 import torch
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
 SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 64), (9, 130, 40), (17, 512, 70)]
 
@@ -12,16 +16,13 @@ SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 6
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outputs: int, threads: int) -> None:
-    library = load_kernels()
-    if library is None:
-        pytest.skip("the compiled kernels are not there")
     rounded = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
     scale, bias = torch.rand(outputs) + 0.1, torch.randn(outputs)
     x = torch.randn(rows, inputs) * torch.logspace(-3, 3, rows)[:, None]
     # The largest of a row on the ends of the range, with the largest weights: what could overflow.
     x[0], rounded[0] = 1.0, 127
     x[-1], rounded[-1] = -1.0, -127
-    product = CompiledProduct(library, rounded, scale, bias)
+    product = CompiledProduct(rounded, scale, bias)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -36,11 +37,17 @@ def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outp
 
 
 def test_views_rows_of_zeros_and_no_rows() -> None:
-    library = load_kernels()
-    if library is None:
-        pytest.skip("the compiled kernels are not there")
-    product = CompiledProduct(library, torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
+    product = CompiledProduct(torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
     x = torch.randn(6, 4, 3)
     assert torch.equal(product(x.transpose(0, 2)), product(x.transpose(0, 2).contiguous()))
     assert torch.equal(product(torch.zeros(2, 6)), torch.zeros(2, 5))
     assert product(torch.zeros(0, 6)).shape == (0, 5)
+
+
+def test_a_copy_stands_by_itself() -> None:
+    product = CompiledProduct(torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
+    x = torch.randn(2, 6)
+    expected = product(x)
+    copied = copy.deepcopy(product)
+    product._packed.zero_()
+    assert torch.equal(copied(x), expected)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 3
+_VERSION = 4
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
@@ -19,6 +19,7 @@ _FUNCTIONS = {
         *[_POINTER, _INT],
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
+    "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _POINTER, _INT],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }

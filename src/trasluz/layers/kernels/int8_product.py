@@ -1,10 +1,10 @@
 """Eight-bit rows times rows of floats: int8_product.cpp says what is computed, and this file knows its layout."""
 
-import ctypes
-
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
+
+from trasluz.layers.kernels import load_kernels
 
 # Outputs of a block, and inputs of an output that lie side by side.
 _BLOCK, _QUAD = 32, 4
@@ -16,15 +16,15 @@ class CompiledProduct(nn.Module):
 
     def __init__(
         self,
-        library: ctypes.CDLL,
         rounded: Int8[Tensor, "outputs inputs"],
         scale: Float[Tensor, " outputs"],
         bias: Float[Tensor, " outputs"] | None,
     ) -> None:
         super().__init__()
         self.outputs, self.inputs = rounded.shape
-        self.levels: int = library.trasluz_int8_levels()
-        self._multiply = library.trasluz_int8_product
+        kernels = load_kernels()
+        assert kernels is not None
+        self.levels: int = kernels.trasluz_int8_levels()
         self.scale = scale
         missing = -self.outputs % _BLOCK
         padded = nn.functional.pad(rounded, (0, -self.inputs % _PADDED_INPUTS, 0, missing))
@@ -37,10 +37,12 @@ class CompiledProduct(nn.Module):
 
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the product."""
+        kernels = load_kernels()
+        assert kernels is not None
         x = x.contiguous()
         y = x.new_empty(*x.shape[:-1], self.outputs)
         if rows := x.numel() // self.inputs:
-            self._multiply(
+            kernels.trasluz_int8_product(
                 *(x.data_ptr(), rows, self.inputs, self._depth),
                 *(self._packed.data_ptr(), self._offset.data_ptr(), self._scale.data_ptr(), self._bias.data_ptr()),
                 *(self.outputs, y.data_ptr(), torch.get_num_threads()),

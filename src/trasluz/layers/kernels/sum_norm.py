@@ -1,0 +1,33 @@
+"""The layer norm of a sum in one pass, where no gradients are wanted; what is computed stands in sum_norm.cpp."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.kernels import load_kernels
+
+
+def sum_norm(
+    norm: nn.LayerNorm, x: Float[Tensor, "*positions dim"], y: Float[Tensor, "*positions dim"] | None = None
+) -> Float[Tensor, "*positions dim"]:
+    """Return norm(x + y), or norm(x) where there is no `y`."""
+    weight, bias = norm.weight, norm.bias
+    if (
+        torch.is_grad_enabled()
+        or not x.is_cpu
+        or torch.compiler.is_exporting()
+        or x.dtype != torch.float32
+        or weight.dtype != torch.float32
+        or x.shape[-1] % 8
+        or (kernels := load_kernels()) is None
+    ):
+        return norm(x if y is None else x + y)
+    x = x.contiguous()
+    y = None if y is None else y.contiguous()
+    result = torch.empty_like(x)
+    dim = x.shape[-1]
+    kernels.trasluz_sum_norm(
+        *(x.data_ptr(), None if y is None else y.data_ptr(), x.numel() // dim, dim),
+        *(weight.data_ptr(), bias.data_ptr(), norm.eps, result.data_ptr(), torch.get_num_threads()),
+    )
+    return result

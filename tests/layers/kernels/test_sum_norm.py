@@ -1,0 +1,26 @@
+"""The layer norm of a sum, compiled, as PyTorch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from trasluz.layers.kernels.sum_norm import sum_norm
+
+
+@pytest.mark.parametrize("dim", [8, 12, 64, 520])
+@torch.no_grad()
+def test_norm(dim: int) -> None:
+    norm = nn.LayerNorm(dim)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x, y = torch.randn(3, 5, dim) * 4 + 2, torch.randn(3, 5, dim)
+    torch.testing.assert_close(sum_norm(norm, x, y), norm(x + y))
+    torch.testing.assert_close(sum_norm(norm, x), norm(x))
+    torch.testing.assert_close(sum_norm(norm, x.transpose(0, 1), y.transpose(0, 1)), norm(x + y).transpose(0, 1))
+    assert sum_norm(norm, x[:0], y[:0]).shape == (0, 5, dim)
+
+
+def test_gradients_go_the_usual_way() -> None:
+    norm = nn.LayerNorm(16)
+    sum_norm(norm, torch.randn(2, 16), torch.randn(2, 16)).sum().backward()
+    assert norm.weight.grad is not None
