@@ -26,6 +26,8 @@ def test_a_folder_for_ctranslate2(
 def test_a_folder_for_onnx(
     recurrent_folder: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What --offline sets is put back after the test.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     asked = []
     monkeypatch.setattr(onnx, "write_onnx", lambda folder, loaded: asked.append((folder, loaded.name)))
     assert run(["export", recurrent_folder, str(tmp_path / "out"), "--to", "onnx", "--quiet", "--offline"]) == 0
