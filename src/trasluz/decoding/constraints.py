@@ -63,8 +63,8 @@ class Constraints:
 
     def _find_bounds(self) -> None:
         # Most steps are within all limits, and then nothing has to be looked at.
-        self._last_too_short = int(self._shortest.max()) if len(self._shortest) else 0
-        self._first_forced = int(self._longest.min()) if len(self._longest) else 0
+        self._last_too_short = int(self._shortest.max())
+        self._first_forced = int(self._longest.min())
 
 
 def forbid_repeated_ngrams(

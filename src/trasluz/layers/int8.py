@@ -90,8 +90,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return x W^T + b."""
-        product: Tensor = self.product(x)
-        return product
+        return self.product(x)
 
 
 class Int8Embedding(nn.Module):
@@ -119,8 +118,7 @@ class Int8OutputHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the logits."""
-        product: Tensor = self.product(x)
-        return product
+        return self.product(x)
 
 
 _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {

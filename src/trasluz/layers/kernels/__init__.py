@@ -8,6 +8,9 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 LIBRARY = Path(__file__).with_name("_kernels.so")
 _VERSION = 4
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -41,6 +44,13 @@ def load_kernels() -> ctypes.CDLL | None:
     except (OSError, AttributeError):
         return None
     return library
+
+
+def kernels_for(x: Tensor) -> ctypes.CDLL | None:
+    """Return the library for work on this tensor: float32 on a CPU, no gradients wanted, no graph being drawn."""
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or not x.is_cpu or x.dtype != torch.float32:
+        return None
+    return load_kernels()
 
 
 def _thread_libraries() -> list[str]:

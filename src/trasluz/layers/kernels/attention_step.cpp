@@ -13,7 +13,7 @@
 #include <limits>
 #include <vector>
 
-#include "vector_exp.h"
+#include "avx2.h"
 
 namespace {
 

@@ -4,19 +4,12 @@ import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import kernels_for, load_kernels
 
 
 def can_step(query: Tensor, head_dim: int) -> bool:
-    """Tell whether the kernel takes these queries: float32 on a CPU, no gradients wanted, heads of whole eights."""
-    return (
-        query.is_cpu
-        and query.dtype == torch.float32
-        and head_dim % 8 == 0
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_exporting()
-        and load_kernels() is not None
-    )
+    """Tell whether the kernel takes these queries: it wants heads of whole eights."""
+    return head_dim % 8 == 0 and kernels_for(query) is not None
 
 
 def attention_step(

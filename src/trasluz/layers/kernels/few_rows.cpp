@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "vector_exp.h"
+#include "avx2.h"
 
 namespace {
 

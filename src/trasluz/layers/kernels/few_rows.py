@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.devices import cpu_flags
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import kernels_for, load_kernels
 
 
 @cache
@@ -17,16 +17,12 @@ def _most_rows() -> int:
 
 
 def takes_few_rows(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether the kernel is the better one for this product: few rows, float32, on a CPU, without gradients."""
+    """Tell whether the kernel is the better one for this product: it is for few rows."""
     return (
-        x.is_cpu
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.compiler.is_exporting()
+        kernels_for(x) is not None
         and x.numel() <= _most_rows() * weight.shape[1]
         and weight.dtype == torch.float32
         and weight.is_contiguous()
-        and load_kernels() is not None
     )
 
 

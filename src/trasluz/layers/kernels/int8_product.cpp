@@ -11,12 +11,12 @@
 //
 // so that one 32-bit broadcast of q meets the same four inputs of eight (AVX2) or sixteen (AVX-512) outputs at once.
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
+
+#include "avx2.h"
 
 namespace {
 
@@ -41,8 +41,6 @@ void store_tail(const float* values, float* y, std::int64_t count) {
 }
 
 // ---- AVX2 adds two products in sixteen bits: with 63 levels the most is 2 * 126 * 127 = 32,004, which fits.
-
-#define AVX2 __attribute__((target("avx2,fma")))
 
 AVX2 inline __m256i broadcast4(const std::uint8_t* from) {
     std::int32_t four;
@@ -89,40 +87,33 @@ AVX2 void blocks_avx2(const Product& p, std::int64_t block) {
     if (row < p.rows) block_avx2<1>(p, block, row);
 }
 
+AVX2 inline void round8(__m256 x, __m256 by, int levels, std::uint8_t* to) {
+    __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(x, by)), _mm256_set1_epi32(levels));
+    // Only what is no number is outside; it must not make sums that overflow.
+    q = _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), _mm256_set1_epi32(2 * levels));
+    const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(q, q), q);
+    const std::int32_t low = _mm256_extract_epi32(bytes, 0), high = _mm256_extract_epi32(bytes, 4);
+    std::memcpy(to, &low, 4);
+    std::memcpy(to + 4, &high, 4);
+}
+
 AVX2 void round_avx2(const float* x, std::int64_t inputs, int levels, std::uint8_t* rounded, float* scale) {
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 largest8 = _mm256_setzero_ps();
     std::int64_t k = 0;
     for (; k + 8 <= inputs; k += 8)
         largest8 = _mm256_max_ps(largest8, _mm256_and_ps(no_sign, _mm256_loadu_ps(x + k)));
-    alignas(32) float eight[8];
-    _mm256_store_ps(eight, largest8);
-    float largest = 1e-30f;  // a row of zeros needs no scale, only one that can be divided by
-    for (const float value : eight) largest = std::max(largest, value);
+    // A row of zeros needs no scale, only one that can be divided by.
+    float largest = std::max(1e-30f, max8(largest8));
     for (; k < inputs; ++k) largest = std::max(largest, std::abs(x[k]));
     *scale = largest / static_cast<float>(levels);
-    const float by = static_cast<float>(levels) / largest;
-    const __m256 by8 = _mm256_set1_ps(by);
-    const __m256i levels8 = _mm256_set1_epi32(levels), limit = _mm256_set1_epi32(2 * levels);
-    alignas(32) std::int32_t whole[8];
-    for (k = 0; k + 8 <= inputs; k += 8) {
-        __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + k), by8)), levels8);
-        // Only what is no number is outside; it must not make sums that overflow.
-        q = _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), limit);
-        const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(q, q), q);
-        const std::int32_t low = _mm256_extract_epi32(bytes, 0), high = _mm256_extract_epi32(bytes, 4);
-        std::memcpy(rounded + k, &low, 4);
-        std::memcpy(rounded + k + 4, &high, 4);
-    }
+    const __m256 by = _mm256_set1_ps(static_cast<float>(levels) / largest);
+    for (k = 0; k + 8 <= inputs; k += 8) round8(_mm256_loadu_ps(x + k), by, levels, rounded + k);
     if (k < inputs) {
-        alignas(32) float rest[8] = {};
-        std::memcpy(rest, x + k, static_cast<std::size_t>(inputs - k) * sizeof(float));
-        __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(rest), by8)), levels8);
-        q = _mm256_min_epi32(_mm256_max_epi32(q, _mm256_setzero_si256()), limit);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(whole), q);
         // Padded weights are zero: what stands for the padding of x means nothing.
-        for (std::int64_t rest_k = 0; rest_k < kGroup; ++rest_k)
-            rounded[k + rest_k] = static_cast<std::uint8_t>(whole[rest_k]);
+        alignas(32) float rest[kGroup] = {};
+        std::memcpy(rest, x + k, static_cast<std::size_t>(inputs - k) * sizeof(float));
+        round8(_mm256_load_ps(rest), by, levels, rounded + k);
     }
 }
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "vector_exp.h"
+#include "avx2.h"
 
 namespace {
 

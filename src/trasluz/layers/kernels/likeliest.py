@@ -4,23 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.layers.kernels import load_kernels
-
-
-def _takes(logits: Tensor) -> bool:
-    return (
-        logits.is_cpu
-        and logits.dtype == torch.float32
-        and logits.is_contiguous()
-        and not torch.is_grad_enabled()
-        and load_kernels() is not None
-    )
+from trasluz.layers.kernels import kernels_for
 
 
 def log_sum_exp(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
     """Return log(sum(exp(logits))) of every row."""
-    kernels = load_kernels()
-    if kernels is None or not _takes(logits):
+    kernels = kernels_for(logits)
+    if kernels is None or not logits.is_contiguous():
         return logits.logsumexp(-1)
     result = logits.new_empty(len(logits))
     kernels.trasluz_log_sum_exp(logits.data_ptr(), *logits.shape, result.data_ptr(), torch.get_num_threads())
@@ -31,8 +21,8 @@ def best_of_rows(
     logits: Float[Tensor, "rows vocab"], count: int
 ) -> tuple[Float[Tensor, "rows tried"], Int[Tensor, "rows tried"]]:
     """Return the `count` largest values of every row, largest first, and where they stand: as `torch.topk`."""
-    kernels = load_kernels()
-    if kernels is None or not _takes(logits):
+    kernels = kernels_for(logits)
+    if kernels is None or not logits.is_contiguous():
         best, places = logits.topk(count, dim=-1)
         return best, places
     values = logits.new_empty(len(logits), count)

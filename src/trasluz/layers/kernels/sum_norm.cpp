@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "vector_exp.h"
+#include "avx2.h"
 
 namespace {
 

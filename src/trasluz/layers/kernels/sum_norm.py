@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import kernels_for
 
 
 def sum_norm(
@@ -12,15 +12,8 @@ def sum_norm(
 ) -> Float[Tensor, "*positions dim"]:
     """Return norm(x + y), or norm(x) where there is no `y`."""
     weight, bias = norm.weight, norm.bias
-    if (
-        torch.is_grad_enabled()
-        or not x.is_cpu
-        or torch.compiler.is_exporting()
-        or x.dtype != torch.float32
-        or weight.dtype != torch.float32
-        or x.shape[-1] % 8
-        or (kernels := load_kernels()) is None
-    ):
+    kernels = kernels_for(x)
+    if kernels is None or weight.dtype != torch.float32 or x.shape[-1] % 8:
         return norm(x if y is None else x + y)
     x = x.contiguous()
     y = None if y is None else y.contiguous()

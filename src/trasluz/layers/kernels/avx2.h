@@ -1,4 +1,4 @@
-// exp of eight floats, to within two units in the last place: 2^n * p(f), n whole, |f| <= ln(2) / 2.
+// What the kernels share: eight floats at a time.
 
 #pragma once
 
@@ -6,6 +6,7 @@
 
 #define AVX2 __attribute__((target("avx2,fma")))
 
+// exp, to within two units in the last place: 2^n * p(f), n whole, |f| <= ln(2) / 2.
 AVX2 static inline __m256 exp8(__m256 x) {
     // Below this the result is as good as zero, and n would leave the range of exponents. NaN stays what it is.
     x = _mm256_max_ps(_mm256_set1_ps(-87.0f), x);
