@@ -118,12 +118,7 @@ def _check(loaded: LoadedModel, dtype: str) -> None:
             f"a source of {loaded.name} ends with {ends[0]!r} and a target with {ends[1]!r}, but CTranslate2 knows one "
             "end for both; use onnx."
         )
-    layer, head = _alignment(loaded)
-    if layer >= config.num_decoder_layers or (head != "mean" and int(head) >= config.num_heads):
-        raise ModelError(
-            f"config.json of {loaded.name} shows attention layer {layer}, head {head}, but the model has "
-            f"{config.num_decoder_layers} layers of {config.num_heads} heads."
-        )
+    _alignment(loaded)
     if dtype == "fp16":
         for name, tensor in model_tensors(loaded.model).items():
             if float(tensor.abs().max()) > torch.finfo(torch.float16).max:
@@ -189,8 +184,10 @@ def _num_positions(loaded: LoadedModel) -> int:
 
 
 def _alignment(loaded: LoadedModel) -> tuple[int, int | str]:
-    """Return layer and head whose attention is shown; where a model names none, as `Translator` chooses."""
-    return loaded.attention_default or (max(0, loaded.config.num_decoder_layers - 2), "mean")
+    """Return layer and head whose attention is shown."""
+    place = loaded.attention_place
+    assert place is not None, "a Transformer looks at its source"
+    return place
 
 
 def _put_head_first(tensors: dict[str, Tensor], attention: str, head: int, num_heads: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import trasluz
-from trasluz.checkpoints.model_folder import CARD, LoadedModel, language_tags, save_tokenizers
+from trasluz.checkpoints.model_folder import CARD, LoadedModel, language_tags, max_target_tokens, save_tokenizers
 from trasluz.errors import RequestError
 from trasluz.files import atomic_folder
 
@@ -64,8 +64,9 @@ def forbidden_ids(loaded: LoadedModel) -> list[int]:
 
 def most_target_tokens(loaded: LoadedModel) -> int:
     """Return how many tokens a target may have, its end included."""
-    generation, config = loaded.generation, loaded.config
-    most = int(generation.get("max_new_tokens") or generation.get("max_length", _USUAL_MAX_LENGTH + 1) - 1)
+    config, most = loaded.config, max_target_tokens(loaded.generation)
+    if most is None:
+        most = _USUAL_MAX_LENGTH
     # Sinusoids have no end; trained positions do.
     return min(most, config.max_positions) if getattr(config, "positions", None) == "trainable" else most
 

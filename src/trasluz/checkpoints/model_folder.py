@@ -25,6 +25,7 @@ from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
 from trasluz.files import atomic_write
+from trasluz.layers.attention import Attention
 from trasluz.models.hub_format import format_for, hub_formats
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import architectures, find_architecture, make_config, model_of
@@ -38,7 +39,7 @@ RECIPE = "recipe.yaml"
 
 _OURS = "trasluz"
 _OUR_TYPE = "trasluz-"
-_TARGET_PREFIX = "target_"
+TARGET_PREFIX = "target_"
 # What stands in a config.json of ours beside the fields of the config.
 _BESIDE_FIELDS = ("model_type", "architectures", "dtype", "transformers_version", _OURS)
 # What of a generation_config.json a search of ours can follow.
@@ -102,6 +103,29 @@ class LoadedModel:
     card: str = ""
     recipe_yaml: str | None = None
 
+    @property
+    def attention_place(self) -> tuple[int, int | str] | None:
+        """Layer and head whose attention is shown; None for a model without attention over its source.
+
+        A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
+        ("Jointly Learning to Align and Translate with Transformer Models") found to align best. Raises ModelError for
+        names that the model does not have.
+        """
+        model: Any = self.model
+        stack: list[Attention] = model.attentions().get("cross", [])
+        if not stack:
+            return None
+        if self.attention_default is None:
+            layer = max(0, len(stack) - 2)
+            return layer, "mean" if stack[layer].num_heads > 1 else 0
+        layer, head = self.attention_default
+        if not 0 <= layer < len(stack) or (head != "mean" and not 0 <= int(head) < stack[layer].num_heads):
+            raise ModelError(
+                f"config.json of {self.name} shows attention layer {layer}, head {head}, but the model has "
+                f"{len(stack)} layers of {stack[0].num_heads} heads."
+            )
+        return layer, head
+
 
 def language_tag(language: str) -> str:
     """Return the token that begins a source text and says which language to translate it to."""
@@ -116,11 +140,21 @@ def language_tags(loaded: LoadedModel) -> dict[str, str]:
     return {language: language_tag(language) for language in reversed(loaded.languages) if loaded.both_directions}
 
 
+def max_target_tokens(generation: Mapping[str, Any]) -> int | None:
+    """Return how many tokens generation_config.json lets a target have, its end included; None where it says nothing.
+
+    Hugging Face's `max_length` counts the token a target begins with, too.
+    """
+    if generation.get("max_new_tokens"):
+        return int(generation["max_new_tokens"])
+    return int(generation["max_length"]) - 1 if generation.get("max_length") else None
+
+
 def save_tokenizers(folder: Path, source: Any, target: Any) -> None:
     """Write the tokenizer files of both sides; two that are one are written once."""
     source.save(folder)
     if target is not source:
-        target.save(folder, prefix=_TARGET_PREFIX)
+        target.save(folder, prefix=TARGET_PREFIX)
 
 
 def save_model(
@@ -308,8 +342,8 @@ def _load_tokenizers(folder: Path, kind: str | None) -> tuple[Any, Any]:
         marian = MarianTokenizer.load(folder)
         return marian, marian.target
     source = Tokenizer.load(folder)
-    if kind == "separate" or (kind is None and (folder / f"{_TARGET_PREFIX}tokenizer.json").is_file()):
-        return source, Tokenizer.load(folder, prefix=_TARGET_PREFIX)
+    if kind == "separate" or (kind is None and (folder / f"{TARGET_PREFIX}tokenizer.json").is_file()):
+        return source, Tokenizer.load(folder, prefix=TARGET_PREFIX)
     return source, source
 
 

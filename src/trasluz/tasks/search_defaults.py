@@ -1,13 +1,14 @@
 """How a model wants to be searched, and what a call changes of it: generation_config.json in words of `SearchSettings`.
 
 Hugging Face's `length_penalty` divides by |Y|^penalty, ours by ((5 + |Y|) / 6)^penalty; models of ours say so in the
-file. Hugging Face's `max_length` counts the token a target begins with, ours does not.
+file.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from trasluz.checkpoints.model_folder import max_target_tokens
 from trasluz.decoding.settings import SearchSettings
 from trasluz.errors import ModelError, RequestError, nearest
 
@@ -36,11 +37,7 @@ def search_defaults(generation: Mapping[str, Any], longest: int | None) -> Searc
     """Return the settings of a model; `longest` is the most target tokens its positions allow, None without end."""
     settings = SearchSettings()
     theirs = generation.get("normalization") == "power"
-    max_length = settings.max_length
-    if generation.get("max_new_tokens"):
-        max_length = int(generation["max_new_tokens"])
-    elif generation.get("max_length"):
-        max_length = int(generation["max_length"]) - 1
+    max_length = _or(max_target_tokens(generation), settings.max_length)
     return SearchSettings(
         beam=_or(generation.get("num_beams"), 1 if theirs else settings.beam),
         length_penalty=float(_or(generation.get("length_penalty"), 1.0 if theirs else settings.length_penalty)),

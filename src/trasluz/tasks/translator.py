@@ -16,7 +16,7 @@ from torch import nn
 from trasluz.checkpoints.model_folder import LoadedModel, save_model
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
-from trasluz.errors import ModelError, RequestError, nearest
+from trasluz.errors import RequestError, nearest
 from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
@@ -201,24 +201,8 @@ class Translator:
 
     @property
     def attention_place(self) -> tuple[int, int | str] | None:
-        """Layer and head that `Translation.attention` shows; None for a model without attention over its source.
-
-        A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
-        ("Jointly Learning to Align and Translate with Transformer Models") found to align best.
-        """
-        stack = self._cross_attentions()
-        if not stack:
-            return None
-        if self._loaded.attention_default is None:
-            layer = max(0, len(stack) - 2)
-            return layer, "mean" if stack[layer].num_heads > 1 else 0
-        layer, head = self._loaded.attention_default
-        if not 0 <= layer < len(stack) or (head != "mean" and not 0 <= int(head) < stack[layer].num_heads):
-            raise ModelError(
-                f"config.json of {self.name} shows attention layer {layer}, head {head}, but the model has "
-                f"{len(stack)} layers of {stack[0].num_heads} heads."
-            )
-        return layer, head
+        """Layer and head that `Translation.attention` shows; None for a model without attention over its source."""
+        return self._loaded.attention_place
 
     def __repr__(self) -> str:
         ways = ", ".join(f"{d.from_language} to {d.to_language}" for d in self.directions.all if d.to_language)
