@@ -231,11 +231,12 @@ def test_the_real_test_sentences_stay_unseen(data: Path, tmp_path: Path) -> None
     assert prepared.counts.used == 110_259
 
 
-def test_several_processes_store_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, _ = prepare(small_recipe(tmp_path, "tokenizer.shared=false", name="a"))
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_several_processes_store_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str) -> None:
+    alone, _ = prepare(small_recipe(tmp_path, f"tokenizer.shared={shared}", name="a"))
     monkeypatch.setattr("trasluz.training.data._AT_ONCE", 7)
     monkeypatch.setattr("trasluz.training.data._CHUNKS_ALONE", 3)
-    together, _ = prepare(small_recipe(tmp_path, "tokenizer.shared=false", "training.threads=2", name="b"))
+    together, _ = prepare(small_recipe(tmp_path, f"tokenizer.shared={shared}", "training.threads=2", name="b"))
     assert training_texts(together) == training_texts(alone)
     assert together.counts == alone.counts
     assert [place.tolist() for _, _, place in together.cache] == [place.tolist() for _, _, place in alone.cache]

@@ -108,7 +108,9 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
 def _work(folder: str, prefixes: Sequence[str]) -> None:
     # Ctrl-C reaches every process of a terminal; this one ends when its input does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tokenizers = [Tokenizer.load(folder, prefix) for prefix in prefixes]
+    # One tokenizer for both sides is held once, with the words that it has cut already.
+    loaded = {prefix: Tokenizer.load(folder, prefix) for prefix in prefixes}
+    tokenizers = [loaded[prefix] for prefix in prefixes]
     while header := sys.stdin.buffer.read(_REQUEST.size):
         number, size = _REQUEST.unpack(header)
         texts = sys.stdin.buffer.read(size).decode("utf-8", "surrogatepass").split("\0")

@@ -22,7 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from trasluz.checkpoints.model_folder import language_tag
+from trasluz.checkpoints.model_folder import TARGET_PREFIX, language_tag, save_tokenizers
 from trasluz.errors import DataError, RecipeError, RequestError
 from trasluz.files import atomic_folder
 from trasluz.text.data_naming import find_files
@@ -37,7 +37,6 @@ FORMAT = 1
 _AT_ONCE = 4096
 # So many chunks are turned into tokens sooner than other processes could start.
 _CHUNKS_ALONE = 64
-_TARGET = "target_"
 
 
 @dataclass
@@ -127,7 +126,8 @@ def prepare_data(recipe: Recipe, tokenizers: tuple[Any, Any] | None = None) -> G
 def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target tokenizer of a folder; one and the same where they are shared."""
     source = Tokenizer.load(folder)
-    return source, Tokenizer.load(folder, _TARGET) if (folder / f"{_TARGET}tokenizer.json").exists() else source
+    has_two = (folder / f"{TARGET_PREFIX}tokenizer.json").exists()
+    return source, Tokenizer.load(folder, TARGET_PREFIX) if has_two else source
 
 
 def _open(recipe: Recipe, folder: Path, tokenizers: tuple[Any, Any] | None) -> PreparedData:
@@ -217,9 +217,7 @@ class _Preparation:
             if tokenizers is None:
                 yield Notice("Training the tokenizer." if self.recipe.tokenizer.shared else "Training two tokenizers.")
                 tokenizers = self._train_tokenizers()
-                tokenizers[0].save(folder)
-                if tokenizers[1] is not tokenizers[0]:
-                    tokenizers[1].save(folder, _TARGET)
+                save_tokenizers(folder, *tokenizers)
             source, target = tokenizers
             yield Notice("Turning text into tokens.")
             files: dict[str, int] = {}
@@ -337,9 +335,9 @@ class _Preparation:
         if first is None:
             return
         with tempfile.TemporaryDirectory() as name:
-            source.save(name)
-            target.save(name, _TARGET)
-            with EncodingWorkers(Path(name), ("", _TARGET), count) as workers:
+            save_tokenizers(Path(name), source, target)
+            prefixes = ("", "" if target is source else TARGET_PREFIX)
+            with EncodingWorkers(Path(name), prefixes, count) as workers:
                 yield from workers.encode(chain([first], sides))
 
 
