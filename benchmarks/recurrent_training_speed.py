@@ -9,29 +9,21 @@ plain loop with fused AdamW, the allocator told to keep its buffers; where they 
 shown. One row of eole has no attention inside the recurrence: a lesser model, shown but not compared with.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from alternate import (
     ALLOCATOR,
     Contender,
-    Contest,
     Reply,
-    chosen,
     print_report,
     question_parser,
-    report_of,
-    say,
     serve,
     serving,
-    threads_of,
 )
-from machine_limits import LIMITS
-from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, peer_turns, prepare_text, trasluz_turns
-from training_speed import UPDATES_A_TURN, training_rows
+from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, peer_turns, trasluz_turns
+from training_speed import measure_training, training_heading, training_rows
 
 SCRIPT = "recurrent_training_speed.py"
 # Embedding and hidden size that make each 7.6 million parameters large, with one matrix for source, target and output.
@@ -214,32 +206,19 @@ def _eole(settings: dict[str, Any], ids: Mapping[str, int]) -> tuple[Any, Callab
 
 def measure(options: Any) -> dict[str, Any]:
     """Let all train in turns."""
-    notes: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        settings = {"work": name, "seed": options.seed, "threads": threads_of(options)}
-        say("training a recurrent model")
-        text = prepare_text(Path(name), options.seed)
-        taking_part = chosen(options, contenders(settings), notes)
-        limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
-        with Contest([*taking_part, limits]) as contest:
-            request = {"updates": 1 if options.quick else UPDATES_A_TURN}
-            least = 2 if options.quick else 5
-            replies = contest.rounds(request, 0 if options.quick else options.minutes, least)
-            notes += contest.notes
-    costs = {
-        one.name: {"gflop": gflop_a_target_token(one.packages[0], text["source_tokens_a_target_token"])}
-        for one in taking_part
-    }
-    return report_of(SCRIPT, options, taking_part, notes, text=text, costs=costs, replies=replies)
+
+    def costs(taking_part: list[Contender], source_tokens: float) -> dict[str, Any]:
+        return {
+            "costs": {one.name: {"gflop": gflop_a_target_token(one.packages[0], source_tokens)} for one in taking_part}
+        }
+
+    return measure_training(SCRIPT, options, "a recurrent model", contenders, costs)
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Return the question as Markdown."""
-    text = report["text"]
     lines = [
-        f"Recurrent models of some 7.6 million parameters: {text['text']}; {text['sentences_a_batch']} sentences and "
-        f"{text['target_tokens_a_batch']:,} target tokens a batch, {text['padding']:.1%} padding for all. "
-        f"{len(next(iter(report['replies'].values()), []))} rounds.",
+        training_heading(report, "Recurrent models of some 7.6 million parameters"),
         "",
         *training_rows(report),
         "",

@@ -179,10 +179,25 @@ def _real(lengths: Any, width: int) -> Any:
 
 def measure(options: Any) -> dict[str, Any]:
     """Let all train in turns."""
+
+    def costs(taking_part: list[Contender], source_tokens: float) -> dict[str, Any]:
+        return {"cost": {"gflop": gflop_a_target_token(source_tokens)}}
+
+    return measure_training(SCRIPT, options, "a Transformer", contenders, costs)
+
+
+def measure_training(
+    script: str,
+    options: Any,
+    what: str,
+    contenders: Callable[[Mapping[str, Any]], list[Contender]],
+    costs: Callable[[list[Contender], float], dict[str, Any]],
+) -> dict[str, Any]:
+    """Let contenders train in turns; `costs` says what a target token costs them, by the source tokens beside it."""
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         settings = {"work": name, "seed": options.seed, "threads": threads_of(options)}
-        say("training a Transformer")
+        say(f"training {what}")
         text = prepare_text(Path(name), options.seed)
         taking_part = chosen(options, contenders(settings), notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
@@ -191,8 +206,8 @@ def measure(options: Any) -> dict[str, Any]:
             least = 2 if options.quick else 5
             replies = contest.rounds(request, 0 if options.quick else options.minutes, least)
             notes += contest.notes
-    cost = {"gflop": gflop_a_target_token(text["source_tokens_a_target_token"])}
-    return report_of(SCRIPT, options, taking_part, notes, text=text, cost=cost, replies=replies)
+    of_tokens = costs(taking_part, text["source_tokens_a_target_token"])
+    return report_of(script, options, taking_part, notes, text=text, replies=replies, **of_tokens)
 
 
 def training_rows(report: Mapping[str, Any]) -> list[str]:
@@ -240,18 +255,19 @@ def comparisons(rates: Mapping[str, list[float]], known: list[dict[str, Any]]) -
     return list(said.values())
 
 
+def training_heading(report: Mapping[str, Any], what: str) -> str:
+    """Return the sentence above a table of training."""
+    text = report["text"]
+    return (
+        f"{what}: {text['text']}; {text['sentences_a_batch']} sentences and {text['target_tokens_a_batch']:,} target "
+        f"tokens a batch, {text['padding']:.1%} padding for all. "
+        f"{len(next(iter(report['replies'].values()), []))} rounds."
+    )
+
+
 def table(report: Mapping[str, Any]) -> str:
     """Return the question as Markdown."""
-    text = report["text"]
-    lines = [
-        f"Transformer, 3 + 3 layers, 256 wide: {text['text']}; {text['sentences_a_batch']} sentences and "
-        f"{text['target_tokens_a_batch']:,} target tokens a batch, {text['padding']:.1%} padding for all. "
-        f"{len(next(iter(report['replies'].values()), []))} "
-        "rounds.",
-        "",
-        *training_rows(report),
-    ]
-    return "\n".join(lines)
+    return "\n".join([training_heading(report, "Transformer, 3 + 3 layers, 256 wide"), "", *training_rows(report)])
 
 
 def main() -> None:
