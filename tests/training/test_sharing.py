@@ -19,7 +19,7 @@ from trasluz.errors import RequestError, TrainingError, WriteError
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.processes import ALONE, Processes, joined
 from trasluz.training.recipe import Recipe
-from trasluz.training.reports import Ended
+from trasluz.training.reports import Ended, Update
 from trasluz.training.sharing import SlicedModel, whole_tensor
 
 STEPS = 20
@@ -134,8 +134,8 @@ def test_all_leave_together_when_one_is_asked(tmp_path: Path) -> None:
         for report in run_recipe(recipe):
             if isinstance(report, Ended):
                 (tmp_path / f"ended-{rank}.json").write_text(json.dumps([report.step, report.reason]))
-            elif rank == 0 and "processes (ddp)" in str(report):
-                # The signal reaches the first alone, and this one in the middle of its work.
+            elif rank == 0 and isinstance(report, Update) and report.step == 1:
+                # The signal reaches the first alone, and this one in the middle of its work: it listens since it began.
                 signal.setitimer(signal.ITIMER_REAL, 1.0)
 
     def on_alarm(*_: object) -> None:
