@@ -71,15 +71,15 @@ def test_no_piece_joins_punctuation_to_a_word(english, spanish):
 
 def test_a_corpus_larger_than_the_sample_is_thinned_evenly(monkeypatch):
     monkeypatch.setattr("trasluz.text.vocabulary.SAMPLED_CHARACTERS", 20_000)
-    from trasluz.text.vocabulary import _sample
+    from trasluz.text.vocabulary import sample_texts
 
     texts = [f"{number:09d}" for number in range(50_000)]
-    sample = _sample(iter(texts), seed=1)
+    sample = sample_texts(iter(texts), seed=1)
     assert sample == sorted(sample)
     assert 5_000 <= sum(map(len, sample)) <= 20_000
     first_half = sum(text < f"{25_000:09d}" for text in sample)
     assert 0.4 < first_half / len(sample) < 0.6
-    assert sample == _sample(iter(texts), seed=1) != _sample(iter(texts), seed=2)
+    assert sample == sample_texts(iter(texts), seed=1) != sample_texts(iter(texts), seed=2)
 
 
 def test_one_endless_text_is_kept(monkeypatch):

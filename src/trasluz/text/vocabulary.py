@@ -57,7 +57,7 @@ def learn_vocabulary(
             f"needs at least {smallest}."
         )
     normalizer = build_normalizer(normalization)
-    sample = [tidy for text in _sample(texts, seed) if (tidy := normalizer.normalize_str(readable(text)))]
+    sample = [tidy for text in sample_texts(texts, seed) if (tidy := normalizer.normalize_str(readable(text)))]
     if not sample:
         raise DataError("there is no text to train a tokenizer on: every line is empty.")
     if kind in ("word", "character"):
@@ -94,7 +94,7 @@ def _special_tokens(wanted: Sequence[str]) -> list[str]:
     return [*SPECIAL_NAMES, *dict.fromkeys(wanted)]
 
 
-def _sample(texts: Iterable[str], seed: int) -> list[str]:
+def sample_texts(texts: Iterable[str], seed: int) -> list[str]:
     """Return texts of at most SAMPLED_CHARACTERS in all, drawn evenly and in their order."""
     draw = random.Random(seed).random
     kept: list[str] = []
