@@ -109,7 +109,7 @@ def _write_random_pairs(path: Path, count: int, seed: int) -> None:
 
 def _stream(settings: dict[str, Any]) -> Any:
     from trasluz.training.data import prepare_data
-    from trasluz.training.stream import TranslationStream
+    from trasluz.training.translation_stream import TranslationStream
 
     described = recipe(settings)
     preparing = prepare_data(described)

@@ -11,7 +11,7 @@ from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Notice
 from trasluz.training.run import _piece_dropout, validation_sets
-from trasluz.training.stream import TranslationStream
+from trasluz.training.translation_stream import TranslationStream
 
 
 def prepare(recipe: Recipe) -> tuple[PreparedData, list[str]]:

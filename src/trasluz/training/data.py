@@ -22,7 +22,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from trasluz.checkpoints.model_folder import TARGET_PREFIX, language_tag, save_tokenizers
+from trasluz.checkpoints.model_folder import language_tag
+from trasluz.checkpoints.tokenizer_files import TARGET_PREFIX, save_tokenizers
 from trasluz.errors import DataError, RecipeError, RequestError
 from trasluz.files import atomic_folder
 from trasluz.text.data_naming import find_files

@@ -32,8 +32,8 @@ from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
-from trasluz.training.stream import Parents, TranslationStream
 from trasluz.training.trainer import Trainer
+from trasluz.training.translation_stream import Parents, TranslationStream
 
 # Pairs that the alignment shown by default is chosen on: model 1 wants thousands, the heads are judged on hundreds.
 _ALIGNED_PAIRS, _JUDGED_PAIRS = 5000, 500

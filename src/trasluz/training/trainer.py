@@ -15,7 +15,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class Batch(Protocol):
     def num_target_tokens(self) -> int: ...
     @property
     def padding_share(self) -> float: ...
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
 
 
 @runtime_checkable
