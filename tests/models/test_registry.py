@@ -14,7 +14,7 @@ TOKENS = {"source_vocab_size": 1000, "target_vocab_size": 1000}
 def test_parameter_count_of_every_preset_is_its_formula(name: str) -> None:
     architecture, preset = find_preset(name)
     vocab_size = preset.paper_vocab_size or 8000
-    config = build_config(name, source_vocab_size=vocab_size, target_vocab_size=vocab_size)
+    config = build_config(name, **dict.fromkeys(architecture.vocab_fields, vocab_size))
     with torch.device("meta"):
         counted = sum(parameter.numel() for parameter in model_of(config).parameters())
     assert counted == architecture.count_parameters(config)
@@ -63,5 +63,8 @@ def test_special_tokens_must_exist() -> None:
 
 
 def test_unknown_model_type() -> None:
-    with pytest.raises(ModelError, match="no model type 'lstm'; known are rnn-encdec, rnnsearch, transformer"):
+    with pytest.raises(
+        ModelError,
+        match="no model type 'lstm'; known are bert, distilbert, rnn-encdec, rnnsearch, roberta, transformer",
+    ):
         find_architecture("lstm")

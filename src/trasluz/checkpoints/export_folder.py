@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import trasluz
-from trasluz.checkpoints.model_folder import CARD, LoadedModel, language_tags, max_target_tokens, save_tokenizers
+from trasluz.checkpoints.generation_settings import max_target_tokens
+from trasluz.checkpoints.model_folder import CARD, LoadedModel, language_tags
+from trasluz.checkpoints.tokenizer_files import save_tokenizers
 from trasluz.errors import RequestError
 from trasluz.files import atomic_folder
 

@@ -1,16 +1,16 @@
-"""A model folder, in Hugging Face's layout: everything a translator needs, written and read.
+"""A model folder, in Hugging Face's layout: everything a task needs of a model, written and read.
 
     config.json             the model's shape; what only trasluz knows stands under the one key `trasluz`
     model.safetensors       weights, fp32 or fp16
-    generation_config.json  how to search
-    tokenizer.json, ...     or source.spm, target.spm, vocab.json of Marian's models
+    generation_config.json  how to search, of models that write
+    tokenizer.json, ...     or source.spm, target.spm, vocab.json of Marian's models, vocab.txt of BERT's
+    modules.json, ...       how one vector is made of a text, of models that do (`sentence_vectors.py`)
     README.md, recipe.yaml  the model card, and how it was trained
 
 Where Hugging Face has the architecture, config and keys are theirs, and `transformers` loads the folder. Any other
 model keeps our names, under `model_type: trasluz-...`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,38 +21,27 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trasluz.checkpoints.folder_files import read_json, read_text, write_json, write_text
+from trasluz.checkpoints.generation_settings import read_generation, write_generation
 from trasluz.checkpoints.model_card import plain_card
+from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
+from trasluz.checkpoints.tokenizer_files import load_tokenizers, save_tokenizers, tokenizer_kind
 from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
-from trasluz.files import atomic_write
 from trasluz.layers.attention import Attention
+from trasluz.models.config import SequenceToSequenceConfig
 from trasluz.models.hub_format import format_for, hub_formats
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import architectures, find_architecture, make_config, model_of
-from trasluz.text.marian_tokenizer import MarianTokenizer
-from trasluz.text.tokenizer import Tokenizer
 
 CONFIG = "config.json"
-GENERATION = "generation_config.json"
 CARD = "README.md"
 RECIPE = "recipe.yaml"
 
 _OURS = "trasluz"
 _OUR_TYPE = "trasluz-"
-TARGET_PREFIX = "target_"
 # What stands in a config.json of ours beside the fields of the config.
 _BESIDE_FIELDS = ("model_type", "architectures", "dtype", "transformers_version", _OURS)
-# What of a generation_config.json a search of ours can follow.
-_GENERATION_NAMES = (
-    "num_beams",
-    "length_penalty",
-    "max_length",
-    "max_new_tokens",
-    "no_repeat_ngram_size",
-    "bad_words_ids",
-    "forced_eos_token_id",
-    "renormalize_logits",
-)
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 AttentionPlace = tuple[int, int | str]
@@ -73,11 +62,13 @@ class _Notes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str = "translate"
+    task: str | None = Field(None, description="None: what the model's head is for")
     languages: tuple[str, ...] = ()
     both_directions: bool = False
     attention: _Place | None = None
-    tokenizer: Literal["shared", "separate", "marian"] | None = Field(None, description="None: as the files tell")
+    tokenizer: Literal["shared", "separate", "marian", "encoder"] | None = Field(
+        None, description="None: as the files tell"
+    )
 
     @model_validator(mode="after")
     def _two_to_turn_round(self) -> "_Notes":
@@ -88,7 +79,7 @@ class _Notes(BaseModel):
 
 @dataclass
 class LoadedModel:
-    """What a model folder holds."""
+    """What a model folder holds; of a model that reads and writes with one tokenizer, both are the same."""
 
     model: nn.Module
     config: Any
@@ -99,22 +90,31 @@ class LoadedModel:
     both_directions: bool = False
     attention_default: AttentionPlace | None = None
     generation: dict[str, Any] = field(default_factory=dict)
+    pooling: Pooling | None = None
     name: str = ""
     card: str = ""
     recipe_yaml: str | None = None
 
     @property
+    def attention_kind(self) -> str | None:
+        """Which kind of attention is shown: over the source where there is one, else of a text over itself."""
+        model: Any = self.model
+        kinds = model.attentions()
+        return next((kind for kind in ("cross", "encoder", "decoder") if kinds.get(kind)), None)
+
+    @property
     def attention_place(self) -> tuple[int, int | str] | None:
-        """Layer and head whose attention is shown; None for a model without attention over its source.
+        """Layer and head whose attention is shown; None for a model without attention.
 
         A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
         ("Jointly Learning to Align and Translate with Transformer Models") found to align best. Raises ModelError for
         names that the model does not have.
         """
-        model: Any = self.model
-        stack: list[Attention] = model.attentions().get("cross", [])
-        if not stack:
+        kind = self.attention_kind
+        if kind is None:
             return None
+        model: Any = self.model
+        stack: list[Attention] = model.attentions()[kind]
         if self.attention_default is None:
             layer = max(0, len(stack) - 2)
             return layer, "mean" if stack[layer].num_heads > 1 else 0
@@ -140,54 +140,39 @@ def language_tags(loaded: LoadedModel) -> dict[str, str]:
     return {language: language_tag(language) for language in reversed(loaded.languages) if loaded.both_directions}
 
 
-def max_target_tokens(generation: Mapping[str, Any]) -> int | None:
-    """Return how many tokens generation_config.json lets a target have, its end included; None where it says nothing.
-
-    Hugging Face's `max_length` counts the token a target begins with, too.
-    """
-    if generation.get("max_new_tokens"):
-        return int(generation["max_new_tokens"])
-    return int(generation["max_length"]) - 1 if generation.get("max_length") else None
-
-
-def save_tokenizers(folder: Path, source: Any, target: Any) -> None:
-    """Write the tokenizer files of both sides; two that are one are written once."""
-    source.save(folder)
-    if target is not source:
-        target.save(folder, prefix=TARGET_PREFIX)
-
-
 def save_model(
     folder: str | Path,
     model: nn.Module,
     source_tokenizer: Any,
     target_tokenizer: Any,
     *,
-    task: str = "translate",
+    task: str | None = None,
     languages: Sequence[str] = (),
     both_directions: bool = False,
     card: str = "",
     recipe_yaml: str | None = None,
     generation: Mapping[str, Any] | None = None,
     attention_default: AttentionPlace | None = None,
+    pooling: Pooling | None = None,
     dtype: str = "fp32",
 ) -> None:
     """Write a model folder, each file atomically and config.json last; other files there are left alone.
 
-    `generation` has the names of generation_config.json (num_beams, length_penalty, ...), and `normalization`: "gnmt",
-    ours where it is not given, or "power", Hugging Face's. `dtype` is that of the stored weights: "fp32" or "fp16".
+    `task` is what the model's head is for where it is not given. `generation` has the names of generation_config.json
+    (num_beams, length_penalty, ...), and `normalization`: "gnmt", ours where it is not given, or "power", Hugging
+    Face's. `dtype` is that of the stored weights: "fp32" or "fp16".
     """
     if dtype not in _DTYPES:
         raise ModelError(f"weights cannot be stored as {dtype!r}; say {' or '.join(_DTYPES)}.")
     folder = Path(folder)
     config: Any = model.config
-    is_shared = target_tokenizer is source_tokenizer
+    task = task or config.task
     notes = _Notes(
         task=task,
         languages=tuple(languages),
         both_directions=both_directions,
         attention=None if attention_default is None else _place(*attention_default),
-        tokenizer="marian" if isinstance(source_tokenizer, MarianTokenizer) else "shared" if is_shared else "separate",
+        tokenizer=tokenizer_kind(source_tokenizer, target_tokenizer),
     )
     tensors = model_tensors(model)
     hub = format_for(config)
@@ -196,16 +181,23 @@ def save_model(
         written = {"model_type": _OUR_TYPE + model_type, "architectures": [type(model).__name__], **config.model_dump()}
     else:
         hub_format, in_their_words = hub
-        written = {"model_type": hub_format.model_type, "architectures": [hub_format.class_name], **in_their_words}
+        written = {
+            "model_type": hub_format.model_type,
+            "architectures": [hub_format.class_name(config)],
+            **in_their_words,
+        }
         tensors = hub_format.key_map(config).write(tensors)
     written |= {"dtype": str(_DTYPES[dtype]).removeprefix("torch."), _OURS: notes.model_dump(exclude_none=True)}
     write_weights(folder / WEIGHTS, tensors, _DTYPES[dtype])
     save_tokenizers(folder, source_tokenizer, target_tokenizer)
-    _write_json(folder / GENERATION, _generation(config, target_tokenizer, generation or {}))
+    if isinstance(config, SequenceToSequenceConfig):
+        write_generation(folder, config, target_tokenizer, generation or {})
+    if pooling is not None:
+        write_pooling(folder, config.model_dim, pooling)
     if recipe_yaml is not None:
-        _write_text(folder / RECIPE, recipe_yaml)
-    _write_text(folder / CARD, card or plain_card(folder.resolve().name, task, languages, both_directions))
-    _write_json(folder / CONFIG, written)
+        write_text(folder / RECIPE, recipe_yaml)
+    write_text(folder / CARD, card or plain_card(folder.resolve().name, task, languages, both_directions))
+    write_json(folder / CONFIG, written)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -227,7 +219,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}.")
-    given = _read_json(folder / CONFIG)
+    given = read_json(folder / CONFIG)
     notes = _read_notes(folder, given)
     config, key_map, weights = _read_config(folder, given)
     # Whatever is still drawn is not taken from anybody else's random numbers.
@@ -242,21 +234,21 @@ def load_model(folder: str | Path) -> LoadedModel:
         for name, tensor in tensors.items():
             # Into memory of the model's own: where numbers lie in a file, kernels may add them up in another order.
             wanted[name].copy_(tensor)
-    source_tokenizer, target_tokenizer = _load_tokenizers(folder, notes.tokenizer)
-    _check_vocabularies(folder, config, source_tokenizer, target_tokenizer)
+    source_tokenizer, target_tokenizer = load_tokenizers(folder, notes.tokenizer, config)
     return LoadedModel(
         model=model.eval(),
         config=config,
         source_tokenizer=source_tokenizer,
         target_tokenizer=target_tokenizer,
-        task=notes.task,
+        task=notes.task or config.task,
         languages=notes.languages or _hub_languages(folder),
         both_directions=notes.both_directions,
         attention_default=(notes.attention.layer, notes.attention.head) if notes.attention else None,
-        generation=_read_generation(folder, given),
+        generation=read_generation(folder, given),
+        pooling=read_pooling(folder),
         name=folder.resolve().name,
-        card=_read_text(folder / CARD) or "",
-        recipe_yaml=_read_text(folder / RECIPE),
+        card=read_text(folder / CARD) or "",
+        recipe_yaml=read_text(folder / RECIPE),
     )
 
 
@@ -304,92 +296,9 @@ def _unknown_type(folder: Path, model_type: Any, known: Sequence[str]) -> ModelE
     )
 
 
-def _generation(config: Any, tokenizer: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return generation_config.json; ours forbids padding, beginning and language tags inside a target."""
-    settings = {name: value for name, value in given.items() if name != "normalization"}
-    normalization = given.get("normalization", "gnmt")
-    if normalization == "gnmt":
-        specials = (tokenizer.id_of(token) for token in tokenizer.special_tokens)
-        never = sorted(index for index in specials if index not in (None, config.eos_id, tokenizer.unk_id))
-        settings = {
-            "num_beams": 4,
-            "length_penalty": 0.6,
-            # With the token a target begins with.
-            "max_length": getattr(config, "max_positions", 512) + 1,
-            "bad_words_ids": [[index] for index in never],
-            "forced_eos_token_id": config.eos_id,
-            **settings,
-        }
-    return settings | {
-        "decoder_start_token_id": config.start_id,
-        "eos_token_id": config.eos_id,
-        "pad_token_id": config.pad_id,
-        _OURS: {"normalization": normalization},
-    }
-
-
-def _read_generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how to search; folders older than generation_config.json say it in config.json."""
-    path = folder / GENERATION
-    found = _read_json(path) if path.is_file() else config
-    ours = (found.get(_OURS) or {}) if path.is_file() else {}
-    settings = {name: found[name] for name in _GENERATION_NAMES if found.get(name) is not None}
-    return settings | {"normalization": ours.get("normalization", "power")}
-
-
-def _load_tokenizers(folder: Path, kind: str | None) -> tuple[Any, Any]:
-    if kind == "marian" or (kind is None and (folder / "source.spm").is_file()):
-        marian = MarianTokenizer.load(folder)
-        return marian, marian.target
-    source = Tokenizer.load(folder)
-    if kind == "separate" or (kind is None and (folder / f"{TARGET_PREFIX}tokenizer.json").is_file()):
-        return source, Tokenizer.load(folder, prefix=TARGET_PREFIX)
-    return source, source
-
-
 def _hub_languages(folder: Path) -> tuple[str, ...]:
     """Return the languages that a Marian tokenizer's settings name, if they do."""
     path = folder / "tokenizer_config.json"
-    config = _read_json(path) if path.is_file() else {}
+    config = read_json(path) if path.is_file() else {}
     source, target = config.get("source_lang"), config.get("target_lang")
     return (source, target) if isinstance(source, str) and isinstance(target, str) else ()
-
-
-def _check_vocabularies(folder: Path, config: Any, source: Any, target: Any) -> None:
-    for side, tokenizer in (("source", source), ("target", target)):
-        size = getattr(config, f"{side}_vocab_size")
-        if tokenizer.vocab_size > size:
-            raise ModelError(
-                f"{folder}: the {side} tokenizer has {tokenizer.vocab_size} tokens, but the model knows {size}: "
-                "they are not of one model."
-            )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent} is no model folder: {path.name} is missing.") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no JSON object, but a model folder's {path.name} does.")
-    return content
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.") from None
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
-
-
-def _write_text(path: Path, content: str) -> None:
-    with atomic_write(path, "w") as file:
-        file.write(content)

@@ -89,13 +89,22 @@ def _read_index(path: Path) -> dict[str, str]:
         raise ModelError(f"{path} is no index of shards that can be read: {error!r}.") from None
 
 
+def hub_class(folder: Path) -> str:
+    """Return the class that a config.json names for its model, or the library's word for any class."""
+    try:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        named = None
+    return named if isinstance(named, str) else "AutoModel"
+
+
 def _no_weights(folder: Path) -> ModelError:
     for pattern in _PICKLES:
         for found in sorted(folder.glob(pattern)):
             return ModelError(
                 f"{folder} has its weights only as {found.name}, a pickle, which can run any program when it is read; "
                 f"trasluz reads {WEIGHTS} only. Where you trust the file, convert it once with the `transformers` "
-                f'library: AutoModelForSeq2SeqLM.from_pretrained("{folder}").save_pretrained("{folder}").'
+                f'library: {hub_class(folder)}.from_pretrained("{folder}").save_pretrained("{folder}").'
             )
     for pattern in _OTHERS:
         for found in sorted(folder.glob(pattern)):

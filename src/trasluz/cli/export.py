@@ -47,6 +47,10 @@ def export(
     from trasluz.tasks.loading import read_model
 
     loaded = read_model(model)
+    if loaded.task != "translate":
+        raise RequestError(
+            f"{model} is for the task {loaded.task!r}; only models that translate can be exported so far."
+        )
     if to == "ctranslate2":
         from trasluz.checkpoints.ctranslate2 import write_ctranslate2
 

@@ -1,16 +1,21 @@
 """`trasluz inspect`: what every layer and head of a model looks at, for one text."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
+from trasluz.cli.options import CommonOptions, From, Model, To, load_task, with_common_options
 from trasluz.cli.streams import answer, input_texts
 
 if TYPE_CHECKING:
     from trasluz.inspection.attention_map import AttentionMap
+    from trasluz.tasks.text_task import TextTask
     from trasluz.tasks.translator import Translator
+
+# Words that one word looks at, in a line.
+_MOST_LOOKS = 5
 
 
 @with_common_options
@@ -22,7 +27,10 @@ def inspect(
     ] = None,
     target_text: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What is written; the model's own translation if not given."),
+        typer.Option(metavar="TEXT", help="What a translator writes; its own translation if not given."),
+    ] = None,
+    second_text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The other text of a pair, for a model that reads pairs.")
     ] = None,
     from_: From = None,
     to: To = None,
@@ -35,23 +43,37 @@ def inspect(
         Path | None,
         typer.Option(metavar="FILE", help="Where to write: .html .png .svg .pdf .json .npz; drawn here if not given."),
     ] = None,
+    word: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Say only what this word looks at, most first, a line a head.")
+    ] = None,
     pieces: Annotated[bool, typer.Option("--pieces", help="Leave words in the pieces that the model reads.")] = False,
 ) -> None:
     """Show what a model looks at.
 
     A page (.html) and data (.json, .npz) hold all kinds, layers and heads, or those asked for; data are in pieces, as
     the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model names for
-    its alignment, unless others are asked for.
+    its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for each such
+    layer and head tells in words what the word looks at.
     """
     from trasluz.inspection.attention_file import PICTURES, check_ending, save_maps
 
     ending = check_ending(out) if out is not None else None
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
-    translator = load_translator(common, model)
+    task = load_task(common, model, None)
     source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
     # Few are drawn side by side; a page and data have room for everything.
     alone = chosen == (None, None, None) and (ending is None or ending in PICTURES)
-    maps = attention_of(translator, source, target_text, to, from_, chosen, alone=alone)
+    if hasattr(task, "directions"):
+        refuse_other("--second-text", second_text, model, "translates")
+        maps = attention_of(task, source, target_text, to, from_, chosen, alone=alone)
+    else:
+        for option, value in {"--target-text": target_text, "--from": from_, "--to": to}.items():
+            refuse_other(option, value, model, "does not translate")
+        maps = attention_within(task, source, second_text, chosen, alone=alone)
+    if word is not None:
+        for line in looks_of(word, [one if pieces else one.words() for one in maps]):
+            answer(line)
+        return
     if not pieces and (ending is None or ending in PICTURES):
         maps = [one.words() for one in maps]
     if out is not None:
@@ -97,6 +119,51 @@ def attention_of(
     own = translator.attention_maps(source, target, to, from_, kinds=["cross"], layers=[layer], heads=wanted)
     first = mean_map(own) if head == "mean" else own[0]
     return [first, *(one for one in maps if (one.kind, one.layer, one.head) != ("cross", layer, head))]
+
+
+def attention_within(
+    task: "TextTask", text: str, second_text: str | None, chosen: Chosen, *, alone: bool = False
+) -> "list[AttentionMap]":
+    """Return the maps of a text over itself, the model's own choice first; with `alone`, only that."""
+    from trasluz.errors import RequestError
+    from trasluz.inspection.attention_map import mean_map
+
+    layers, heads, kinds = chosen
+    if kinds is not None and kinds != ["encoder"]:
+        raise RequestError(f"--kinds names {kinds[0]!r}, but the attention of {task.name} is of the kind encoder only.")
+    place = task.attention_place
+    maps = [] if alone and place else task.attention_maps(text, second_text, layers=layers, heads=heads)
+    if place is None or (layers, heads) != (None, None):
+        return maps
+    layer, head = place
+    own = task.attention_maps(text, second_text, layers=[layer], heads=None if head == "mean" else [int(head)])
+    return [mean_map(own) if head == "mean" else own[0], *maps]
+
+
+def looks_of(word: str, maps: "list[AttentionMap]") -> Iterator[str]:
+    """Give a line for each map and place of a word: what it looks at, most first."""
+    from trasluz.errors import RequestError, nearest
+
+    tokens = maps[0].target_tokens
+    places = [place for place, token in enumerate(tokens) if token.casefold() == word.casefold()]
+    if not places:
+        close = nearest(word, tokens)
+        hint = f" Did you mean {close}?" if close else ""
+        raise RequestError(f"--word is {word!r}, which is no word of {' '.join(tokens)!r}.{hint}")
+    for one in maps:
+        for place in places:
+            row = one.weights[place]
+            order = sorted(range(len(row)), key=lambda column: -row[column])[:_MOST_LOOKS]
+            looks = ", ".join(f"{one.source_tokens[column]} {row[column]:.2f}" for column in order)
+            yield f"{one.title}\t{one.target_tokens[place]}\t{looks}"
+
+
+def refuse_other(option: str, value: str | None, model: str, what: str) -> None:
+    """Raise RequestError for an option that means nothing to a model of this kind."""
+    from trasluz.errors import RequestError
+
+    if value is not None:
+        raise RequestError(f"{option} means nothing to {model}, which {what}.")
 
 
 def numbers(option: str, words: str | None) -> list[int] | None:

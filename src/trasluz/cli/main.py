@@ -15,6 +15,7 @@ import typer
 import trasluz
 from trasluz.cli.data_words import repeat_data_options
 from trasluz.cli.demo import demo
+from trasluz.cli.encoders import answer, classify, embed, fill_mask, tag
 from trasluz.cli.evaluate import evaluate
 from trasluz.cli.export import export
 from trasluz.cli.init import init
@@ -33,7 +34,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (demo, init, train, evaluate, translate, inspect, export, models):
+for verb in (
+    *(demo, init, train, evaluate),
+    *(translate, fill_mask, classify, tag, answer, embed),
+    *(inspect, export, models),
+):
     app.command()(verb)
 
 

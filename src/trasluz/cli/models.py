@@ -40,7 +40,7 @@ def presets() -> Iterator[dict[str, Any]]:
 
     for name, (architecture, preset) in registry.presets().items():
         vocab_size = preset.paper_vocab_size or USUAL_VOCAB_SIZE
-        config = registry.build_config(name, source_vocab_size=vocab_size, target_vocab_size=vocab_size)
+        config = registry.build_config(name, **dict.fromkeys(architecture.vocab_fields, vocab_size))
         yield {
             "kind": "preset",
             "name": name,

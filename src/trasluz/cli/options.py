@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from trasluz.tasks.translator import Translator
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model or run folder, a bundled name, or a hub id.")]
+Texts = Annotated[
+    list[str] | None, typer.Argument(metavar="TEXT", help="What to work on; standard input if not given.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
 From = Annotated[str | None, typer.Option("--from", metavar="LANGUAGE", help="The language of the text.")]
 To = Annotated[str | None, typer.Option("--to", metavar="LANGUAGE", help="The language to translate to.")]
 
@@ -90,10 +94,15 @@ def with_common_options(
     return command
 
 
-def load_translator(common: CommonOptions, model: str) -> "Translator":
-    """Load a translation model as the common options say."""
+def load_task(common: CommonOptions, model: str, task: str | None) -> Any:
+    """Load a model for a task as the common options say; None: for what it is made for."""
     common.prepare()
     from trasluz.tasks.loading import load
 
-    translator: Translator = load(model, task="translate", device=common.device, dtype=common.dtype)
+    return load(model, task=task, device=common.device, dtype=common.dtype)
+
+
+def load_translator(common: CommonOptions, model: str) -> "Translator":
+    """Load a translation model as the common options say."""
+    translator: Translator = load_task(common, model, "translate")
     return translator

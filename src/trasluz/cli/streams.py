@@ -5,10 +5,12 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from trasluz.errors import DataError
+from trasluz.errors import DataError, RequestError
+
+T = TypeVar("T")
 
 # Lines that wait together are worked on together; more would delay the first answer and gain little.
 MOST_TOGETHER = 256
@@ -28,6 +30,26 @@ def input_texts(texts: Sequence[str], *, prompt: str = "> ") -> Iterator[list[st
         yield from _prompted_lines(prompt)
     else:
         yield from _arriving_lines()
+
+
+def answered(work: Callable[[list[str]], Sequence[T]], texts: Sequence[str], *, prompt: str = "> ") -> Iterator[T]:
+    """Give what `work` makes of every text, in order, as they arrive; an error names the line that it is about."""
+    place = "text" if texts else "standard input"
+    number = 0
+    for group in input_texts(texts, prompt=prompt):
+        try:
+            results = work(group)
+        except RequestError:
+            # One of the group; those before it are still answered.
+            for text in group:
+                number += 1
+                try:
+                    yield from work([text])
+                except RequestError as error:
+                    raise RequestError(f"{place}:{number}: {error}") from error
+        else:
+            number += len(group)
+            yield from results
 
 
 def answer(line: str) -> None:

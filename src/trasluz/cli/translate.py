@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
-from trasluz.cli.streams import answer, answer_json, input_texts
+from trasluz.cli.streams import answer, answer_json, answered
 from trasluz.cli.translate_file import find_shard, refuse_mixed, translate_file
 
 if TYPE_CHECKING:
@@ -128,26 +128,9 @@ def translations(
     translator: "Translator", texts: Sequence[str], to: str | None, from_: str | None, options: dict[str, Any]
 ) -> Iterator["Translation"]:
     """Give the translation of every text, in order, as they arrive; an error names the line of the text it is about."""
-    from trasluz.errors import RequestError
-
     # Wrong languages and options are refused before anything is read.
     translator([], to, from_, **options)
-    place = "text" if texts else "standard input"
-    number = 0
-    for group in input_texts(texts, prompt=f"{from_ or 'text'}> "):
-        try:
-            results = translator(group, to, from_, **options)
-        except RequestError:
-            # One of the group; those before it are still answered.
-            for text in group:
-                number += 1
-                try:
-                    yield translator(text, to, from_, **options)
-                except RequestError as error:
-                    raise RequestError(f"{place}:{number}: {error}") from error
-        else:
-            number += len(group)
-            yield from results
+    return answered(lambda group: translator(group, to, from_, **options), texts, prompt=f"{from_ or 'text'}> ")
 
 
 def read_glossary(translator: "Translator", path: Path, to: str | None, from_: str | None) -> "Glossary":

@@ -1,5 +1,6 @@
 """The position-wise feed-forward network (Vaswani et al. 2017, section 3.3): W_2 activation(W_1 x + b_1) + b_2."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -10,9 +11,15 @@ from torch.nn.functional import gelu, relu, silu
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.linear import Linear
 
-ActivationName = Literal["relu", "gelu", "swish"]
+ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": relu, "gelu": gelu, "swish": silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "gelu": gelu,
+    # The approximation that BERT's first code and GPT-2 compute (Hendrycks and Gimpel 2016, section 2).
+    "gelu_tanh": functools.partial(gelu, approximate="tanh"),
+    "swish": silu,
+}
 
 assert set(ACTIVATIONS) == set(get_args(ActivationName))
 

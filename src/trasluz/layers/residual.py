@@ -21,9 +21,9 @@ Sublayer = Callable[[Tensor], Tensor]
 class PostNorm(nn.Module):
     """Normalise the sum."""
 
-    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, dropout: float = 0.0, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, epsilon)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
@@ -34,9 +34,9 @@ class PostNorm(nn.Module):
 class PreNorm(nn.Module):
     """Normalise what goes in; the path itself stays free, and the stack needs one last norm at its top."""
 
-    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, dropout: float = 0.0, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, epsilon)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:

@@ -13,6 +13,29 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class TextConfig(ModelConfig):
+    """What a model that reads one text needs to know of its tokens."""
+
+    vocab_size: PositiveInt
+    pad_id: NonNegativeInt = 0
+
+    @property
+    def task(self) -> str:
+        """What a model of this config does where its folder does not say."""
+        raise NotImplementedError(type(self))
+
+    @model_validator(mode="after")
+    def _padding_exists(self) -> "TextConfig":
+        if self.pad_id >= self.vocab_size:
+            raise ValueError(f"`pad_id` must be below `vocab_size` ({self.vocab_size}), but is {self.pad_id}")
+        return self
+
+    @property
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Sizes of the vocabularies of what is read and what is written."""
+        return self.vocab_size, self.vocab_size
+
+
 class SequenceToSequenceConfig(ModelConfig):
     """What a model that reads one text and writes another needs to know of its tokens."""
 
@@ -21,6 +44,16 @@ class SequenceToSequenceConfig(ModelConfig):
     pad_id: NonNegativeInt = 0
     start_id: NonNegativeInt = Field(1, description="the token a target begins with, not part of its text")
     eos_id: NonNegativeInt = 2
+
+    @property
+    def task(self) -> str:
+        """What a model of this config does where its folder does not say."""
+        return "translate"
+
+    @property
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Sizes of the vocabularies of what is read and what is written."""
+        return self.source_vocab_size, self.target_vocab_size
 
     @model_validator(mode="after")
     def _special_tokens_exist(self) -> "SequenceToSequenceConfig":

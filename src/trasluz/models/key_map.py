@@ -4,6 +4,7 @@
     Row("lm_head.weight", None)                                  a copy of another tensor: dropped, by its full name
     Row("attn.qkv.weight", ("query.weight", "key.weight"))       one tensor there, several here, stacked on axis 0
     Row("final_logits_bias", "output_head.bias", (1, -1))        the same numbers, in another shape there
+    Row("LayerNorm.gamma", "norm.weight", read_only=True)        an older name: read, and written under its newer one
 
 `{}` stands for a layer number. Names match whole, never by their ending.
 """
@@ -27,6 +28,7 @@ class Row:
     theirs: str
     ours: str | tuple[str, ...] | None
     their_shape: tuple[int, ...] | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class KeyMap:
         self._writers = [
             (row, _pattern(ours[0]))
             for row in self.rows
-            if (ours := (row.ours,) if isinstance(row.ours, str) else row.ours)
+            if not row.read_only and (ours := (row.ours,) if isinstance(row.ours, str) else row.ours)
         ]
 
     def read(self, theirs: Mapping[str, Tensor], wanted: Shapes, place: str) -> dict[str, Tensor]:
@@ -117,6 +119,7 @@ class KeyMap:
             keys = [
                 row.theirs.format(*match.groups())
                 for row in self.rows
+                if not row.read_only
                 for ours in ((row.ours,) if isinstance(row.ours, str) else row.ours or ())
                 if (match := _pattern(ours).fullmatch(name))
             ]

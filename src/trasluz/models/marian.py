@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from trasluz.errors import ModelError
-from trasluz.models.hub_format import HubFormat, register_format
+from trasluz.models.hub_format import HubFormat, hub_activation, read_activation, register_format
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import find_architecture, make_config
 from trasluz.models.transformer import TransformerConfig
@@ -25,7 +25,6 @@ _REFUSED = {
     "static_position_embeddings": True,
 }
 
-_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "swish", "silu": "swish"}
 
 # Their key, our field: numbers that mean the same.
 _SAME = {
@@ -88,15 +87,12 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> TransformerC
                 f"config.json: encoder_{theirs} is {encoder} and decoder_{theirs} {decoder}; only equal ones are known."
             )
         fields[ours] = encoder
-    activation = config["activation_function"]
-    if activation not in _ACTIVATIONS:
-        raise ModelError(f"config.json: activation_function is {activation!r}; known are {', '.join(_ACTIVATIONS)}.")
     sharing = bool(config["share_encoder_decoder_embeddings"]), bool(config["tie_word_embeddings"])
     fields |= {
         "target_vocab_size": config["vocab_size"]
         if sharing[0]
         else config.get("decoder_vocab_size", config["vocab_size"]),
-        "activation": _ACTIVATIONS[activation],
+        "activation": read_activation("activation_function", config["activation_function"]),
         "scale_embeddings": config["scale_embedding"],
         # Three matrices of their own in the file are what they are, whatever the first flag says.
         "tied_embeddings": _TYING.get(sharing, "none"),
@@ -119,7 +115,7 @@ def write_config(config: TransformerConfig) -> dict[str, Any] | None:
         written |= {f"encoder_{theirs}": getattr(config, ours), f"decoder_{theirs}": getattr(config, ours)}
     return written | {
         "decoder_vocab_size": config.target_vocab_size,
-        "activation_function": config.activation,
+        "activation_function": hub_activation(config.activation),
         "scale_embedding": config.scale_embeddings,
         "share_encoder_decoder_embeddings": shared,
         "tie_word_embeddings": tied,
@@ -173,7 +169,7 @@ register_format(
     HubFormat(
         model_type="marian",
         summary="Marian and OPUS-MT translators: post-norm Transformers with sinusoidal positions",
-        class_name="MarianMTModel",
+        class_name=lambda config: "MarianMTModel",
         config_class=TransformerConfig,
         read_config=read_config,
         write_config=write_config,

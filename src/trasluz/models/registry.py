@@ -34,7 +34,10 @@ class Preset:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model file offers: classes, presets, and the closed formula of its parameter count."""
+    """What a model file offers: classes, presets, and the closed formula of its parameter count.
+
+    `vocab_fields` are the fields of its config that hold the size of a vocabulary.
+    """
 
     model_type: str
     config_class: type[Any]
@@ -42,6 +45,7 @@ class Architecture:
     count_parameters: Callable[[Any], int]
     tasks: tuple[str, ...]
     presets: tuple[Preset, ...]
+    vocab_fields: tuple[str, ...] = ("source_vocab_size", "target_vocab_size")
 
 
 _architectures: dict[str, Architecture] = {}

@@ -13,23 +13,36 @@ from typing import Any
 import torch
 
 from trasluz.checkpoints.model_folder import CONFIG, LoadedModel, load_model
+from trasluz.checkpoints.weights import hub_class
 from trasluz.devices import choose_device, choose_dtype
 from trasluz.errors import ModelError, RequestError, nearest
+from trasluz.tasks.answerer import Answerer
+from trasluz.tasks.classifier import Classifier
+from trasluz.tasks.embedder import Embedder
+from trasluz.tasks.mask_filler import MaskFiller
+from trasluz.tasks.tagger import Tagger
 from trasluz.tasks.translator import Translator
 
-TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {"translate": Translator}
+TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
+    "translate": Translator,
+    "fill-mask": MaskFiller,
+    "classify": Classifier,
+    "tag": Tagger,
+    "answer": Answerer,
+    "embed": Embedder,
+}
 
 _POCKET = Path(__file__).parent.parent / "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickle is even fetched.
-_HUB_FILES = ["*.json", "*.safetensors", "*.spm", "*.yaml", "README.md"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.spm", "*.txt", "*.yaml", "README.md"]
 
 
 def load(model: str | Path, task: str | None = None, device: str = "auto", dtype: str = "auto") -> Any:
     """Return the task object of a model: a folder, a bundled name such as `pocket-en-es`, or a Hugging Face id.
 
-    The checkpoint says which task it is for; `task` (`translate`) is needed only to insist. `dtype` "auto" is fp32 on a
-    CPU and bf16 on a GPU that has it. Raises ModelError where there is no such model or it cannot be read.
+    The checkpoint says which task it is for; `task` names another of those that it can do (`tasks_of`). `dtype` "auto"
+    is fp32 on a CPU and bf16 on a GPU that has it. Raises ModelError where there is no such model or it cannot be read.
     """
     if task is not None and task not in TASKS:
         close = nearest(task, TASKS)
@@ -40,9 +53,18 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
     loaded = read_model(model)
     if loaded.task not in TASKS:
         raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
-    if task not in (None, loaded.task):
-        raise RequestError(f"{model} is for the task {loaded.task!r}, not {task!r}.")
-    return TASKS[loaded.task](loaded, chosen_device, chosen_dtype)
+    chosen = task or loaded.task
+    if chosen not in tasks_of(loaded):
+        raise RequestError(f"{model} is for the task {' or '.join(map(repr, tasks_of(loaded)))}, not {chosen!r}.")
+    return TASKS[chosen](loaded, chosen_device, chosen_dtype)
+
+
+def tasks_of(loaded: LoadedModel) -> tuple[str, ...]:
+    """Return what a model can do: what it is for, what its heads are for, and of every encoder, vectors."""
+    heads: list[str] | None = getattr(loaded.config, "heads", None)
+    if heads is None:
+        return (loaded.task,)
+    return (*dict.fromkeys([loaded.task, *(head for head in heads if head in TASKS), "embed"]),)
 
 
 def read_model(model: str | Path) -> LoadedModel:
@@ -85,7 +107,9 @@ def find_model(model: str | Path) -> Path:
 def fingerprint(folder: Path) -> str:
     """Return a digest of all in a model folder that translations depend on: weights, settings and tokenizer."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for pattern in ("*.safetensors", "*.json", "*.spm") for path in folder.glob(pattern)):
+    for path in sorted(
+        path for pattern in ("*.safetensors", "*.json", "*.spm", "*.txt") for path in folder.glob(pattern)
+    ):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -115,7 +139,7 @@ def _download(name: str) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{name} has no safetensors on the Hugging Face hub, and trasluz reads no pickle. Where you trust it, "
-            f'convert it once with the `transformers` library: AutoModelForSeq2SeqLM.from_pretrained("{name}")'
+            f'convert it once with the `transformers` library: {hub_class(folder)}.from_pretrained("{name}")'
             '.save_pretrained("FOLDER"), and its AutoTokenizer alike; then load FOLDER.'
         )
     return folder

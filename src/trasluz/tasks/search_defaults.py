@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypedDict
 
-from trasluz.checkpoints.model_folder import max_target_tokens
+from trasluz.checkpoints.generation_settings import max_target_tokens
 from trasluz.decoding.settings import SearchSettings
 from trasluz.errors import ModelError, RequestError, nearest
 

@@ -47,6 +47,32 @@ class TranslationBatch:
         return TranslationBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
+@dataclass(frozen=True)
+class TextBatch:
+    """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart."""
+
+    ids: Int[Tensor, "batch positions"]
+    lengths: Int[Tensor, "batch"]
+    segments: Int[Tensor, "batch positions"]
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of places that hold padding."""
+        return 1.0 - float(self.lengths.sum()) / self.ids.numel()
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        """Return the batch on another device."""
+        return TextBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None, *, pad_id: int) -> TextBatch:
+    """Return the batch of these texts, which carry their special tokens already; without `segments`, all are 0."""
+    ids, lengths = pad_sequences(texts, pad_id=pad_id)
+    if segments is None:
+        return TextBatch(ids, lengths, torch.zeros_like(ids))
+    return TextBatch(ids, lengths, pad_sequences(segments, pad_id=0)[0])
+
+
 def make_batch(
     sources: Sequence[Ids],
     targets: Sequence[Ids],
@@ -69,14 +95,16 @@ def make_batch(
 
 
 def pad_sequences(
-    sequences: Sequence[Ids], *, pad_id: int, last_id: int
+    sequences: Sequence[Ids], *, pad_id: int, last_id: int | None = None
 ) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch"]]:
-    """Return the sequences with `last_id` behind each, padded on the right, and their lengths with it."""
-    lengths = np.fromiter((len(sequence) + 1 for sequence in sequences), np.int64, len(sequences))
+    """Return the sequences, padded on the right, and their lengths; behind each stands `last_id`, where it is given."""
+    ends = 0 if last_id is None else 1
+    lengths = np.fromiter((len(sequence) + ends for sequence in sequences), np.int64, len(sequences))
     padded = np.full((len(sequences), int(lengths.max(initial=1))), pad_id, np.int64)
     for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
-        row[len(sequence)] = last_id
+        if last_id is not None:
+            row[len(sequence)] = last_id
     return torch.from_numpy(padded), torch.from_numpy(lengths)
 
 

@@ -1,0 +1,65 @@
+"""How a model searches, in its generation_config.json: Hugging Face's names, and one of ours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trasluz.checkpoints.folder_files import read_json, write_json
+
+GENERATION = "generation_config.json"
+
+_OURS = "trasluz"
+# What of a generation_config.json a search of ours can follow.
+_GENERATION_NAMES = (
+    "num_beams",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
+    "no_repeat_ngram_size",
+    "bad_words_ids",
+    "forced_eos_token_id",
+    "renormalize_logits",
+)
+
+
+def max_target_tokens(generation: Mapping[str, Any]) -> int | None:
+    """Return how many tokens generation_config.json lets a target have, its end included; None where it says nothing.
+
+    Hugging Face's `max_length` counts the token a target begins with, too.
+    """
+    if generation.get("max_new_tokens"):
+        return int(generation["max_new_tokens"])
+    return int(generation["max_length"]) - 1 if generation.get("max_length") else None
+
+
+def write_generation(folder: Path, config: Any, tokenizer: Any, given: Mapping[str, Any]) -> None:
+    """Write generation_config.json; ours forbids padding, beginning and language tags inside a target."""
+    settings = {name: value for name, value in given.items() if name != "normalization"}
+    normalization = given.get("normalization", "gnmt")
+    if normalization == "gnmt":
+        specials = (tokenizer.id_of(token) for token in tokenizer.special_tokens)
+        never = sorted(index for index in specials if index not in (None, config.eos_id, tokenizer.unk_id))
+        settings = {
+            "num_beams": 4,
+            "length_penalty": 0.6,
+            # With the token a target begins with.
+            "max_length": getattr(config, "max_positions", 512) + 1,
+            "bad_words_ids": [[index] for index in never],
+            "forced_eos_token_id": config.eos_id,
+            **settings,
+        }
+    ids = {
+        "decoder_start_token_id": config.start_id,
+        "eos_token_id": config.eos_id,
+        "pad_token_id": config.pad_id,
+    }
+    write_json(folder / GENERATION, {**settings, **ids, _OURS: {"normalization": normalization}})
+
+
+def read_generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how to search; folders older than generation_config.json say it in config.json."""
+    path = folder / GENERATION
+    found = read_json(path) if path.is_file() else config
+    ours = (found.get(_OURS) or {}) if path.is_file() else {}
+    settings = {name: found[name] for name in _GENERATION_NAMES if found.get(name) is not None}
+    return settings | {"normalization": ours.get("normalization", "power")}

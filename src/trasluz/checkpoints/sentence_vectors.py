@@ -1,0 +1,105 @@
+"""How one vector is made of a text's states, in the files of sentence-transformers (Reimers and Gurevych 2019).
+
+modules.json                what is done, in order: the model, pooling, and perhaps scaling to length 1
+1_Pooling/config.json       which states make the vector
+sentence_bert_config.json   most tokens of a text
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from trasluz.checkpoints.folder_files import read_text, write_json
+from trasluz.errors import ModelError, nearest
+
+PoolingKind = Literal["cls", "mean", "max"]
+POOLINGS: tuple[str, ...] = get_args(PoolingKind)
+
+_MODULES, _LIMITS = "modules.json", "sentence_bert_config.json"
+_THEIR_KEYS = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
+_THEIR_TYPES = "sentence_transformers.models."
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Which states make the vector, whether it is scaled to length 1, and how many tokens are read (None: all)."""
+
+    kind: PoolingKind = "mean"
+    normalized: bool = True
+    max_tokens: int | None = None
+
+
+def check_pooling(kind: str) -> PoolingKind:
+    """Return a kind of pooling; ModelError with the nearest name where it is none."""
+    for known in get_args(PoolingKind):
+        if kind == known:
+            return known
+    close = nearest(kind, POOLINGS)
+    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(POOLINGS)}."
+    raise ModelError(f"there is no pooling {kind!r}; {hint}")
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """Return how this folder's model makes vectors; None where it does not say.
+
+    Raises ModelError for what is not known here, such as weighted means or a layer behind the pooling.
+    """
+    modules = _read(folder / _MODULES)
+    if modules is None:
+        return None
+    kinds, normalized = [], False
+    for module in modules:
+        name = str(module.get("type", "")).rpartition(".")[2]
+        if name == "Pooling":
+            place = folder / str(module.get("path", "")) / "config.json"
+            kinds += _pooling_kinds(place, _read(place) or {})
+        elif name == "Normalize":
+            normalized = True
+        elif name != "Transformer":
+            raise ModelError(f"{folder / _MODULES}: a module {name!r} is not known; known are Pooling and Normalize.")
+    if len(kinds) != 1:
+        raise ModelError(
+            f"{folder / _MODULES}: one kind of pooling was expected, {_listed(POOLINGS)}, not {len(kinds)}."
+        )
+    limits = _read(folder / _LIMITS) or {}
+    return Pooling(kinds[0], normalized, limits.get("max_seq_length"))
+
+
+def write_pooling(folder: Path, dim: int, pooling: Pooling) -> None:
+    """Write the files that make `sentence-transformers` load the folder as it is; `dim` is the model's width."""
+    modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling")]
+    modules += [("2", "2_Normalize", "Normalize")] if pooling.normalized else []
+    modes = {key: kind == pooling.kind for kind, key in _THEIR_KEYS.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": dim, **modes})
+    write_json(folder / _LIMITS, {"max_seq_length": pooling.max_tokens, "do_lower_case": False})
+    listed = [
+        {"idx": int(number), "name": number, "path": path, "type": _THEIR_TYPES + name}
+        for number, path, name in modules
+    ]
+    write_json(folder / _MODULES, listed)
+
+
+def _pooling_kinds(place: Path, config: Mapping[str, Any]) -> list[PoolingKind]:
+    if isinstance(config.get("pooling_mode"), str):
+        return [check_pooling(config["pooling_mode"])]
+    modes = {key for key, value in config.items() if key.startswith("pooling_mode_") and value is True}
+    known = {key: kind for kind, key in _THEIR_KEYS.items()}
+    if unknown := sorted(modes - known.keys()):
+        raise ModelError(f"{place}: {unknown[0]} is not known; known are {_listed(known)}.")
+    return [check_pooling(known[key]) for key in sorted(modes)]
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)
+
+
+def _read(path: Path) -> Any:
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}.") from None

@@ -1,0 +1,119 @@
+"""Names and other spans in a text, by a model that labels every word.
+
+tag = trasluz.load("my-names")
+tag("Ana Ruiz moved to Lima.").entities
+
+A word's tag is that of its first piece. Tags become spans as in `text/entities.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from trasluz.tasks.grouping import windows
+from trasluz.tasks.text_task import TextInput, TextTask
+from trasluz.text.entities import decode_entities
+
+_TOGETHER = 512
+
+
+@dataclass(frozen=True)
+class TaggedWord:
+    """A word, where it stands in the text (characters, end exclusive), its tag and the tag's probability."""
+
+    text: str
+    start: int
+    end: int
+    tag: str
+    score: float
+
+
+@dataclass(frozen=True)
+class TextEntity:
+    """A labelled span of a text (characters, end exclusive); `score` is the mean over its words."""
+
+    label: str
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class TaggedText:
+    """A text's words with their tags, and the entities that these spell; `left_out` counts the tokens without room."""
+
+    text: str
+    entities: tuple[TextEntity, ...]
+    words: tuple[TaggedWord, ...]
+    left_out: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `trasluz tag --json` prints."""
+        return {
+            "text": self.text,
+            "entities": [vars(one) for one in self.entities],
+            "words": [vars(one) for one in self.words],
+            "left_out": self.left_out,
+        }
+
+
+class Tagger(TextTask):
+    """A model with labels for words; called with a text or a list of texts."""
+
+    head_name = "tag"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The tags, in the model's order."""
+        return tuple(self.config.labels)
+
+    @overload
+    def __call__(self, text: str, *, batch_tokens: int | None = None) -> TaggedText: ...
+    @overload
+    def __call__(self, text: list[str] | tuple[str, ...], *, batch_tokens: int | None = None) -> list[TaggedText]: ...
+
+    def __call__(
+        self, text: str | list[str] | tuple[str, ...], *, batch_tokens: int | None = None
+    ) -> TaggedText | list[TaggedText]:
+        """Tag the words of a text, or of several."""
+        texts = [text] if isinstance(text, str) else list(text)
+        found = self._tag(texts, batch_tokens)
+        return found[0] if isinstance(text, str) else found
+
+    def stream(self, texts: Iterable[str], **options: Any) -> Iterator[TaggedText]:
+        """Tag any number of texts, in order; see `__call__`."""
+        return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+
+    def _tag(self, texts: Sequence[str], batch_tokens: int | None) -> list[TaggedText]:
+        inputs = self._inputs(texts)
+        found: dict[int, TaggedText] = {}
+        for group, _, hidden in self._states(inputs, batch_tokens):
+            with torch.inference_mode():
+                best = self.head(hidden).float().softmax(-1).max(-1)
+            for number, tags, scores in zip(group, best.indices.tolist(), best.values.tolist(), strict=True):
+                found[number] = self._tagged(texts[number], inputs[number], tags, scores)
+        return [found[number] for number in range(len(texts))]
+
+    def _tagged(self, text: str, one: TextInput, tags: Sequence[int], scores: Sequence[float]) -> TaggedText:
+        encoded, (begin,) = one.texts[0], one.begins
+        kept = len(encoded) - one.left_out
+        starts = np.flatnonzero(encoded.word_starts[:kept]).tolist()
+        words = []
+        for first, following in pairwise([*starts, kept]):
+            begins, ends = int(encoded.spans[first, 0]), int(encoded.spans[following - 1, 1])
+            # Byte-level pieces count the blank before a word as its own.
+            begins += len(text[begins:ends]) - len(text[begins:ends].lstrip())
+            tag = self.config.labels[tags[begin + first]]
+            words.append(TaggedWord(text[begins:ends], begins, ends, tag, scores[begin + first]))
+        entities = []
+        for entity in decode_entities([word.tag for word in words]):
+            inside = words[entity.start : entity.end]
+            start, end = inside[0].start, inside[-1].end
+            score = sum(word.score for word in inside) / len(inside)
+            entities.append(TextEntity(entity.label, text[start:end], start, end, score))
+        return TaggedText(text, tuple(entities), tuple(words), one.left_out)

@@ -1,0 +1,192 @@
+"""What all tasks of an encoder share: texts become batches of like length, batches become states, states are shown.
+
+A text longer than the model's positions is cut, and its result says by how many tokens.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from trasluz.checkpoints.model_folder import LoadedModel, save_model
+from trasluz.errors import RequestError, nearest
+from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
+from trasluz.inspection.recorder import record_attention
+from trasluz.layers.int8 import to_int8
+from trasluz.tasks.grouping import groups_by_length
+from trasluz.text.batching import TextBatch, make_text_batch
+from trasluz.text.encoder_tokenizer import EncodedText, EncoderTokenizer
+
+# Tokens in a batch where nobody says how many: enough to fill a processor, little enough to stay in its cache.
+BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """A text, or a pair of texts, as the model reads it.
+
+    `begins` are where the pieces of each text stand among `ids`; `left_out` counts the pieces that had no room.
+    """
+
+    ids: Integer[np.ndarray, " length"]
+    segments: Integer[np.ndarray, " length"]
+    texts: tuple[EncodedText, ...]
+    begins: tuple[int, ...]
+    left_out: int = 0
+
+
+class TextTask:
+    """An encoder with its tokenizer, on a device; a subclass says what its states are asked for."""
+
+    head_name: ClassVar[str | None] = None
+
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Put the model on its device; RequestError where it has no head for this task."""
+        heads: Collection[str] = getattr(loaded.config, "heads", ())
+        if self.head_name is not None and self.head_name not in heads:
+            there = f"it has {', '.join(heads)}" if heads else "it has none"
+            raise RequestError(f"{loaded.name} has no head for the task {self.head_name!r}; {there}.")
+        self.model: nn.Module = loaded.model.to(device, torch.float32 if dtype == torch.int8 else dtype).eval()
+        if dtype == torch.int8:
+            to_int8(self.model)
+        self.dtype = dtype
+        self.config: Any = loaded.config
+        self.tokenizer: EncoderTokenizer = loaded.source_tokenizer
+        self.name = loaded.name
+        self.device = torch.device(device)
+        self.longest_text: int = min(self.config.longest_text, self.tokenizer.max_length or self.config.longest_text)
+        self._loaded = loaded
+
+    @property
+    def head(self) -> nn.Module:
+        """The head of this task."""
+        heads: Any = self.model.heads
+        found: nn.Module = heads[self.head_name]
+        return found
+
+    @property
+    def attention_place(self) -> tuple[int, int | str] | None:
+        """Layer and head that are shown where nobody asks for another."""
+        return self._loaded.attention_place
+
+    def batch(self, texts: Sequence[str], second_texts: Sequence[str] | None = None) -> TextBatch:
+        """Return texts, or pairs of texts, as the model takes them; those too long are cut."""
+        return self._batch(self._inputs(texts, second_texts))
+
+    def attention_maps(
+        self,
+        text: str,
+        second_text: str | None = None,
+        *,
+        layers: Collection[int] | None = None,
+        heads: Collection[int] | None = None,
+    ) -> list[AttentionMap]:
+        """Return what every token of a text looks at, a map for each layer and head; None: all, counted from 0."""
+        inputs = self._inputs([text], None if second_text is None else [second_text])
+        model: Any = self.model
+        with torch.inference_mode(), record_attention(model, layers, heads) as record:
+            model(self._batch(inputs))
+        ids = inputs[0].ids.tolist()
+        tokens, words = self.tokenizer.tokens(ids), self.tokenizer.word_groups(ids)
+        return [
+            one
+            for layer, recorded in record.encoder.items()
+            for one in maps_of_heads(
+                recorded.weights[0].float().cpu().numpy(),
+                tokens,
+                tokens,
+                kind="encoder",
+                layer=layer,
+                heads=None if heads is None else list(heads),
+                model=self.name,
+                source_words=words,
+                target_words=words,
+            )
+        ]
+
+    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
+        """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
+        if self.dtype == torch.int8:
+            raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
+        loaded = self._loaded
+        save_model(
+            folder,
+            self.model,
+            loaded.source_tokenizer,
+            loaded.target_tokenizer,
+            task=loaded.task,
+            languages=loaded.languages,
+            card=loaded.card,
+            recipe_yaml=loaded.recipe_yaml,
+            attention_default=loaded.attention_default,
+            pooling=loaded.pooling,
+            dtype=dtype,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
+
+    def _inputs(
+        self,
+        texts: Sequence[str],
+        second_texts: Sequence[str] | None = None,
+        *,
+        with_masks: bool = False,
+        longest: int | None = None,
+    ) -> list[TextInput]:
+        """Return texts with their special tokens, cut to `longest` tokens (None: what the model can take)."""
+        tokenizer, longest = self.tokenizer, longest or self.longest_text
+        pair = second_texts is not None
+        firsts = tokenizer.encode_batch(texts, with_masks=with_masks)
+        room, begin = longest - tokenizer.num_added(pair), tokenizer.first_offset(pair)
+        if second_texts is None:
+            return [
+                TextInput(*tokenizer.join(first.ids[:room]), (first,), (begin,), max(0, len(first) - room))
+                for first in firsts
+            ]
+        if len(second_texts) != len(texts):
+            raise RequestError(
+                f"there are {len(texts)} texts, but {len(second_texts)} second texts: give one for each."
+            )
+        inputs = []
+        for first, second in zip(firsts, tokenizer.encode_batch(second_texts), strict=True):
+            kept = tokenizer.truncate_pair(len(first), len(second), room)
+            joined = tokenizer.join(first.ids[: kept[0]], second.ids[: kept[1]])
+            begins = begin, tokenizer.second_offset() + kept[0]
+            inputs.append(TextInput(*joined, (first, second), begins, len(first) + len(second) - sum(kept)))
+        return inputs
+
+    def _batch(self, inputs: Sequence[TextInput]) -> TextBatch:
+        batch = make_text_batch(
+            [one.ids for one in inputs], [one.segments for one in inputs], pad_id=self.config.pad_id
+        )
+        return batch.to(self.device)
+
+    def _states(
+        self, inputs: Sequence[TextInput], batch_tokens: int | None = None
+    ) -> Iterator[tuple[list[int], TextBatch, Float[Tensor, "batch positions dim"]]]:
+        """Yield groups of inputs of like length: their numbers, their batch, and the model's states of it."""
+        _check_batch_tokens(batch_tokens)
+        for group in groups_by_length([len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS):
+            batch = self._batch([inputs[number] for number in group])
+            with torch.inference_mode():
+                yield group, batch, self.model(batch)
+
+
+def _check_batch_tokens(batch_tokens: int | None) -> None:
+    if batch_tokens is not None and batch_tokens < 1:
+        raise RequestError(f"batch_tokens is {batch_tokens}; it must be 1 or more.")
+
+
+def unknown_choice(what: str, given: str, known: Sequence[str]) -> RequestError:
+    """Return the error for a name that is none of those known."""
+    close = nearest(given, known)
+    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(known)}."
+    return RequestError(f"there is no {what} {given!r}; {hint}")
