@@ -109,10 +109,11 @@ def _write_random_pairs(path: Path, count: int, seed: int) -> None:
 
 def _stream(settings: dict[str, Any]) -> Any:
     from trasluz.training.data import prepare_data
+    from trasluz.training.translation_examples import TranslationExamples
     from trasluz.training.translation_stream import TranslationStream
 
     described = recipe(settings)
-    preparing = prepare_data(described)
+    preparing = prepare_data(described, TranslationExamples(described))
     while True:
         try:
             next(preparing)

@@ -10,12 +10,13 @@ from trasluz.errors import DataError, RecipeError
 from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Notice
-from trasluz.training.run import _piece_dropout, validation_sets
+from trasluz.training.translation_examples import TranslationExamples, direction_tags
+from trasluz.training.translation_job import _piece_dropout, validation_sets
 from trasluz.training.translation_stream import TranslationStream
 
 
 def prepare(recipe: Recipe) -> tuple[PreparedData, list[str]]:
-    reports, steps = [], prepare_data(recipe)
+    reports, steps = [], prepare_data(recipe, TranslationExamples(recipe))
     while True:
         try:
             report = next(steps)
@@ -36,8 +37,8 @@ def test_held_out_pairs_share_no_side_with_training_pairs(tmp_path: Path) -> Non
     data, said = prepare(small_recipe(tmp_path, "data.held_out=15"))
     assert 3 < len(data.valid) < 40
     kept = training_texts(data)
-    assert not {s for s, _ in data.valid} & {s for s, _ in kept}
-    assert not {t for _, t in data.valid} & {t for _, t in kept}
+    assert not {s for s, _, _ in data.valid} & {s for s, _ in kept}
+    assert not {t for _, t, _ in data.valid} & {t for _, t in kept}
     assert data.counts.used == len(kept) and data.counts.used + data.counts.held_out == data.counts.read == 240
     assert "data.valid is absent" in said[-1] and "held_out.jsonl" in said[-1]
 
@@ -64,8 +65,8 @@ def test_excluded_pairs_are_dropped_by_either_side_and_counted(tmp_path: Path) -
     data, said = prepare(recipe)
     assert training_texts(data) == [("cat", "BEE"), ("fox", "FOX"), ("gnu", "GNU")]
     assert data.counts.excluded == 4
-    assert "3 training pairs; left out: 4 sharing a side with excluded data" in said[-1]
-    assert data.valid == [("gnu", "GNU")]
+    assert "3 training pairs; left out: 4 sharing a text with excluded data" in said[-1]
+    assert [pair[:2] for pair in data.valid] == [("gnu", "GNU")]
 
 
 def test_only_rows_of_the_allowed_sources_reach_training(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_only_rows_of_the_allowed_sources_reach_training(tmp_path: Path) -> None
     )
     data, said = prepare(recipe)
     allowed = {f"ant {word}" for word in good}
-    assert {source for source, _ in training_texts(data)} | {source for source, _ in data.valid} == allowed
+    assert {source for source, _ in training_texts(data)} | {source for source, _, _ in data.valid} == allowed
     assert (data.counts.other_sources, data.counts.by_source) == (25, {"good": 50})
     assert any("25 of other sources" in line and "50 from good" in line for line in said)
     # A word of another source is not even in the vocabulary.
@@ -137,7 +138,7 @@ def make_stream(data: PreparedData, recipe: Recipe, micro: int | None = None) ->
         pad_id=0,
         start_id=1,
         eos_id=2,
-        tags=data.tags(recipe),
+        tags=direction_tags(recipe, data.source_tokenizer),
         batch_tokens=100,
         micro_batch_tokens=micro,
         seed=1,
@@ -234,8 +235,8 @@ def test_the_real_test_sentences_stay_unseen(data: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("shared", ["true", "false"])
 def test_several_processes_store_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str) -> None:
     alone, _ = prepare(small_recipe(tmp_path, f"tokenizer.shared={shared}", name="a"))
-    monkeypatch.setattr("trasluz.training.data._AT_ONCE", 7)
-    monkeypatch.setattr("trasluz.training.data._CHUNKS_ALONE", 3)
+    monkeypatch.setattr("trasluz.training.examples._AT_ONCE", 7)
+    monkeypatch.setattr("trasluz.training.examples._CHUNKS_ALONE", 3)
     together, _ = prepare(small_recipe(tmp_path, f"tokenizer.shared={shared}", "training.threads=2", name="b"))
     assert training_texts(together) == training_texts(alone)
     assert together.counts == alone.counts

@@ -9,7 +9,13 @@ from typing import Any
 
 import yaml
 
-_HUB_TASKS = {"translate": "translation"}
+_HUB_TASKS = {
+    "translate": "translation",
+    "classify": "text-classification",
+    "tag": "token-classification",
+    "answer": "question-answering",
+    "embed": "sentence-similarity",
+}
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,15 @@ class Bert(nn.Module):
             x = block(x, mask)
         return x
 
+    def depths(self) -> dict[str, int]:
+        """Return how deep each parameter lies: embeddings 0, the lowest layer 1, heads above the highest."""
+        top = self.config.num_layers + 1
+        depths = {}
+        for name, _ in self.named_parameters():
+            part, _, rest = name.partition(".")
+            depths[name] = int(rest.split(".")[0]) + 1 if part == "encoder" else top if part == "heads" else 0
+        return depths
+
     def with_heads(
         self, heads: Sequence[HeadName], labels: Sequence[str] = (), label_kind: LabelKind = "one"
     ) -> "Bert":

@@ -95,17 +95,18 @@ def find_architecture(model_type: str) -> Architecture:
     return known[model_type]
 
 
-def build_config(preset: str | Mapping[str, Any], **tokens: int) -> ModelConfig:
+def build_config(preset: str | Mapping[str, Any], **fields: Any) -> ModelConfig:
     """Return the config of a preset, or of a mapping with the key `preset` and fields to change.
 
-    `tokens` are vocabulary sizes and special ids. Raises ModelError with the field, its value and what would be right.
+    `fields` are what a recipe does not say: vocabulary sizes, special ids, heads and labels. Raises ModelError with the
+    field, its value and what would be right.
     """
     changes = dict(preset) if isinstance(preset, Mapping) else {"preset": preset}
     name = changes.pop("preset", None)
     if not isinstance(name, str):
         raise ModelError("a model given as a mapping needs the key `preset`, the name of the shape it starts from.")
     architecture, found = find_preset(name)
-    return make_config(architecture, {**found.overrides, **changes, **tokens}, f"preset {name}")
+    return make_config(architecture, {**found.overrides, **changes, **fields}, f"preset {name}")
 
 
 def make_config(architecture: Architecture, fields: Mapping[str, Any], where: str) -> ModelConfig:
@@ -125,9 +126,9 @@ def make_config(architecture: Architecture, fields: Mapping[str, Any], where: st
     return config
 
 
-def build_model(preset: str | Mapping[str, Any], **tokens: int) -> nn.Module:
+def build_model(preset: str | Mapping[str, Any], **fields: Any) -> nn.Module:
     """Return a freshly initialised model of a preset; see `build_config`."""
-    return model_of(build_config(preset, **tokens))
+    return model_of(build_config(preset, **fields))
 
 
 def model_of(config: ModelConfig) -> nn.Module:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Int, Integer, Shaped
 from torch import Tensor
 
 from trasluz.errors import DataError, RequestError
@@ -63,6 +63,28 @@ class TextBatch:
     def to(self, device: torch.device | str) -> "TextBatch":
         """Return the batch on another device."""
         return TextBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Texts with what is to be said of each: a class, a truth for every class, or a number."""
+
+    texts: TextBatch
+    labels: Shaped[Tensor, "batch ..."]
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Return how many tokens the texts have."""
+        return int(self.texts.lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of places that hold padding."""
+        return self.texts.padding_share
+
+    def to(self, device: torch.device | str) -> "LabelledBatch":
+        """Return the batch on another device."""
+        return LabelledBatch(self.texts.to(device), self.labels.to(device, non_blocking=True))
 
 
 def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None, *, pad_id: int) -> TextBatch:

@@ -36,6 +36,13 @@ class Pair(NamedTuple):
     place: Place
 
 
+class Record(NamedTuple):
+    """One example of any shape: its cells, in the order of the columns asked for."""
+
+    cells: Sequence[str]
+    place: Place
+
+
 class Text(NamedTuple):
     """One text."""
 
@@ -113,6 +120,19 @@ def read_texts(
     """
     rows = _read(find_files(entry), (column,), sources, on_error, report or ReadReport())
     return (Text(row.cells[0], Place(row.path, row.line)) for row in rows)
+
+
+def read_records(
+    entry: Entry,
+    columns: Sequence[str],
+    *,
+    sources: Collection[str] | None = None,
+    on_error: str = "stop",
+    report: ReadReport | None = None,
+) -> Iterator[Record]:
+    """Yield the wanted columns of a `data` entry's rows, in order; errors are those of `read_pairs`."""
+    rows = _read(find_files(entry), columns, sources, on_error, report or ReadReport())
+    return (Record(row.cells, Place(row.path, row.line)) for row in rows)
 
 
 def _read(

@@ -1,10 +1,12 @@
-"""From a recipe to what can be trained on: held-out pairs, tokenizers, token cache; made once, then found again.
+"""From a recipe to what can be trained on: held-out examples, tokenizers, token cache; made once, then found again.
 
 <cache>/<fingerprint>/
-  source tokenizer files, and target_ ones where the vocabularies are separate
-  tokens/          the token cache: source ids, target ids, (file, line)
-  held_out.jsonl   the validation pairs, where `data.valid` is absent
-  data.json        counts, and the names of the files
+  tokenizer files
+  tokens/          the token cache: the columns of the task's examples, and (file, line)
+  held_out.jsonl   the validation examples, where `data.valid` is absent
+  data.json        counts, labels, and the names of the files
+
+How examples are read, compared and turned into tokens is their task's affair (`examples.py`).
 """
 
 import hashlib
@@ -12,37 +14,28 @@ import heapq
 import json
 import os
 import shutil
-import sys
-import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from trasluz.checkpoints.model_folder import language_tag
-from trasluz.checkpoints.tokenizer_files import TARGET_PREFIX, save_tokenizers
-from trasluz.errors import DataError, RecipeError, RequestError
+from trasluz.errors import DataError
 from trasluz.files import atomic_folder
 from trasluz.text.data_naming import find_files
-from trasluz.text.encoding_workers import EncodingWorkers
-from trasluz.text.readers import Pair, ReadReport, read_pairs
+from trasluz.text.readers import ReadReport
 from trasluz.text.token_cache import TokenCache
-from trasluz.text.tokenizer import Tokenizer, train_tokenizer
+from trasluz.training.examples import Examples, ExampleT, Tokenizers
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Notice, Report
 
 FORMAT = 1
-_AT_ONCE = 4096
-# So many chunks are turned into tokens sooner than other processes could start.
-_CHUNKS_ALONE = 64
 
 
 @dataclass
 class DataCounts:
-    """What became of the training pairs."""
+    """What became of the training examples."""
 
     read: int = 0
     malformed: int = 0
@@ -55,20 +48,22 @@ class DataCounts:
     by_source: dict[str, int] = field(default_factory=dict)
     # What was malformed, with the first places.
     complaint: str = ""
+    # What one example is called: "pair", "text".
+    kind: str = "pair"
 
     def __str__(self) -> str:
         """Say it in one sentence."""
         reasons = {
             "malformed": self.malformed,
             "of other sources": self.other_sources,
-            "sharing a side with excluded data": self.excluded,
-            "held out or sharing a side with held-out pairs": self.held_out,
+            "sharing a text with excluded data": self.excluded,
+            f"held out or sharing a text with held-out {self.kind}s": self.held_out,
             "too long": self.too_long,
         }
         left_out = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
         sources = ", ".join(f"{count:,} from {source}" for source, count in sorted(self.by_source.items()))
         return (
-            f"{self.used:,} training pairs"
+            f"{self.used:,} training {self.kind}s"
             + (f"; left out: {', '.join(left_out)}" if left_out else "")
             + (f"; rows read of the allowed sources: {sources}" if sources else "")
             + (f"; malformed: {self.complaint}" if self.complaint else "")
@@ -76,101 +71,98 @@ class DataCounts:
 
 
 @dataclass(frozen=True)
-class PreparedData:
+class PreparedData(Generic[ExampleT]):
     """Everything that training needs of the text."""
 
-    # Tokenizer or, where a run starts from a Marian folder, MarianTokenizer.
-    source_tokenizer: Any
-    target_tokenizer: Any
+    tokenizers: Tokenizers
     cache: TokenCache
     # Names of the training files, by the numbers in the cache's column of places.
     files: list[str]
-    valid: list[tuple[str, str]]
+    valid: list[ExampleT]
     counts: DataCounts
+    # The classes, of tasks that have such.
+    labels: list[str] = field(default_factory=list)
 
-    def tags(self, recipe: Recipe) -> tuple[int, int] | None:
-        """Return the ids of the tags that say where to, for pairs as they stand and turned round."""
-        if not recipe.data.both_directions:
-            return None
-        first, second = (self.source_tokenizer.id_of(language_tag(language)) for language in recipe.data.languages)
-        if first is None or second is None:
-            raise RequestError(
-                f"the tokenizer has no tags {' and '.join(map(language_tag, recipe.data.languages))}, which "
-                "data.both_directions needs: train a new one, or set data.both_directions to false"
-            )
-        return second, first
+    @property
+    def source_tokenizer(self) -> Any:
+        """The tokenizer of what is read."""
+        return self.tokenizers[0]
+
+    @property
+    def target_tokenizer(self) -> Any:
+        """The tokenizer of what is written."""
+        return self.tokenizers[1]
 
 
-def prepare_data(recipe: Recipe, tokenizers: tuple[Any, Any] | None = None) -> Generator[Report, None, PreparedData]:
+def prepare_data(
+    recipe: Recipe, examples: Examples[ExampleT], tokenizers: Tokenizers | None = None
+) -> Generator[Report, None, PreparedData[ExampleT]]:
     """Read, count, tokenise and store the recipe's text, or find what an earlier run stored.
 
     `tokenizers` are used as they are, in place of new ones. Yields what is worth saying on the way.
     """
     if tokenizers is None and recipe.tokenizer.load:
-        tokenizers = load_tokenizers(Path(recipe.tokenizer.load))
-    _files(recipe, "valid")
-    folder = Path(recipe.data.cache or Path(recipe.output) / "cache") / _fingerprint(recipe, tokenizers)
+        tokenizers = examples.load_tokenizers(Path(recipe.tokenizer.load))
+    _files(recipe, "valid", examples)
+    folder = Path(recipe.data.cache or Path(recipe.output) / "cache") / _fingerprint(recipe, examples, tokenizers)
     if (folder / "data.json").exists():
         yield Notice(f"Using the tokens stored in {folder}.")
     else:
-        yield from _Preparation(recipe, folder).run(tokenizers)
-    data = _open(recipe, folder, tokenizers)
+        yield from _Preparation(recipe, examples, folder).run(tokenizers)
+    data = _open(recipe, examples, folder, tokenizers)
     yield Notice(f"{data.counts}.")
     if recipe.data.valid is None:
         yield Notice(
-            f"data.valid is absent: {len(data.valid):,} pairs were held out by seed {recipe.training.seed}; "
+            f"data.valid is absent: {len(data.valid):,} {examples.kind}s were held out by seed {recipe.training.seed}; "
             f"they stand in {folder / 'held_out.jsonl'}."
         )
     return data
 
 
-def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
-    """Return the source and the target tokenizer of a folder; one and the same where they are shared."""
-    source = Tokenizer.load(folder)
-    has_two = (folder / f"{TARGET_PREFIX}tokenizer.json").exists()
-    return source, Tokenizer.load(folder, TARGET_PREFIX) if has_two else source
-
-
-def _open(recipe: Recipe, folder: Path, tokenizers: tuple[Any, Any] | None) -> PreparedData:
-    source, target = tokenizers or load_tokenizers(folder)
+def _open(
+    recipe: Recipe, examples: Examples[ExampleT], folder: Path, tokenizers: Tokenizers | None
+) -> PreparedData[ExampleT]:
     stored = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    examples.labels = stored.get("labels", [])
     if recipe.data.valid is None:
         lines = (folder / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
-        first, second = recipe.data.languages
-        valid = [(pair[first], pair[second]) for pair in map(json.loads, lines)]
+        valid = [examples.from_record(json.loads(line)) for line in lines]
     else:
-        found = read_pairs(recipe.data.valid, recipe.data.languages, on_error=recipe.data.on_error)
-        valid = [(pair.source, pair.target) for pair in found]
+        valid = list(examples.read(recipe.data.valid, ReadReport()))
     if not valid:
-        raise DataError(f"{recipe.place('data.valid')}: there is no pair in it to choose by")
+        raise DataError(f"{recipe.place('data.valid')}: there is no {examples.kind} in it to choose by")
     return PreparedData(
-        source, target, TokenCache.open(folder / "tokens"), stored["files"], valid, DataCounts(**stored["counts"])
+        tokenizers or examples.load_tokenizers(folder),
+        TokenCache.open(folder / "tokens"),
+        stored["files"],
+        valid,
+        DataCounts(**stored["counts"]),
+        examples.labels,
     )
 
 
-def _fingerprint(recipe: Recipe, tokenizers: tuple[Any, Any] | None) -> str:
+def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers | None) -> str:
     """Return a name that changes with anything the stored tokens depend on."""
-    data = recipe.data.model_dump(include={"train", "languages", "sources", "exclude", "on_error", "max_length"})
+    data = recipe.data.model_dump(include={"train", "sources", "exclude", "on_error"})
     if recipe.data.valid is None:
         data |= {"held_out": recipe.data.held_out, "seed": recipe.training.seed}
     told = {
         "format": FORMAT,
         **data,
-        # Direction tags stand in the vocabulary.
-        "both_directions": recipe.data.both_directions,
+        **examples.settings(),
         "tokenizer": [one.fingerprint for one in tokenizers] if tokenizers else recipe.tokenizer.model_dump(),
-        "files": [_file_state(path) for path in _files(recipe, "train") + _files(recipe, "exclude")],
+        "files": [_file_state(path) for key in ("train", "exclude") for path in _files(recipe, key, examples)],
     }
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _files(recipe: Recipe, key: str) -> list[str]:
+def _files(recipe: Recipe, key: str, examples: Examples[Any]) -> list[str]:
     """Return the files a key of the section `data` names; a name that fits nothing is refused with the key's place."""
     entry = getattr(recipe.data, key)
     try:
         if not entry:
             return []
-        return [path for file in find_files(entry, recipe.data.languages) for path in file.paths]
+        return [path for file in find_files(entry, examples.languages) for path in file.paths]
     except DataError as error:
         raise DataError(f"{recipe.place(f'data.{key}')}: {error}") from None
 
@@ -182,171 +174,121 @@ def _file_state(path: str) -> list[Any]:
     return [path, state.st_size, state.st_mtime_ns]
 
 
-def sides(pair: Pair) -> tuple[str, str]:
-    """Return both sides in the form in which they are compared: NFC, blanks folded."""
-    return _plain(pair.source), _plain(pair.target)
-
-
 def _plain(text: str) -> str:
+    """Return a text in the form in which texts are compared: NFC, blanks folded."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass
-class _Preparation:
+class _Preparation(Generic[ExampleT]):
     """One making of the stored tokens."""
 
     recipe: Recipe
+    examples: Examples[ExampleT]
     folder: Path
     counts: DataCounts = field(default_factory=DataCounts)
     unseen: set[str] = field(default_factory=set)
-    held_sides: set[str] = field(default_factory=set)
+    held_texts: set[str] = field(default_factory=set)
 
-    def run(self, tokenizers: tuple[Any, Any] | None) -> Iterator[Report]:
-        data = self.recipe.data
+    def run(self, tokenizers: Tokenizers | None) -> Iterator[Report]:
+        data, examples = self.recipe.data, self.examples
         if data.cache is None and self.folder.parent.is_dir():
             # What a kill left half made. In a cache that runs share it may be another one's, being made.
             for left in self.folder.parent.glob(".*.part"):
                 shutil.rmtree(left, ignore_errors=True)
         yield Notice("Reading the training text.")
         for entry in data.exclude:
-            for pair in read_pairs(entry, data.languages, on_error=data.on_error):
-                self.unseen.update(sides(pair))
+            for example in examples.read(entry, ReadReport()):
+                self.unseen.update(self._texts(example))
         held_out = self._hold_out() if data.valid is None else []
-        for pair in held_out:
-            self.held_sides.update(sides(pair))
+        for example in held_out:
+            self.held_texts.update(self._texts(example))
+        examples.look_over(lambda: self._kept(Counter()))
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
-                yield Notice("Training the tokenizer." if self.recipe.tokenizer.shared else "Training two tokenizers.")
-                tokenizers = self._train_tokenizers()
-                save_tokenizers(folder, *tokenizers)
-            source, target = tokenizers
+                yield Notice("Training two tokenizers." if examples.has_two_tokenizers else "Training the tokenizer.")
+                tokenizers = examples.train_tokenizers(lambda: self._kept(Counter()))
+                examples.save_tokenizers(folder, tokenizers)
             yield Notice("Turning text into tokens.")
             files: dict[str, int] = {}
             TokenCache.build(
                 folder / "tokens",
-                self._columns(source, target, files),
+                self._columns(tokenizers, files),
                 fingerprint=self.folder.name,
-                names=("source", "target", "place"),
+                names=(*examples.columns, "place"),
             )
             if not self.counts.used:
-                raise DataError(f"{self.recipe.place('data.train')}: no pair is left to train on: {self.counts}")
+                raise DataError(
+                    f"{self.recipe.place('data.train')}: no {examples.kind} is left to train on: {self.counts}"
+                )
             if data.valid is None:
-                first, second = data.languages
-                lines = (json.dumps({first: p.source, second: p.target}, ensure_ascii=False) for p in held_out)
+                lines = (json.dumps(examples.to_record(one), ensure_ascii=False) for one in held_out)
                 (folder / "held_out.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            stored = {"counts": asdict(self.counts), "files": list(files)}
-            (folder / "data.json").write_text(json.dumps(stored, indent=1), encoding="utf-8")
+            stored = {"counts": asdict(self.counts), "files": list(files), "labels": examples.labels}
+            (folder / "data.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False), encoding="utf-8")
 
-    def _read(self, report: ReadReport | None = None) -> Iterator[Pair]:
+    def _texts(self, example: ExampleT) -> list[str]:
+        return [_plain(text) for text in self.examples.texts(example)]
+
+    def _kept(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
+        """Yield the examples that may be trained on; what is left out goes into `counts`."""
+        compare = bool(self.unseen or self.held_texts)
         data = self.recipe.data
-        return read_pairs(
-            data.train, data.languages, sources=data.sources, on_error=data.on_error, report=report or ReadReport()
-        )
-
-    def _kept(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[Pair]:
-        """Yield the pairs that may be trained on; what is left out goes into `counts`."""
-        compare = bool(self.unseen or self.held_sides)
-        for pair in self._read(report):
+        for example in self.examples.read(data.train, report or ReadReport(), data.sources):
             if compare:
-                both = sides(pair)
-                if not self.unseen.isdisjoint(both):
+                texts = self._texts(example)
+                if not self.unseen.isdisjoint(texts):
                     counts["excluded"] += 1
                     continue
-                if not self.held_sides.isdisjoint(both):
+                if not self.held_texts.isdisjoint(texts):
                     counts["held_out"] += 1
                     continue
-            yield pair
+            yield example
 
-    def _hold_out(self) -> list[Pair]:
-        """Draw pairs in one pass: those whose source sides have the smallest hashes, equal sources together."""
+    def _hold_out(self) -> list[ExampleT]:
+        """Draw examples in one pass: those whose first texts have the smallest hashes, equal ones together."""
         wanted, seed = self.recipe.data.held_out, self.recipe.training.seed
-        drawn: dict[int, list[Pair]] = {}
+        drawn: dict[int, list[ExampleT]] = {}
         largest: list[int] = []
         total = 0
-        for pair in self._kept(Counter()):
+        for example in self._kept(Counter()):
             total += 1
-            number = _draw(seed, _plain(pair.source))
+            number = _draw(seed, _plain(self.examples.texts(example)[0]))
             if number in drawn:
-                drawn[number].append(pair)
+                drawn[number].append(example)
             elif len(drawn) < wanted:
-                drawn[number] = [pair]
+                drawn[number] = [example]
                 heapq.heappush(largest, -number)
             elif number < -largest[0]:
-                drawn[number] = [pair]
+                drawn[number] = [example]
                 del drawn[-heapq.heapreplace(largest, -number)]
-        held_out: list[Pair] = []
+        held_out: list[ExampleT] = []
         for number in sorted(drawn):
             if len(held_out) >= min(wanted, max(total // 10, 1)) or len(held_out) + len(drawn[number]) >= total:
                 break
             held_out += drawn[number]
         return held_out
 
-    def _train_tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
-        wanted = self.recipe.tokenizer
-        tags = [language_tag(language) for language in self.recipe.data.languages]
-        try:
-            if wanted.shared:
-                both = (text for pair in self._kept(Counter()) for text in (pair.source, pair.target))
-                special = tags if self.recipe.data.both_directions else []
-                shared = train_tokenizer(both, wanted.kind, wanted.vocab_size, special_tokens=special)
-                return shared, shared
-            source = (pair.source for pair in self._kept(Counter()))
-            target = (pair.target for pair in self._kept(Counter()))
-            return (
-                train_tokenizer(source, wanted.kind, wanted.vocab_size),
-                train_tokenizer(target, wanted.kind, wanted.vocab_size),
-            )
-        except RequestError as error:
-            if isinstance(error, DataError):
-                raise
-            raise RecipeError(f"{self.recipe.place('tokenizer.vocab_size')}: {error}") from error
-
-    def _columns(self, source: Any, target: Any, files: dict[str, int]) -> Iterator[tuple[Any, Any, list[int]]]:
+    def _columns(self, tokenizers: Tokenizers, files: dict[str, int]) -> Iterator[tuple[Any, ...]]:
         counts: Counter[str] = Counter()
         report = ReadReport()
-        longest = self.recipe.data.max_length
-        for some, (sources, targets) in self._encoded(source, target, _chunks(self._kept(counts, report))):
-            for pair, source_ids, target_ids in zip(some, sources, targets, strict=True):
-                if len(source_ids) > longest or len(target_ids) > longest:
-                    counts["too_long"] += 1
-                    continue
-                counts["used"] += 1
-                file = files.setdefault(str(pair.place.path), len(files))
-                yield source_ids, target_ids, [file, pair.place.line]
+        for example, columns in self.examples.encoded(self._kept(counts, report), tokenizers):
+            if columns is None:
+                counts["too_long"] += 1
+                continue
+            counts["used"] += 1
+            place = self.examples.place(example)
+            yield *columns, [files.setdefault(str(place.path), len(files)), place.line]
         self.counts = DataCounts(
             read=report.read,
             malformed=report.malformed,
             other_sources=report.other_sources,
             by_source=dict(report.kept_by_source),
             complaint="; ".join(f"{reason} ({', '.join(places)})" for reason, places in report.examples.items()),
+            kind=self.examples.kind,
             **counts,
         )
-
-    def _encoded(
-        self, source: Any, target: Any, chunks: Iterator[list[Pair]]
-    ) -> Iterator[tuple[list[Pair], list[Any]]]:
-        """Yield the pairs, some at a time, with the ids of both sides."""
-        sides = ((some, [[pair.source for pair in some], [pair.target for pair in some]]) for some in chunks)
-        count = self.recipe.training.threads or os.cpu_count() or 1
-        ours = isinstance(source, Tokenizer) and isinstance(target, Tokenizer)
-        alone = islice(sides, _CHUNKS_ALONE) if ours and count > 1 and sys.executable else sides
-        for some, texts in alone:
-            yield some, [source.encode_arrays(texts[0]), target.encode_arrays(texts[1])]
-        first = next(sides, None)
-        if first is None:
-            return
-        with tempfile.TemporaryDirectory() as name:
-            save_tokenizers(Path(name), source, target)
-            prefixes = ("", "" if target is source else TARGET_PREFIX)
-            with EncodingWorkers(Path(name), prefixes, count) as workers:
-                yield from workers.encode(chain([first], sides))
 
 
 def _draw(seed: int, text: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\n{text}".encode(), digest_size=8).digest(), "big")
-
-
-def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    iterator = iter(pairs)
-    while some := list(islice(iterator, _AT_ONCE)):
-        yield some

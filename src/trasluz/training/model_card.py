@@ -1,6 +1,7 @@
 """The README.md of a trained model: what it does, what it learnt from, how good it is, how it was made."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from trasluz.checkpoints.model_card import Score, card_head
 from trasluz.models.registry import presets
 from trasluz.training.data import DataCounts
 from trasluz.training.quantities import format_duration
-from trasluz.training.recipe import Recipe
+from trasluz.training.recipe import METRIC_NAMES, Recipe
 from trasluz.training.recipe_file import dump_recipe
 
 
@@ -23,21 +24,78 @@ def write_card(
     seconds: float,
     tokens: int,
 ) -> str:
-    """Return the model card, with the front matter that Hugging Face reads."""
+    """Return the model card of a translator, with the front matter that Hugging Face reads."""
     first, second = recipe.data.languages
     arrow = "<->" if recipe.data.both_directions else "->"
+    return _card(
+        recipe,
+        counts,
+        metrics,
+        signatures,
+        languages=(first, second),
+        title=f"{first} {arrow} {second}",
+        about=f"A translator with {parameters:,} parameters, trained by trasluz in {format_duration(round(seconds))} "
+        f"on {tokens:,} target tokens. {_weights(steps)}",
+        usage=['translate = trasluz.load("PATH OF THIS FOLDER")', f'print(translate("...", to="{second}").text)'],
+        unscored=("loss",),
+    )
+
+
+def write_text_card(
+    recipe: Recipe,
+    counts: DataCounts,
+    metrics: dict[str, float],
+    *,
+    what: str,
+    usage: Sequence[str],
+    parameters: int,
+    steps: list[int],
+    seconds: float,
+    tokens: int,
+) -> str:
+    """Return the model card of an encoder; `what` says what it does, `usage` how, in Python."""
+    return _card(
+        recipe,
+        counts,
+        metrics,
+        {},
+        languages=(),
+        title=Path(recipe.output).name,
+        about=f"A model with {parameters:,} parameters that {what}. It was trained by trasluz in "
+        f"{format_duration(round(seconds))} on {tokens:,} tokens. {_weights(steps)}",
+        usage=usage,
+        unscored=("loss",),
+    )
+
+
+def _weights(steps: Sequence[int]) -> str:
+    which = f"update {steps[0]}" if len(steps) == 1 else f"the mean of updates {', '.join(map(str, steps))}"
+    return f"Its weights are those of {which}."
+
+
+def _card(
+    recipe: Recipe,
+    counts: DataCounts,
+    metrics: dict[str, float],
+    signatures: dict[str, str],
+    *,
+    languages: Sequence[str],
+    title: str,
+    about: str,
+    usage: Sequence[str],
+    unscored: Sequence[str],
+) -> str:
     data = recipe.data
     signature = {name: signatures.get(name.split("_")[0], "") for name in metrics}
     # A bar inside a table's cell would end it.
     shown = {name: words.replace("|", "\\|") for name, words in signature.items()}
     rows = [f"| {name} | {value:.4g} | {shown[name]} |" for name, value in sorted(metrics.items())]
-    weights = f"update {steps[0]}" if len(steps) == 1 else f"the mean of updates {', '.join(map(str, steps))}"
     valid = (
         _named(data.valid)
         if data.valid is not None
         else f"held out of the training text by seed {recipe.training.seed}"
     )
-    about = [
+    origin = [
         ("training text", _named(data.train)),
         ("rows by their column `source`", ", ".join(data.sources) if data.sources is not None else "all"),
         ("kept away from", "; ".join(map(_named, data.exclude)) or "nothing"),
@@ -45,30 +103,29 @@ def write_card(
         ("validation text", valid),
     ]
     scores = [
-        Score(name, value, "validation pairs", signature=signature[name])
+        Score(name, value, f"validation {counts.kind}s", signature=signature[name])
         for name, value in sorted(metrics.items())
-        if name in ("bleu", "chrf", "perplexity")
+        # Of several directions the mean alone is told up here.
+        if name not in unscored and name in METRIC_NAMES
     ]
     base = recipe.model if isinstance(recipe.model, str) and recipe.model not in presets() else None
-    head = card_head(Path(recipe.output).name, recipe.task, (first, second), base_model=base, scores=scores)
+    head = card_head(Path(recipe.output).name, recipe.task, languages, base_model=base, scores=scores)
     return "\n".join(
         [
             head,
-            f"# {first} {arrow} {second}",
+            f"# {title}",
             "",
-            f"A translator with {parameters:,} parameters, trained by trasluz in {format_duration(round(seconds))} on "
-            f"{tokens:,} target tokens. Its weights are those of {weights}.",
+            about,
             "",
             "```python",
             "import trasluz",
             "",
-            'translate = trasluz.load("PATH OF THIS FOLDER")',
-            f'print(translate("...", to="{second}").text)',
+            *usage,
             "```",
             "",
             "## Data",
             "",
-            *[f"- {name}: {value}" for name, value in about],
+            *[f"- {name}: {value}" for name, value in origin],
             "",
             "The licences of these texts are whatever their owners say; trasluz knows only the names of the files. Add",
             "them here before you share the model.",

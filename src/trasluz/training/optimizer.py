@@ -1,9 +1,11 @@
 """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), fused, and their state as named tensors.
 
-No weight decay on norms and biases: whatever has one dimension.
+No weight decay on norms and biases: whatever has one dimension. With layer-wise decay (Howard and Ruder 2018, section
+3.2; Clark et al. 2020, ELECTRA) what lies deeper learns more slowly: by the share layer_decay^(layers above it).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn, optim
 
@@ -15,20 +17,32 @@ _STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def build_optimizer(model: nn.Module, training: TrainingSection) -> optim.Optimizer:
-    """Return the recipe's optimizer over all trainable parameters of a model."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+    """Return the recipe's optimizer over all trainable parameters; `share` scales a group's learning rate."""
+    shares = _shares(model, training.layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((shares.get(name, 1.0), parameter.dim() > 1), []).append(parameter)
     kind = optim.AdamW if training.optimizer == "adamw" else optim.Adam
     return kind(
-        [group for group in groups if group["params"]],
+        [
+            {"params": parameters, "weight_decay": training.weight_decay if decays else 0.0, "share": share}
+            for (share, decays), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+        ],
         lr=training.learning_rate,
         betas=training.betas,
         eps=training.epsilon,
         fused=True,
     )
+
+
+def _shares(model: Any, layer_decay: float) -> dict[str, float]:
+    """Return the share of the learning rate that each parameter gets, by name."""
+    if layer_decay == 1.0:
+        return {}
+    depths: dict[str, int] = model.depths()
+    top = max(depths.values())
+    return {name: layer_decay ** (top - depth) for name, depth in depths.items()}
 
 
 def optimizer_state(optimizer: optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 The descriptions below are the text of docs/recipe.md.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
@@ -52,7 +52,19 @@ class DataSection(Section):
         default=1000, description="About how many pairs are held out where `valid` is absent (at most a tenth)."
     )
     max_length: Count = Field(
-        default=250, description="Pairs with more tokens than this on a side are left out and counted."
+        default=250,
+        description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
+        "it, special tokens included.",
+    )
+    pairs: bool = Field(
+        default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
+    )
+    labels: list[str] | None = Field(
+        default=None, description="classify: the labels, in their order; absent: those found in `train`."
+    )
+    label_kind: Literal["one", "several", "number"] = Field(
+        default="one",
+        description="classify: a text has one label, several with commas between (or a list), or a number.",
     )
     cache: str | None = Field(
         default=None, description="Folder of the token cache, shared by runs on the same data; absent: in `output`."
@@ -62,9 +74,12 @@ class DataSection(Section):
 class TokenizerSection(Section):
     """How text becomes ids."""
 
-    kind: Literal["bpe", "unigram", "word", "character"] = Field(default="bpe", description="What the pieces are.")
+    kind: Literal["bpe", "unigram", "word", "character", "wordpiece"] = Field(
+        default="bpe", description="What the pieces are; encoders take bpe (of bytes) or wordpiece."
+    )
     vocab_size: Count = Field(default=8000, description="Number of different tokens, special ones included.")
     shared: bool = Field(default=True, description="One vocabulary for both languages, or one for each.")
+    lowercase: bool = Field(default=False, description="Read every text in lower case.")
     load: str | None = Field(default=None, description="A folder with trained tokenizers to use instead.")
 
 
@@ -129,6 +144,21 @@ class TrainingSection(Section):
         description="BPE-dropout: share of joined pieces that are taken apart again, differently in every epoch; "
         "`batch_tokens` counts what was there before.",
     )
+    layer_decay: Number = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Of an encoder: each layer learns this many times as fast as the one above it.",
+    )
+    freeze_layers: Integer = Field(
+        default=0,
+        ge=0,
+        description="Of an encoder: the embeddings and so many of the lowest layers stay as they are; 0: none.",
+    )
+    class_weights: dict[str, Number] | Literal["balanced"] | None = Field(
+        default=None,
+        description="classify: what an example of a label counts, {label: weight}; balanced: the rarer, the more.",
+    )
     seed: Integer = Field(default=1, ge=0, description="Everything drawn at random follows from it.")
     save_every: Duration = Field(
         default=Seconds(900), description="A checkpoint between evaluations, so that a crash costs no more than this."
@@ -139,12 +169,40 @@ class TrainingSection(Section):
     )
 
 
+MetricName = Literal[
+    "bleu",
+    "chrf",
+    "loss",
+    "perplexity",
+    "accuracy",
+    "macro_f1",
+    "micro_f1",
+    "matthews",
+    "subset_accuracy",
+    "pearson",
+    "spearman",
+    "mean_squared_error",
+]
+
+METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
+
+# By task, and by the kind of label: what decides, then what else may.
+METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
+    ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
+    ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
+    ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
+    ("classify", "number"): ("spearman", "pearson", "mean_squared_error", "loss"),
+}
+
+
 class EvaluationSection(Section):
     """When the run looks at `data.valid`, by what it chooses, and what it keeps."""
 
     every: Rhythm = Field(default=Every(500, "steps"), description="When to evaluate and save.")
-    metric: Literal["bleu", "chrf", "loss", "perplexity"] = Field(
-        default="bleu", description="What decides which weights are better."
+    metric: MetricName = Field(
+        default="bleu",
+        description="What decides which weights are better; where it is not given, bleu for translations, accuracy for "
+        "labels, micro_f1 for several, spearman for numbers.",
     )
     beam: Count = Field(default=4, description="Beam of the translations that bleu and chrf score.")
     length_penalty: Number = Field(default=0.6, ge=0, description="GNMT length penalty of that search.")
@@ -168,7 +226,7 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """Sections and names of the whole recipe."""
 
-    task: Literal["translate"] = Field(default="translate", description="What the model will do.")
+    task: Literal["translate", "classify"] = Field(default="translate", description="What the model will do.")
     model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")
     data: DataSection = Field(description=DataSection.__doc__ or "")
     tokenizer: TokenizerSection = Field(default_factory=TokenizerSection, description=TokenizerSection.__doc__ or "")
@@ -184,6 +242,50 @@ class Recipe(Section):
     def place(self, key: str) -> str:
         """Return where a key stands, for messages: `recipe.yaml:12: training.batch_tokens`, or the key alone."""
         return f"{self._places[key]}: {key}" if key in self._places else key
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_metric(cls, given: Any) -> Any:
+        """Put in the metric of the task where none is given; what is wrong elsewhere is found later."""
+        if not isinstance(given, dict):
+            return given
+        evaluation, data = given.get("evaluation") or {}, given.get("data")
+        known = METRICS.get(
+            (given.get("task", "translate"), data.get("label_kind", "one") if isinstance(data, dict) else "")
+        )
+        if known is None or not isinstance(evaluation, dict) or "metric" in evaluation:
+            return given
+        return {**given, "evaluation": {**evaluation, "metric": known[0]}}
+
+    @model_validator(mode="after")
+    def _metric_of_task(self) -> "Recipe":
+        known = METRICS[self.task, self.data.label_kind]
+        if self.evaluation.metric not in known:
+            raise ValueError(
+                f"evaluation.metric is {self.evaluation.metric}, by which this task is not judged: it can be "
+                f"{', '.join(known)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_task(self) -> "Recipe":
+        classify = {
+            "data.pairs": self.data.pairs,
+            "data.labels": self.data.labels,
+            "training.layer_decay": self.training.layer_decay != 1.0,
+            "training.freeze_layers": self.training.freeze_layers,
+            "training.class_weights": self.training.class_weights,
+        }
+        translate = {
+            "data.both_directions": self.data.both_directions,
+            "training.piece_dropout": self.training.piece_dropout,
+        }
+        by_task: dict[str, dict[str, Any]] = {"classify": classify, "translate": translate}
+        for task, keys in by_task.items():
+            for key, is_set in keys.items():
+                if is_set and self.task != task:
+                    raise ValueError(f"{key} means nothing to the task {self.task}: it is for {task}")
+        return self
 
     @model_validator(mode="after")
     def _budget(self) -> "Recipe":
@@ -203,6 +305,10 @@ class Recipe(Section):
             raise ValueError(
                 f"training.micro_batch_tokens is {training.micro_batch_tokens}, more than training.batch_tokens, "
                 f"{training.batch_tokens}: an update is split into smaller pieces, never joined"
+            )
+        if self.task == "translate" and self.tokenizer.kind == "wordpiece":
+            raise ValueError(
+                "tokenizer.kind wordpiece is for encoders; a translator takes bpe, unigram, word or character"
             )
         if training.batch_tokens < self.data.max_length + 1 + self.data.both_directions:
             raise ValueError(

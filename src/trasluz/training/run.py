@@ -3,43 +3,31 @@
 import contextlib
 import functools
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
-from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, load_model, save_model
-from trasluz.decoding.settings import SearchSettings
+from trasluz.checkpoints.model_folder import LoadedModel, load_model
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import ModelError, RecipeError, TrasluzError, nearest
-from trasluz.models.registry import build_config, model_of, presets
-from trasluz.objectives.translation import TranslationObjective
+from trasluz.models.registry import presets
 from trasluz.tasks.loading import find_model
-from trasluz.text.piece_dropout import find_parents
-from trasluz.text.tokenizer import Tokenizer
-from trasluz.training.attention_choice import choose_attention
 from trasluz.training.checkpoint import CheckpointFolder
+from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
-from trasluz.training.evaluation import TranslationEvaluator, ValidationSet, signatures
+from trasluz.training.job import Job
 from trasluz.training.metrics_log import MetricsLog
-from trasluz.training.model_card import write_card
 from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
 from trasluz.training.trainer import Trainer
-from trasluz.training.translation_stream import Parents, TranslationStream
+from trasluz.training.translation_job import TranslationJob
 
-# Pairs that the alignment shown by default is chosen on: model 1 wants thousands, the heads are judged on hundreds.
-_ALIGNED_PAIRS, _JUDGED_PAIRS = 5000, 500
-
-# The beam that a model is searched with where nobody says another; wider ones bring little.
-_LEAST_BEAM = 4
+JOBS: dict[str, type[Job]] = {"translate": TranslationJob, "classify": ClassificationJob}
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.
 _MAY_CHANGE = {
@@ -67,20 +55,18 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> Iterator[Report]:
     Raises RecipeError before any work where the recipe cannot work, and where `output` already holds a run.
     """
     # Before anything is read or written: sizes and names that cannot work are refused at once.
-    given = _start_from(recipe)
-    if given is None:
-        size = recipe.tokenizer.vocab_size
-        _config(recipe, {"source_vocab_size": size, "target_vocab_size": size})
+    job = JOBS[recipe.task](recipe, _start_from(recipe))
+    job.check()
     training = recipe.training
     with joined(training.parallel, training.device) as processes, contextlib.ExitStack() as held:
         processes.first_does(lambda: held.enter_context(run_lock(Path(recipe.output))))
-        for report in _run(recipe, given, resume, processes):
+        for report in _run(recipe, job, resume, processes):
             # One speaks for all; how it ended, all may know.
             if processes.first or isinstance(report, Ended):
                 yield report
 
 
-def _run(recipe: Recipe, given: LoadedModel | None, resume: bool, processes: Processes) -> Iterator[Report]:
+def _run(recipe: Recipe, job: Job, resume: bool, processes: Processes) -> Iterator[Report]:
     tune_allocator()
     set_threads(recipe.training.threads)
     device = choose_device(recipe.training.device)
@@ -93,23 +79,21 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool, processes: Pro
     output = Path(recipe.output)
     checkpoints = CheckpointFolder(output / "checkpoints")
     _check_output(recipe, checkpoints, resume)
-    tokenizers = (given.source_tokenizer, given.target_tokenizer) if given else None
-    data = yield from _prepared(recipe, tokenizers, processes)
+    data = yield from _prepared(recipe, job, processes)
     processes.first_does(lambda: write_recipe(recipe, output / "recipe.yaml"))
     torch.manual_seed(recipe.training.seed)
-    model: Any = given.model if given else model_of(_config(recipe, _token_ids(data)))
-    model.to(device)
+    model = job.build_model(data).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     by = f" by {processes.size} processes ({recipe.training.parallel})" if processes.size > 1 else ""
     yield Notice(f"{parameters:,} parameters on {device} in {precision}{by}.")
-    stream = _stream(recipe, data, model, processes)
-    evaluator = _evaluator(recipe, data, model.config, device, processes)
+    stream = job.stream(data, model, processes)
+    evaluator = job.evaluator(data, model, device, processes)
     trainer = Trainer(
         model,
-        TranslationObjective(recipe.training.label_smoothing),
+        job.objective(data),
         stream,
         evaluator,
-        judge=_judge(recipe, evaluator),
+        judge=job.judge(evaluator),
         training=recipe.training,
         evaluation=recipe.evaluation,
         checkpoints=checkpoints,
@@ -135,26 +119,24 @@ def _run(recipe: Recipe, given: LoadedModel | None, resume: bool, processes: Pro
                 )
             else:
                 with trainer.shared.whole() as whole:
-                    write = functools.partial(
-                        _write_model, recipe, data, whole, stream, chosen, report, parameters, device
-                    )
+                    write = functools.partial(job.write_model, data, whole, stream, chosen, report, parameters, device)
                     processes.first_does(write)
                 yield Notice(f"The model is in {output}.")
         yield report
 
 
-def _prepared(
-    recipe: Recipe, tokenizers: tuple[Any, Any] | None, processes: Processes
-) -> Generator[Report, None, PreparedData]:
+def _prepared(recipe: Recipe, job: Job, processes: Processes) -> Generator[Report, None, PreparedData[Any]]:
     """Let the first process prepare the data; the others then find it."""
     data, error = None, None
+    examples = job.examples
+    tokenizers = (job.given.source_tokenizer, job.given.target_tokenizer) if job.given else None
     if processes.first:
         try:
-            data = yield from prepare_data(recipe, tokenizers)
+            data = yield from prepare_data(recipe, examples, tokenizers)
         except TrasluzError as raised:
             error = raised
     processes.all_well(error)
-    return data or (yield from prepare_data(recipe, tokenizers))
+    return data or (yield from prepare_data(recipe, examples, tokenizers))
 
 
 def _check_output(recipe: Recipe, checkpoints: CheckpointFolder, resume: bool) -> None:
@@ -207,166 +189,4 @@ def _start_from(recipe: Recipe) -> LoadedModel | None:
         close = nearest(name, presets())
         hint = f" Or did you mean the preset {close}?" if close else " Presets are listed by `trasluz models`."
         raise RecipeError(f"{recipe.place('model')}: {error}{hint}") from None
-    if given.both_directions != recipe.data.both_directions:
-        raise RecipeError(
-            f"{recipe.place('data.both_directions')} is {recipe.data.both_directions}, but {name} was trained with "
-            f"{given.both_directions}: set it to that"
-        )
     return given
-
-
-def _config(recipe: Recipe, tokens: dict[str, int]) -> Any:
-    try:
-        return build_config(recipe.model, **tokens)
-    except ModelError as error:
-        raise RecipeError(f"{recipe.place('model')}: {error}") from None
-
-
-def _token_ids(data: PreparedData) -> dict[str, int]:
-    target = data.target_tokenizer
-    return {
-        "source_vocab_size": data.source_tokenizer.vocab_size,
-        "target_vocab_size": target.vocab_size,
-        "pad_id": target.pad_id,
-        "start_id": target.bos_id,
-        "eos_id": target.eos_id,
-    }
-
-
-def _stream(recipe: Recipe, data: PreparedData, model: Any, processes: Processes) -> TranslationStream:
-    return TranslationStream(
-        data.cache,
-        data.files,
-        pad_id=model.config.pad_id,
-        start_id=model.config.start_id,
-        eos_id=model.config.eos_id,
-        tags=data.tags(recipe),
-        batch_tokens=recipe.training.batch_tokens,
-        micro_batch_tokens=recipe.training.micro_batch_tokens,
-        seed=recipe.training.seed,
-        piece_dropout=_piece_dropout(recipe, data),
-        rank=processes.rank,
-        size=processes.size,
-    )
-
-
-def _piece_dropout(recipe: Recipe, data: PreparedData) -> tuple[Parents, Parents, float] | None:
-    probability = recipe.training.piece_dropout
-    if not probability:
-        return None
-    both = data.source_tokenizer, data.target_tokenizer
-    source, target = (find_parents(one) if isinstance(one, Tokenizer) else None for one in both)
-    if source is None or target is None:
-        raise RecipeError(
-            f"{recipe.place('training.piece_dropout')} is {probability}, but the pieces of this tokenizer were not "
-            "joined from others: it needs one of kind bpe"
-        )
-    return source, target, float(probability)
-
-
-def _evaluator(
-    recipe: Recipe, data: PreparedData, config: Any, device: torch.device, processes: Processes
-) -> TranslationEvaluator:
-    settings = recipe.evaluation
-    translates = settings.metric in ("bleu", "chrf")
-    return TranslationEvaluator(
-        sets=validation_sets(data, recipe),
-        tokenizer=data.target_tokenizer,
-        pad_id=config.pad_id,
-        start_id=config.start_id,
-        eos_id=config.eos_id,
-        device=device,
-        batch_tokens=recipe.training.micro_batch_tokens or recipe.training.batch_tokens,
-        search_settings=SearchSettings(beam=settings.beam, length_penalty=settings.length_penalty)
-        if translates
-        else None,
-        sentences=settings.sentences,
-        processes=processes,
-    )
-
-
-def _judge(recipe: Recipe, evaluator: TranslationEvaluator) -> TranslationEvaluator | None:
-    """Return an evaluator that sees every pair through the search the model will have; None where this one does."""
-    settings = evaluator.search_settings
-    if settings is None:
-        return None
-    most = max(len(one.sources) for one in evaluator.sets)
-    beam = _own_beam(recipe)
-    if settings.beam == beam and evaluator.sentences >= most:
-        return None
-    return replace(evaluator, search_settings=replace(settings, beam=beam), sentences=most)
-
-
-def _own_beam(recipe: Recipe) -> int:
-    # A narrow search while training saves time; whoever uses the model wants its best.
-    return max(_LEAST_BEAM, recipe.evaluation.beam)
-
-
-def validation_sets(data: PreparedData, recipe: Recipe) -> list[ValidationSet]:
-    """Return the validation pairs as ids, one set a direction."""
-    first, second = recipe.data.languages
-    sources = [source for source, _ in data.valid]
-    targets = [target for _, target in data.valid]
-    source_ids = data.source_tokenizer.encode_batch(sources)
-    target_ids = data.target_tokenizer.encode_batch(targets)
-    tags = data.tags(recipe)
-    if tags is None:
-        return [ValidationSet(f"{first}-{second}", source_ids, target_ids, targets)]
-    return [
-        ValidationSet(f"{first}-{second}", [[tags[0], *ids] for ids in source_ids], target_ids, targets),
-        ValidationSet(f"{second}-{first}", [[tags[1], *ids] for ids in target_ids], source_ids, sources),
-    ]
-
-
-def default_attention(
-    model: nn.Module, stream: TranslationStream, device: torch.device
-) -> tuple[int, int | str] | None:
-    """Return the layer and head that show alignment best; None for a model without attention over its source."""
-    drawn = np.random.default_rng(0).integers(stream.num_examples, size=_ALIGNED_PAIRS)
-    # Each once, in the order drawn: files are often sorted.
-    examples = [int(example) for example in dict.fromkeys(drawn.tolist())]
-    ids = [stream.example(example) for example in examples]
-    eos = stream.ids["eos_id"]
-    pairs = [([*source.tolist(), eos], [*target.tolist(), eos]) for source, target in ids]
-    judged = examples[:_JUDGED_PAIRS]
-    batches = (stream.batch(judged[start : start + 50]).to(device) for start in range(0, len(judged), 50))
-    return choose_attention(model, batches, pairs)
-
-
-def _write_model(
-    recipe: Recipe,
-    data: PreparedData,
-    model: nn.Module,
-    stream: TranslationStream,
-    chosen: Chosen,
-    ended: Ended,
-    parameters: int,
-    device: torch.device,
-) -> None:
-    model.eval()
-    card = write_card(
-        recipe,
-        data.counts,
-        chosen.metrics,
-        signatures(),
-        parameters=parameters,
-        steps=chosen.steps,
-        seconds=ended.seconds,
-        tokens=ended.tokens,
-    )
-    save_model(
-        recipe.output,
-        model,
-        data.source_tokenizer,
-        data.target_tokenizer,
-        task=recipe.task,
-        languages=recipe.data.languages,
-        both_directions=recipe.data.both_directions,
-        card=card,
-        recipe_yaml=dump_recipe(recipe),
-        generation={
-            "num_beams": _own_beam(recipe),
-            "length_penalty": recipe.evaluation.length_penalty,
-        },
-        attention_default=default_attention(model, stream, device),
-    )

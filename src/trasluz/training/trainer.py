@@ -34,7 +34,7 @@ from trasluz.training.signals import StopNow, StopRequest
 # So many of the best checkpoints stand before the judge, beside the average.
 _JUDGED = 3
 
-LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "mean_squared_error"})
 
 
 @runtime_checkable
@@ -220,7 +220,7 @@ class Trainer:
             scale = min(1.0, clip / norm_value) if clip and norm_value > 0 else 1.0
             torch._foreach_mul_(gradients, scale / count)
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["share"]
             self.optimizer.step()
             state.skipped_in_a_row = 0
         else:

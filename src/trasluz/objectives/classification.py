@@ -1,0 +1,41 @@
+"""Classification: one label a text, several at once, or a number.
+
+one       cross-entropy, with label smoothing (Szegedy et al. 2016, section 7) and weights of the classes
+several   a binary cross-entropy for each label, their mean
+number    squared error
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from trasluz.objectives.loss import Loss
+from trasluz.text.batching import LabelledBatch
+
+
+@dataclass(frozen=True)
+class ClassificationObjective:
+    """The loss of a model's head `classify`; `class_weights` stand in the order of the labels."""
+
+    label_kind: str = "one"
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+
+    def __call__(self, model: Any, batch: LabelledBatch) -> Loss:
+        """Return the loss of a batch, summed over its texts."""
+        logits = model.heads["classify"](model(batch.texts)).float()
+        total = self.loss(logits, batch.labels)
+        return Loss(total, len(batch.labels), total.detach())
+
+    def loss(self, logits: Float[Tensor, "batch classes"], labels: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
+        """Return the sum over the texts."""
+        if self.label_kind == "number":
+            return (logits[:, 0] - labels).square().sum()
+        weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=logits.device)
+        if self.label_kind == "several":
+            return binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(1).sum()
+        return cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=self.label_smoothing)

@@ -1,0 +1,225 @@
+"""Training a model that labels texts: from a pre-trained encoder, or from nothing."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trasluz.checkpoints.model_folder import save_model
+from trasluz.errors import RecipeError
+from trasluz.models.bert import Bert, BertConfig
+from trasluz.models.registry import find_preset, model_of, presets
+from trasluz.objectives.classification import ClassificationObjective
+from trasluz.tasks.grouping import groups_by_length
+from trasluz.text.batching import LabelledBatch, make_text_batch
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
+from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
+from trasluz.training.data import PreparedData
+from trasluz.training.job import Job, listed, settings_of_stream
+from trasluz.training.labelled_examples import LabelledExamples, LabelledText
+from trasluz.training.labelled_stream import LabelledStream, join_cut, label_tensor
+from trasluz.training.model_card import write_text_card
+from trasluz.training.processes import ALONE, Processes
+from trasluz.training.recipe_file import dump_recipe
+from trasluz.training.reports import Chosen, Ended
+from trasluz.training.stream import ExampleStream
+
+# At or above this probability a label of several is said to hold.
+_HOLDS = 0.5
+
+
+class ClassificationJob(Job):
+    """From texts to labels."""
+
+    @property
+    def examples(self) -> LabelledExamples:
+        """Labelled texts."""
+        return LabelledExamples(self.recipe)
+
+    def check(self) -> None:
+        """Raise RecipeError where the model is none that reads texts, or has fewer layers than are to be frozen."""
+        recipe = self.recipe
+        if self.given is not None:
+            config = self.given.config
+        else:
+            name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+            if name in presets() and "classify" not in find_preset(name)[0].tasks:
+                encoders = [preset for preset, (one, _) in presets().items() if "classify" in one.tasks]
+                raise RecipeError(
+                    f"{recipe.place('model')}: {name} does not label texts; presets that do are {listed(encoders)}"
+                )
+            config = self.config(vocab_size=recipe.tokenizer.vocab_size)
+        if not isinstance(config, BertConfig):
+            raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot label texts")
+        if recipe.training.freeze_layers > config.num_layers:
+            raise RecipeError(
+                f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "
+                f"{config.num_layers} layers"
+            )
+        weights = recipe.training.class_weights
+        if weights is not None and recipe.data.label_kind != "one":
+            raise RecipeError(
+                f"{recipe.place('training.class_weights')}: weights are for texts with one label, and data.label_kind "
+                f"is {recipe.data.label_kind}"
+            )
+
+    def build_model(self, data: PreparedData[LabelledText]) -> nn.Module:
+        """Return the encoder to start from under a new head, or a new model."""
+        recipe, tokenizer = self.recipe, data.source_tokenizer
+        kind = recipe.data.label_kind
+        if self.given is not None:
+            given: Any = self.given.model
+            model: Bert = given.with_heads(["classify"], data.labels, kind)
+        else:
+            fields = {"heads": ["classify"], "labels": data.labels, "label_kind": kind}
+            built = model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, **fields))
+            assert isinstance(built, Bert)
+            model = built
+        if recipe.training.freeze_layers:
+            depths = model.depths()
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(depths[name] > recipe.training.freeze_layers)
+        return model
+
+    def objective(self, data: PreparedData[LabelledText]) -> ClassificationObjective:
+        """Return the loss of the labels."""
+        training = self.recipe.training
+        return ClassificationObjective(self.recipe.data.label_kind, training.label_smoothing, self._weights(data))
+
+    def stream(self, data: PreparedData[LabelledText], model: Any, processes: Processes) -> LabelledStream:
+        """Return the updates."""
+        return LabelledStream(
+            data.cache,
+            data.files,
+            tokenizer=data.source_tokenizer,
+            pairs=self.recipe.data.pairs,
+            longest=self._longest(model.config),
+            pad_id=model.config.pad_id,
+            label_kind=self.recipe.data.label_kind,
+            num_labels=len(data.labels),
+            **settings_of_stream(self.recipe, processes),
+        )
+
+    def evaluator(
+        self, data: PreparedData[LabelledText], model: Any, device: torch.device, processes: Processes
+    ) -> "ClassificationEvaluator":
+        """Return what scores the labels of the validation texts."""
+        examples = self.examples
+        examples.labels = data.labels
+        tokenizer: EncoderTokenizer = data.source_tokenizer
+        room = self._longest(model.config) - tokenizer.num_added(self.recipe.data.pairs)
+        firsts = tokenizer.encode_arrays([one.text for one in data.valid])
+        seconds = tokenizer.encode_arrays([one.second_text or "" for one in data.valid])
+        return ClassificationEvaluator(
+            inputs=[
+                join_cut(tokenizer, first, second if self.recipe.data.pairs else None, room)
+                for first, second in zip(firsts, seconds, strict=True)
+            ],
+            labels=[examples.numbers(one) for one in data.valid],
+            num_labels=len(data.labels),
+            pad_id=model.config.pad_id,
+            label_kind=self.recipe.data.label_kind,
+            device=device,
+            batch_tokens=self.recipe.training.micro_batch_tokens or self.recipe.training.batch_tokens,
+            processes=processes,
+        )
+
+    def write_model(
+        self,
+        data: PreparedData[LabelledText],
+        model: nn.Module,
+        stream: ExampleStream[Any],
+        chosen: Chosen,
+        ended: Ended,
+        parameters: int,
+        device: torch.device,
+    ) -> None:
+        """Write the model folder and its card."""
+        card = write_text_card(
+            self.recipe,
+            data.counts,
+            chosen.metrics,
+            what=f"labels texts with {listed(data.labels[:20])}",
+            usage=['classify = trasluz.load("PATH OF THIS FOLDER")', 'print(classify("...").label)'],
+            parameters=parameters,
+            steps=chosen.steps,
+            seconds=ended.seconds,
+            tokens=ended.tokens,
+        )
+        save_model(
+            self.recipe.output,
+            model.eval(),
+            *data.tokenizers,
+            task=self.recipe.task,
+            card=card,
+            recipe_yaml=dump_recipe(self.recipe),
+        )
+
+    def _longest(self, config: BertConfig) -> int:
+        return min(self.recipe.data.max_length, config.longest_text)
+
+    def _weights(self, data: PreparedData[LabelledText]) -> tuple[float, ...] | None:
+        """Return what an example of each label counts; "balanced": the mean over all examples is 1."""
+        given = self.recipe.training.class_weights
+        if given is None:
+            return None
+        if isinstance(given, dict):
+            unknown = [label for label in given if label not in data.labels]
+            if unknown:
+                raise RecipeError(
+                    f"{self.recipe.place('training.class_weights')} names {unknown[0]!r}; the labels are "
+                    f"{listed(data.labels[:20])}"
+                )
+            return tuple(float(given.get(label, 1.0)) for label in data.labels)
+        counts = np.bincount([int(row[2][0]) for row in data.cache], minlength=len(data.labels))
+        return tuple((len(data.cache) / (len(data.labels) * np.maximum(counts, 1))).tolist())
+
+
+@dataclass(frozen=True)
+class ClassificationEvaluator:
+    """Called with a model, returns its loss and scores; the same model gives the same numbers."""
+
+    inputs: list[tuple[Any, Any]]
+    """Ids and segments of each text."""
+    labels: list[list[int]]
+    num_labels: int
+    pad_id: int
+    label_kind: str
+    device: torch.device
+    batch_tokens: int
+    processes: Processes = ALONE
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return the mean loss of a text and the metrics of the kind of label."""
+        objective = ClassificationObjective(self.label_kind)
+        total = 0.0
+        found: list[tuple[int, list[float]]] = []
+        groups = groups_by_length([len(ids) for ids, _ in self.inputs], self.batch_tokens)
+        for number, rows in enumerate(groups):
+            if number % self.processes.size != self.processes.rank:
+                continue
+            batch = self._batch(rows).to(self.device)
+            logits = model.heads["classify"](model(batch.texts)).float()
+            total += float(objective.loss(logits, batch.labels))
+            found += zip(rows, logits.tolist(), strict=True)
+        (total,) = self.processes.sum([total])
+        everywhere = sorted(one for some in self.processes.gather(found) for one in some)
+        logits = np.array([one for _, one in everywhere])
+        return {"loss": total / len(self.inputs), **self._metrics(logits)}
+
+    def _batch(self, rows: list[int]) -> LabelledBatch:
+        texts = make_text_batch(
+            [self.inputs[row][0] for row in rows], [self.inputs[row][1] for row in rows], pad_id=self.pad_id
+        )
+        return LabelledBatch(texts, label_tensor([self.labels[row] for row in rows], self.label_kind, self.num_labels))
+
+    def _metrics(self, logits: Any) -> dict[str, float]:
+        gold = label_tensor(self.labels, self.label_kind, self.num_labels).numpy()
+        if self.label_kind == "number":
+            return regression_metrics(gold.astype(np.float64), logits[:, 0])
+        if self.label_kind == "several":
+            return multi_label_metrics(gold > 0, logits >= math.log(_HOLDS / (1 - _HOLDS)))
+        return classification_metrics(gold, logits.argmax(1), self.num_labels)

@@ -1,0 +1,94 @@
+"""What a run needs to know of its task: examples, model, objective, updates, scores, and what is written at the end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from trasluz.checkpoints.model_folder import LoadedModel
+from trasluz.errors import ModelError, RecipeError
+from trasluz.models.registry import build_config
+from trasluz.training.data import PreparedData
+from trasluz.training.examples import Examples
+from trasluz.training.processes import Processes
+from trasluz.training.recipe import Recipe
+from trasluz.training.reports import Chosen, Ended
+from trasluz.training.stream import ExampleStream
+from trasluz.training.trainer import Loss
+
+Measure = Callable[[nn.Module], dict[str, float]]
+
+
+class Job(ABC):
+    """One task's side of a run; `given` is the model to start from, None where the recipe names a preset."""
+
+    def __init__(self, recipe: Recipe, given: LoadedModel | None) -> None:
+        self.recipe = recipe
+        self.given = given
+
+    @property
+    @abstractmethod
+    def examples(self) -> Examples[Any]:
+        """How the task's examples are read and stored."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise RecipeError, before anything is read, where the recipe cannot work."""
+
+    @abstractmethod
+    def build_model(self, data: PreparedData[Any]) -> nn.Module:
+        """Return the model as training begins with it."""
+
+    @abstractmethod
+    def objective(self, data: PreparedData[Any]) -> Callable[[Any, Any], Loss]:
+        """Return what is minimised."""
+
+    @abstractmethod
+    def stream(self, data: PreparedData[Any], model: Any, processes: Processes) -> ExampleStream[Any]:
+        """Return the updates."""
+
+    @abstractmethod
+    def evaluator(self, data: PreparedData[Any], model: Any, device: torch.device, processes: Processes) -> Measure:
+        """Return what measures a model on the validation examples."""
+
+    def judge(self, evaluator: Measure) -> Measure | None:
+        """Return a more thorough measure for the last choice of weights; None: the same."""
+        return None
+
+    @abstractmethod
+    def write_model(
+        self,
+        data: PreparedData[Any],
+        model: nn.Module,
+        stream: ExampleStream[Any],
+        chosen: Chosen,
+        ended: Ended,
+        parameters: int,
+        device: torch.device,
+    ) -> None:
+        """Write the model folder."""
+
+    def config(self, **fields: Any) -> Any:
+        """Return the config of the recipe's preset with these fields; RecipeError with the key's place."""
+        try:
+            return build_config(self.recipe.model, **fields)
+        except ModelError as error:
+            raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
+
+
+def settings_of_stream(recipe: Recipe, processes: Processes) -> dict[str, Any]:
+    """Return what every stream is told by a recipe."""
+    return {
+        "batch_tokens": recipe.training.batch_tokens,
+        "micro_batch_tokens": recipe.training.micro_batch_tokens,
+        "seed": recipe.training.seed,
+        "rank": processes.rank,
+        "size": processes.size,
+    }
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence shows them."""
+    return ", ".join(names)

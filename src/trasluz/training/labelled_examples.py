@@ -1,0 +1,161 @@
+"""Labelled texts, or pairs of texts, as training examples.
+
+    one       a label a text: its number among the labels
+    several   any number of labels, with commas between or as a list: their numbers
+    number    a number: the bits of its float32
+
+Texts that are too long are cut, a pair at its longer half.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trasluz.errors import DataError, RecipeError, RequestError, nearest
+from trasluz.text.encoder_tokenizer import EncoderTokenizer, train_encoder_tokenizer
+from trasluz.text.readers import Place, ReadReport, read_records
+from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
+
+# More labels than this are a column of something else.
+_MOST_LABELS = 10_000
+
+
+class LabelledText(NamedTuple):
+    """A text, or a pair, with what stands in its column `label`."""
+
+    text: str
+    second_text: str | None
+    label: str
+    place: Place
+
+
+class LabelledExamples(Examples[LabelledText]):
+    """Texts with labels of the recipe's kind."""
+
+    kind = "text"
+    columns = ("first", "second", "labels")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the stored tokens depend on; they are cut later, in batches."""
+        return self.recipe.data.model_dump(include={"pairs", "labels", "label_kind"}) | {"task": self.recipe.task}
+
+    def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[LabelledText]:
+        """Yield the labelled texts of a `data` entry; DataError with file:line for a label that cannot be."""
+        data = self.recipe.data
+        columns = ("text", "second_text", "label") if data.pairs else ("text", "label")
+        for cells, place in read_records(entry, columns, sources=sources, on_error=data.on_error, report=report):
+            example = LabelledText(cells[0], cells[1] if data.pairs else None, cells[-1].strip(), place)
+            if self.labels:
+                self.numbers(example)
+            yield example
+
+    def texts(self, example: LabelledText) -> tuple[str, ...]:
+        """Return the text; of a pair, both as one: either half may come again with another."""
+        return (example.text if example.second_text is None else f"{example.text}\t{example.second_text}",)
+
+    def place(self, example: LabelledText) -> Place:
+        """Return where a text was read."""
+        return example.place
+
+    def to_record(self, example: LabelledText) -> dict[str, Any]:
+        """Return a text with its label."""
+        second = {} if example.second_text is None else {"second_text": example.second_text}
+        return {"text": example.text, **second, "label": example.label}
+
+    def from_record(self, record: dict[str, Any]) -> LabelledText:
+        """Return the text of an object; where it was read is not kept."""
+        return LabelledText(record["text"], record.get("second_text"), record["label"], Place("", 0))
+
+    def look_over(self, examples: Callable[[], Iterator[LabelledText]]) -> None:
+        """Find the labels, unless the recipe names them."""
+        data = self.recipe.data
+        if data.label_kind == "number":
+            # Its name is that of the column.
+            self.labels = data.labels or ["label"]
+            return
+        if data.labels:
+            self.labels = data.labels
+            return
+        found: set[str] = set()
+        for example in examples():
+            found.update(_parts(example.label) if data.label_kind == "several" else [example.label])
+            if len(found) > _MOST_LABELS:
+                raise DataError(
+                    f"{example.place}: there are over {_MOST_LABELS:,} different labels by now; is `label` the right "
+                    "column? Name it, as in {path: ..., columns: {label: topic}}."
+                )
+        self.labels = sorted(
+            found, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
+        )
+        if len(self.labels) < 2 and data.label_kind == "one":
+            raise DataError(f"{self.recipe.place('data.train')}: every text has the label {self.labels[0]!r}.")
+
+    def numbers(self, example: LabelledText) -> list[int]:
+        """Return an example's label as it is stored."""
+        kind = self.recipe.data.label_kind
+        if kind == "number":
+            return [int(np.float32(_number(example)).view(np.uint32))]
+        parts = _parts(example.label) if kind == "several" else [example.label]
+        for part in parts:
+            if part not in self.labels:
+                close = nearest(part, self.labels)
+                hint = f"did you mean {close}?" if close else f"the training text has {', '.join(self.labels[:20])}."
+                raise DataError(f"{example.place}: there is no label {part!r}; {hint}")
+        return sorted({self.labels.index(part) for part in parts})
+
+    def train_tokenizers(self, examples: Callable[[], Iterator[LabelledText]]) -> Tokenizers:
+        """Train an encoder's tokenizer on the texts."""
+        wanted = self.recipe.tokenizer
+        if wanted.kind not in ("bpe", "wordpiece"):
+            raise RecipeError(
+                f"{self.recipe.place('tokenizer.kind')} is {wanted.kind}; an encoder's is bpe or wordpiece."
+            )
+        texts = (text for one in examples() for text in (one.text, one.second_text) if text is not None)
+        try:
+            trained = train_encoder_tokenizer(texts, wanted.kind, wanted.vocab_size, lowercase=wanted.lowercase)
+        except RequestError as error:
+            if isinstance(error, DataError):
+                raise
+            raise RecipeError(f"{self.recipe.place('tokenizer.vocab_size')}: {error}") from error
+        return trained, trained
+
+    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
+        """Write the tokenizer's files."""
+        tokenizers[0].save(folder)
+
+    def load_tokenizers(self, folder: Path) -> Tokenizers:
+        """Read the tokenizer's files."""
+        tokenizer = EncoderTokenizer.load(folder)
+        return tokenizer, tokenizer
+
+    def encoded(
+        self, examples: Iterator[LabelledText], tokenizers: Tokenizers
+    ) -> Iterator[tuple[LabelledText, tuple[Any, ...] | None]]:
+        """Yield each text with its ids, those of its second half, and its label."""
+        texts = (
+            (some, [[one.text for one in some], [one.second_text or "" for one in some]])
+            for some in in_chunks(examples)
+        )
+        # Labelled texts are few: one process is enough.
+        for some, (first, second) in encode_texts(texts, tokenizers, None, None):
+            for example, first_ids, second_ids in zip(some, first, second, strict=True):
+                yield example, (first_ids, second_ids, self.numbers(example))
+
+
+def _parts(label: str) -> list[str]:
+    return [part.strip() for part in label.split(",") if part.strip()]
+
+
+def _number(example: LabelledText) -> float:
+    try:
+        value = float(example.label)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(
+            f"{example.place}: the label is {example.label!r}; a number was expected, as data.label_kind says."
+        )
+    return value

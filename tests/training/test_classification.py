@@ -1,0 +1,212 @@
+"""Runs that learn to label made-up texts: from nothing and from a pre-trained encoder, labels of every kind."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import run
+from tests.checkpoints.hub_encoders import write_encoder
+
+import trasluz
+from trasluz.errors import DataError, RecipeError
+from trasluz.objectives.classification import ClassificationObjective
+from trasluz.training.optimizer import build_optimizer
+from trasluz.training.recipe import Recipe
+from trasluz.training.recipe_file import parse_recipe
+from trasluz.training.reports import Chosen, Ended, Notice, Report
+
+NOISE = "the a of it some very quite boat bread wind paper light".split()
+TOPICS = {
+    "sea": "wave sail harbour tide".split(),
+    "bread": "flour oven crust dough".split(),
+    "sky": "cloud star moon".split(),
+}
+
+
+def write_texts(path: Path, count: int = 300, kind: str = "one", seed: int = 3) -> Path:
+    """Write a table of texts; what a text is about is told by words of its topics."""
+    draw = random.Random(seed)
+    lines = ["label\ttext\tsecond_text\n"]
+    for _ in range(count):
+        topics = draw.sample(sorted(TOPICS), draw.randint(1, 2) if kind == "several" else 1)
+        words = draw.choices(NOISE, k=4) + [draw.choice(TOPICS[topic]) for topic in topics for _ in range(2)]
+        draw.shuffle(words)
+        numbers = str(sum(word in TOPICS["sea"] for word in words) - sum(word in TOPICS["sky"] for word in words))
+        label = numbers if kind == "number" else ", ".join(topics)
+        lines.append(f"{label}\t{' '.join(words)}\t{' '.join(draw.choices(NOISE, k=2))}\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def text_recipe(folder: Path, *overrides: str, name: str = "run") -> Recipe:
+    """Return a recipe that learns the topics in a second or two."""
+    texts = folder / "texts.tsv"
+    if not texts.exists():
+        write_texts(texts)
+    text = f"""
+task: classify
+model: {{preset: bert-tiny, model_dim: 32, num_heads: 2, feed_forward_dim: 48, num_layers: 1, max_positions: 40, dropout: 0.0,
+  attention_dropout: 0.0}}
+data: {{train: {texts}, held_out: 60, max_length: 30}}
+tokenizer: {{kind: wordpiece, vocab_size: 200, lowercase: true}}
+training: {{max_steps: 100, batch_tokens: 400, warmup_steps: 20, learning_rate: 1e-2, schedule: linear, threads: 1,
+  label_smoothing: 0.0}}
+evaluation: {{every: 50 steps, patience: null, keep: 2}}
+output: {folder / name}
+"""
+    return parse_recipe(text, overrides)
+
+
+def chosen(reports: list[Report]) -> dict[str, float]:
+    return next(report.metrics for report in reports if isinstance(report, Chosen))
+
+
+def test_labels_are_learnt_and_used(tmp_path: Path) -> None:
+    reports = run(text_recipe(tmp_path))
+    assert chosen(reports)["accuracy"] > 0.95 and chosen(reports)["matthews"] > 0.9
+    assert "270 training texts; left out: 30 held out" in "\n".join(r.text for r in reports if isinstance(r, Notice))
+    classify = trasluz.load(tmp_path / "run")
+    assert classify.labels == ("bread", "sea", "sky")
+    found = classify(["the sail and the tide", "warm dough", "a star, a cloud"])
+    assert [result.label for result in found] == ["sea", "bread", "sky"]
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "labels texts with bread, sea, sky" in card and "pipeline_tag: text-classification" in card
+    assert "| accuracy |" in card
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [
+        "BertForSequenceClassification"
+    ]
+
+
+@pytest.mark.parametrize(("kind", "metric", "least"), [("several", "micro_f1", 0.9), ("number", "spearman", 0.8)])
+def test_labels_of_other_kinds(tmp_path: Path, kind: str, metric: str, least: float) -> None:
+    write_texts(tmp_path / "texts.tsv", kind=kind)
+    recipe = text_recipe(tmp_path, f"data.label_kind={kind}", "training.max_steps=120")
+    assert recipe.evaluation.metric == metric
+    assert chosen(run(recipe))[metric] > least
+    found = trasluz.load(tmp_path / "run")("wave harbour tide wave")
+    if kind == "several":
+        assert found.labels == ("sea",)
+    else:
+        assert found.label == "label" and found.score > 1.0
+
+
+def test_pairs_of_texts(tmp_path: Path) -> None:
+    reports = run(text_recipe(tmp_path, "data.pairs=true"))
+    assert chosen(reports)["accuracy"] > 0.9
+    assert trasluz.load(tmp_path / "run")("warm dough", "some bread").label == "bread"
+
+
+def test_stopped_and_resumed_it_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    run(text_recipe(tmp_path))
+    half = text_recipe(tmp_path, "training.max_steps=50", "training.schedule=constant", name="half")
+    run(text_recipe(tmp_path, "training.schedule=constant", name="whole"))
+    run(half)
+    again = text_recipe(tmp_path, "training.schedule=constant", name="half")
+    from trasluz.training.run import run_recipe
+
+    reports = list(run_recipe(again, resume=True))
+    assert isinstance(reports[-1], Ended)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "half"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_pretrained_encoder_is_tuned(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder", "BertForMaskedLM", num_hidden_layers=2)
+    overrides = (f"model={tmp_path / 'encoder'}", "training.learning_rate=2e-3", "training.max_steps=40")
+    run(text_recipe(tmp_path, *overrides, "training.freeze_layers=1", "training.layer_decay=0.5"))
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("encoder", "run"))
+    frozen = [key for key in before if "embeddings" in key or "layer.0." in key]
+    tuned = [key for key in before if "layer.1." in key and "key.bias" not in key]
+    assert frozen and all(torch.equal(before[key], after[key]) for key in frozen)
+    assert tuned and not any(torch.equal(before[key], after[key]) for key in tuned)
+    assert "cls.predictions.bias" not in after and "classifier.weight" in after
+    # Its own tokenizer came along.
+    assert (tmp_path / "run" / "tokenizer.json").read_text() == (tmp_path / "encoder" / "tokenizer.json").read_text()
+
+
+def test_layers_learn_at_their_own_rates(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder", "DistilBertModel")
+    model: Any = trasluz.load(tmp_path / "encoder").model
+    training = text_recipe(tmp_path, "training.layer_decay=0.5").training
+    shares = {
+        id(parameter): group["share"]
+        for group in build_optimizer(model, training).param_groups
+        for parameter in group["params"]
+    }
+    named = {name: shares[id(parameter)] for name, parameter in model.named_parameters()}
+    # Two layers without a head: the top layer learns fully, the embeddings a quarter as fast.
+    assert named["encoder.1.feed_forward.expand.weight"] == 1.0
+    assert named["encoder.0.self_attention.query.bias"] == 0.5
+    assert named["word_embedding.weight"] == named["embedding_norm.weight"] == 0.25
+
+
+def test_weights_of_classes() -> None:
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
+    weighted = ClassificationObjective(class_weights=(1.0, 2.0, 0.5)).loss(logits, labels)
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert float(weighted) == pytest.approx(float((each * torch.tensor([1.0, 2, 0.5])[labels]).sum()), rel=1e-6)
+
+
+def test_balanced_weights_are_those_of_the_counts(tmp_path: Path) -> None:
+    lines = ["label\ttext\n"] + [
+        f"{label}\ttext {number} of {label}\n" for number in range(40) for label in ("a", "a", "b")
+    ]
+    (tmp_path / "texts.tsv").write_text("".join(lines))
+    from trasluz.training.classification_job import ClassificationJob
+    from trasluz.training.data import prepare_data
+
+    recipe = text_recipe(tmp_path, "training.class_weights=balanced")
+    job = ClassificationJob(recipe, None)
+    preparing = prepare_data(recipe, job.examples)
+    while True:
+        try:
+            next(preparing)
+        except StopIteration as end:
+            data = end.value
+            break
+    weights = job.objective(data).class_weights
+    assert weights is not None
+    counts = np.bincount([int(row[2][0]) for row in data.cache])
+    np.testing.assert_allclose(weights, counts.sum() / (2 * counts))
+    assert float(np.dot(weights, counts)) == pytest.approx(counts.sum())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model=transformer-tiny"],
+            r"transformer-tiny does not label texts; presets that do are bert-tiny, bert-mini, ",
+        ),
+        (["tokenizer.kind=unigram"], r"tokenizer\.kind is unigram; an encoder's is bpe or wordpiece"),
+        (["training.freeze_layers=2"], r"freeze_layers is 2, but the model has 1 layers"),
+        (["training.class_weights={sea: 2, land: 1}"], r"class_weights names 'land'; the labels are bread, sea, sky"),
+        (["data.label_kind=several", "training.class_weights=balanced"], r"weights are for texts with one label"),
+        (["evaluation.metric=bleu"], r"evaluation\.metric is bleu, by which this task is not judged: .* accuracy"),
+        (["training.piece_dropout=0.1"], r"training\.piece_dropout means nothing to the task classify"),
+        (["task=translate", "training.layer_decay=0.9"], r"training\.layer_decay means nothing to the task translate"),
+        (["task=translate"], r"tokenizer\.kind wordpiece is for encoders"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run(text_recipe(tmp_path, *overrides))
+
+
+def test_bad_labels_are_named_with_their_place(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts.tsv", 30)
+    (tmp_path / "valid.tsv").write_text("label\ttext\nsea\ta wave\nsee\ta tide\n")
+    with pytest.raises(DataError, match=r"valid\.tsv:3: there is no label 'see'; did you mean sea\?"):
+        run(text_recipe(tmp_path, f"data.valid={tmp_path / 'valid.tsv'}"))
+    with pytest.raises(DataError, match=r"texts\.tsv:\d+: there is no label 'sky'|did you mean"):
+        run(text_recipe(tmp_path, "data.labels=[sea, bread]", name="second"))
+    with pytest.raises(DataError, match=r"texts\.tsv:2: the label is '\w+'; a number was expected"):
+        run(text_recipe(tmp_path, "data.label_kind=number", name="third"))
+    texts.write_text("label\ttext\nsea\ta\nsea\tb\nsea\tc\n")
+    with pytest.raises(DataError, match="every text has the label 'sea'"):
+        run(text_recipe(tmp_path, name="fourth"))
