@@ -1,6 +1,7 @@
 """`evaluate` gives sacreBLEU's own figures, with signatures, for every direction of a model."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,25 @@ def test_malformed_lines_are_skipped_and_told_where_asked_for(
     answer = capsys.readouterr()
     assert json.loads(answer.out)["sentences"] == 2
     assert "2 of 3 read; 1 left out" in answer.err
+
+
+def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:
+    folder = encoder("topics")
+    texts = ["the bread", "seven blue boats", "it", "a letter"]
+    found = [one.label for one in trasluz.load(folder)(texts)]
+    gold = [*found[:3], next(label for label in ("home", "sea") if label != found[3])]
+    rows = "".join(f"{label}\t{text}\n" for label, text in zip(gold, texts, strict=True))
+    (tmp_path / "test.tsv").write_text("topic\ttext\n" + rows)
+    data = ("--data", str(tmp_path / "test.tsv"), "--columns", "label=topic")
+    (report,) = reports(capsys, folder, *data, "--out", str(tmp_path / "labels.txt"))
+    assert report["accuracy"] == 0.75 and "texts:4|labels:3|kind:one" in str(report["signature"])
+    assert (tmp_path / "labels.txt").read_text().splitlines() == found
+    assert run(["evaluate", folder, *data]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("accuracy           0.7500  texts:4|")
+    (tmp_path / "test.tsv").write_text("topic\ttext\nseas\tx\n")
+    assert run(["evaluate", folder, *data]) == 2
+    assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err
+    assert run(["evaluate", encoder("masks"), *data]) == 2
+    assert "is a MaskFiller; so far translators and classifiers can be scored" in capsys.readouterr().err
+    assert run(["evaluate", folder, *data[:3], "label"]) == 2
+    assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err

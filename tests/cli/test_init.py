@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trasluz.cli.main import run
-from trasluz.training.recipe import Recipe
+from trasluz.training.recipe import ONLY_FOR, Recipe
 from trasluz.training.recipe_file import parse_recipe
 
 
@@ -34,8 +34,12 @@ def test_the_recipe_is_complete_commented_and_accepted(corpus: Path, capsys: pyt
     assert recipe.output == "runs/en-es"
     assert text.startswith("# Written by trasluz")
     assert "# 60 pairs of 3.5 and 3.5 words" in text
-    for section in (recipe, recipe.data, recipe.tokenizer, recipe.training, recipe.evaluation):
+    parts = {"": recipe, "data.": recipe.data, "tokenizer.": recipe.tokenizer}
+    parts |= {"training.": recipe.training, "evaluation.": recipe.evaluation}
+    for part, section in parts.items():
         for name, field in type(section).model_fields.items():
+            if ONLY_FOR.get(part + name, "translate") != "translate":
+                continue
             assert f"{name}:" in text
             assert field.description is not None
             assert field.description.split()[-1] in text
@@ -74,7 +78,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_cannot_be_is_refused_with_a_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", "corpus.{en,es}")
     assert "there is no task 'translat'; did you mean translate?" in refused(capsys, "translat", *data)
-    assert "there is no task 'cook'; so far there is translate." in refused(capsys, "cook", *data)
+    assert "there is no task 'cook'; so far there are translate and classify." in refused(capsys, "cook", *data)
     assert "no data is named" in refused(capsys, "translate")
     assert "Did you mean transformer-tiny?" in refused(capsys, "translate", *data, "--model", "transformer-tyni")
     assert "there is no file corpus.ez; did you mean corpus.es?" in refused(
@@ -93,3 +97,26 @@ def test_broken_data_is_refused_with_its_place(corpus: Path, capsys: pytest.Capt
     assert "60" in refused(capsys, "translate", "--data", "corpus.{en,es}")
     (corpus / "corpus.es").write_text("", encoding="utf-8")
     assert "corpus.es" in refused(capsys, "translate", "--data", "corpus.{en,es}")
+
+
+def test_a_recipe_for_labelled_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{('dry', 'wet')[row % 2]}\tthe {'sun' if row % 2 else 'rain'} of day {row}\n" for row in range(80))
+    (tmp_path / "days.tsv").write_text("label\ttext\n" + rows)
+    data = ["--data", str(tmp_path / "days.tsv")]
+    assert run(["init", "classify", *data]) == 0
+    text = capsys.readouterr().out
+    recipe = parse_recipe(text)
+    assert recipe.task == "classify" and recipe.evaluation.metric == "accuracy" and recipe.output == "runs/classify"
+    assert "80 texts of 5.0 words, 2 labels" in text and "It learns from nothing; with --model" in text
+    # What means nothing to the task is not shown.
+    assert "languages" not in text and "beam" not in text and "label_kind: one" in text
+    assert run(["init", "classify", *data, "--model", "owner/encoder", "--columns", "label=label", "--pairs"]) == 2
+    assert "days.tsv has no column second_text" in capsys.readouterr().err
+    assert run(["init", "classify", *data, "--model", "owner/encoder"]) == 0
+    tuned = parse_recipe(capsys.readouterr().out)
+    assert tuned.model == "owner/encoder" and tuned.training.layer_decay == 0.9 and tuned.training.max_epochs == 4
+    assert run(["init", "classify", *data, "--languages", "en,es"]) == 2
+    assert "--languages is for translators" in capsys.readouterr().err
+    (tmp_path / "days.tsv").write_text("label\ttext\n" + "dry\ta day\n" * 5)
+    assert run(["init", "classify", *data]) == 2
+    assert "has the same label: there is nothing to learn" in capsys.readouterr().err

@@ -50,8 +50,8 @@ def text_recipe(folder: Path, *overrides: str, name: str = "run") -> Recipe:
         write_texts(texts)
     text = f"""
 task: classify
-model: {{preset: bert-tiny, model_dim: 32, num_heads: 2, feed_forward_dim: 48, num_layers: 1, max_positions: 40, dropout: 0.0,
-  attention_dropout: 0.0}}
+model: {{preset: bert-tiny, model_dim: 32, num_heads: 2, feed_forward_dim: 48, num_layers: 1, max_positions: 40,
+  dropout: 0.0, attention_dropout: 0.0}}
 data: {{train: {texts}, held_out: 60, max_length: 30}}
 tokenizer: {{kind: wordpiece, vocab_size: 200, lowercase: true}}
 training: {{max_steps: 100, batch_tokens: 400, warmup_steps: 20, learning_rate: 1e-2, schedule: linear, threads: 1,
@@ -84,8 +84,8 @@ def test_labels_are_learnt_and_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "metric", "least"), [("several", "micro_f1", 0.9), ("number", "spearman", 0.8)])
 def test_labels_of_other_kinds(tmp_path: Path, kind: str, metric: str, least: float) -> None:
-    write_texts(tmp_path / "texts.tsv", kind=kind)
-    recipe = text_recipe(tmp_path, f"data.label_kind={kind}", "training.max_steps=120")
+    write_texts(tmp_path / "texts.tsv", 400, kind)
+    recipe = text_recipe(tmp_path, f"data.label_kind={kind}", "training.max_steps=400", "training.learning_rate=2e-3")
     assert recipe.evaluation.metric == metric
     assert chosen(run(recipe))[metric] > least
     found = trasluz.load(tmp_path / "run")("wave harbour tide wave")

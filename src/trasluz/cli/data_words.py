@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 DATA_OPTIONS = ("--data", "--valid")
 
@@ -45,6 +46,19 @@ def data_entry(option: str, words: Sequence[str]) -> str | list[str]:
     return words[0] if len(words) == 1 else list(words)
 
 
+def named_columns(words: str) -> dict[str, str | int]:
+    """Return the columns of `text=sentence,label=1`: names, or numbers counted from 1."""
+    from trasluz.errors import RequestError
+
+    found: dict[str, str | int] = {}
+    for word in words.split(","):
+        name, given, column = word.strip().partition("=")
+        if not given or not name or not column:
+            raise RequestError(f"--columns is {words!r}; names and columns were expected, as in text=sentence,label=1.")
+        found[name] = int(column) if column.isdecimal() else column
+    return found
+
+
 def parse_languages(words: str) -> tuple[str, str]:
     """Return the two languages of `en,es`."""
     from trasluz.errors import RequestError
@@ -74,8 +88,10 @@ def guess_languages(entry: str | list[str]) -> tuple[str, str]:
     return codes[0], codes[1]
 
 
-def shown(entry: str | list[str]) -> str:
+def shown(entry: Any) -> str:
     """Return an entry as a sentence shows it."""
+    if isinstance(entry, dict):
+        return shown(entry["path"])
     return entry if isinstance(entry, str) else " ".join(entry)
 
 

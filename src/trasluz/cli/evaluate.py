@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from trasluz.cli.data_words import data_entry, guess_languages
-from trasluz.cli.options import CommonOptions, From, Model, To, load_translator, with_common_options
+from trasluz.cli.data_words import data_entry, guess_languages, named_columns
+from trasluz.cli.options import CommonOptions, From, Model, To, load_task, with_common_options
 from trasluz.cli.streams import answer, answer_json, remark
 
 if TYPE_CHECKING:
@@ -34,19 +34,47 @@ def evaluate(
         float | None, typer.Option(metavar="A", help="As of `trasluz translate`; 0: none.")
     ] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Score without regard to case.")] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
+    ] = False,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the translations here, one a line.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
 ) -> None:
-    """Score a model with sacreBLEU and chrF.
+    """Score a model: translations by sacreBLEU and chrF, labels by accuracy, F1 and the like.
 
-    A model for both directions is scored in both, unless --to says which. The signature beside a figure tells how the
-    figure was computed.
+    A translator for both directions is scored in both, unless --to says which. Labelled texts stand in the columns
+    `text` and `label`. The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
 
-    entry = data_entry("--data", data or [])
-    translator = load_translator(common, model)
+    entry: Any = data_entry("--data", data or [])
+    task = load_task(common, model, None)
+    if columns is not None:
+        entry = {"path": entry, "columns": named_columns(columns)}
+    if getattr(task, "head_name", None) == "classify":
+        from trasluz.cli.evaluate_texts import evaluate_classes
+
+        evaluate_classes(
+            task,
+            entry,
+            pairs=pairs,
+            on_error=on_error,
+            out=out,
+            as_json=as_json,
+            quiet=common.quiet,
+            batch_tokens=common.batch_tokens,
+        )
+        return
+    if not hasattr(task, "directions"):
+        raise RequestError(f"{model} is a {type(task).__name__}; so far translators and classifiers can be scored.")
+    translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}
     directions = directions_of(translator, to, from_)
     if out is not None and len(directions) > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trasluz.cli.data_words import data_entry, guess_languages, parse_languages, shown
+from trasluz.cli.data_words import data_entry, guess_languages, named_columns, parse_languages, shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from trasluz.cli.sizing import Corpus, Machine
     from trasluz.training.recipe import Recipe
 
-TASKS = ("translate",)
+TASKS = ("translate", "classify")
 # Counting more would take minutes and change no setting.
 MOST_COUNTED = 1_000_000
+_HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
 _COMMENT_COLUMN = 42
 _WIDTH = 130
 
 
 def init(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What the model will do: translate.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What the model will do: translate or classify.")],
     data: Annotated[
         list[str] | None,
         typer.Option(
             metavar="DATA",
-            help="The training text: corpus.{en,es}, pairs.tsv, pairs.jsonl, a pattern ...; may be repeated.",
+            help="The training text: corpus.{en,es}, pairs.tsv, labelled.jsonl, a pattern ...; may be repeated.",
         ),
     ] = None,
     valid: Annotated[
@@ -44,17 +45,33 @@ def init(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="PRESET", help="Another model than the Transformer that fits; see `trasluz models`."),
+        typer.Option(
+            metavar="PRESET|MODEL",
+            help="Another preset than the one that fits (`trasluz models`); to classify, also a model to start from.",
+        ),
     ] = None,
     both_directions: Annotated[
         bool, typer.Option("--both-directions", help="One model that translates either way.")
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
+    ] = False,
+    label_kind: Annotated[
+        str, typer.Option(metavar="one|several|number", help="What a label is: one a text, several, or a number.")
+    ] = "one",
     max_time: Annotated[str, typer.Option(metavar="TIME", help="How long to train: 90s, 60m, 1h30m.")] = "60m",
     on_error: Annotated[
         str, typer.Option(metavar="stop|skip", help="What a malformed line does, here and in training.")
     ] = "stop",
     output: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the run will write; runs/FROM-TO if not given.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where the run will write; runs/FROM-TO or runs/classify if not given."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -64,38 +81,103 @@ def init(
 
     \b
         trasluz init translate --data corpus.{en,es} > recipe.yaml
+        trasluz init classify --data labelled.tsv --model sentence-transformers/all-MiniLM-L6-v2 > recipe.yaml
     """
-    from trasluz.cli.sizing import count_corpus
     from trasluz.cli.streams import answer
     from trasluz.errors import RequestError, nearest
-    from trasluz.text.readers import read_pairs
     from trasluz.training.recipe_file import parse_recipe
 
     if task not in TASKS:
         close = nearest(task, TASKS)
-        raise RequestError(
-            f"there is no task {task!r}; {f'did you mean {close}?' if close else 'so far there is translate.'}"
-        )
-    entry = data_entry("--data", data or [])
-    pair = parse_languages(languages) if languages else guess_languages(entry)
+        hint = f"did you mean {close}?" if close else f"so far there are {' and '.join(TASKS)}."
+        raise RequestError(f"there is no task {task!r}; {hint}")
+    entry: Any = data_entry("--data", data or [])
+    if columns is not None:
+        entry = {"path": entry, "columns": named_columns(columns)}
     machine = this_machine()
+    if task == "classify":
+        refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
+        values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
+    else:
+        values, top = translation_recipe(entry, machine, model, languages, both_directions, on_error)
+    values["data"] |= {
+        "train": entry,
+        "valid": data_entry("--valid", valid) if valid else None,
+        "on_error": on_error,
+    }
+    if valid and columns is not None:
+        values["data"]["valid"] = {"path": values["data"]["valid"], "columns": named_columns(columns)}
+    values["training"]["max_time"] = max_time
+    values["output"] = output or values["output"]
+    for line in commented(parse_recipe(json.dumps(values), name="init"), top).splitlines():
+        answer(line)
+
+
+def refuse_of_translation(options: dict[str, Any]) -> None:
+    """Raise RequestError for an option that means something to translators only."""
+    from trasluz.errors import RequestError
+
+    for option, value in options.items():
+        if value:
+            raise RequestError(f"{option} is for translators; a model that labels texts has no use for it.")
+
+
+def translation_recipe(
+    entry: Any, machine: "Machine", model: str | None, languages: str | None, both_directions: bool, on_error: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a translator's recipe that data and machine decide, and what to say of them."""
+    from trasluz.cli.sizing import count_corpus
+    from trasluz.errors import RequestError
+    from trasluz.text.readers import read_pairs
+
+    pair = parse_languages(languages) if languages else guess_languages(entry)
     pairs = read_pairs(entry, languages=pair, on_error=on_error)
     corpus = count_corpus(((one.source, one.target) for one in pairs), MOST_COUNTED)
     if not corpus.num_pairs:
         raise RequestError(f"{shown(entry)} holds no sentence pair; name files with at least some thousands of them.")
     values = recipe_values(corpus, machine, model)
-    values["data"] = {
-        "train": entry,
-        "valid": data_entry("--valid", valid) if valid else None,
-        "languages": list(pair),
-        "both_directions": both_directions,
-        "on_error": on_error,
+    values["data"] = {"languages": list(pair), "both_directions": both_directions}
+    values["output"] = f"runs/{pair[0]}-{pair[1]}"
+    return values, heading(corpus, machine, entry)
+
+
+def classification_recipe(
+    entry: Any, machine: "Machine", model: str | None, pairs: bool, label_kind: str, on_error: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a classifier's recipe that data and machine decide, and what to say of them."""
+    import trasluz
+    from trasluz.cli import sizing
+    from trasluz.errors import RequestError
+    from trasluz.models.registry import presets
+    from trasluz.text.readers import ReadReport
+    from trasluz.training.labelled_examples import read_labelled
+
+    found = read_labelled(entry, pairs=pairs, on_error=on_error, report=ReadReport())
+    texts = ((f"{one.text} {one.second_text or ''}", one.label) for one in found)
+    labels = sizing.count_labelled(texts, MOST_COUNTED, label_kind)
+    if label_kind == "one" and labels.num_labels < 2:
+        raise RequestError(f"every text of {shown(entry)} has the same label: there is nothing to learn.")
+    name = model or "bert-tiny"
+    values = {
+        "task": "classify",
+        "model": name,
+        "data": {"pairs": pairs, "label_kind": label_kind, "max_length": labels.max_length},
+        "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
+        **sizing.classification_for(labels, machine, pretrained=name not in presets()),
+        "output": "runs/classify",
     }
-    values["training"]["max_time"] = max_time
-    values["output"] = output or f"runs/{pair[0]}-{pair[1]}"
-    answer_text = commented(parse_recipe(json.dumps(values), name="init"), heading(corpus, machine, entry))
-    for line in answer_text.splitlines():
-        answer(line)
+    at_least = "at least " if labels.more else ""
+    kinds = "numbers" if label_kind == "number" else f"{labels.num_labels} labels"
+    return values, [
+        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        f"{at_least}{labels.num_texts:,} texts of {labels.words / labels.num_texts:.1f} words, {kinds}; {on(machine)}.",
+        *(
+            []
+            if model
+            else ["It learns from nothing; with --model it starts from a pre-trained encoder, which is worth a lot."]
+        ),
+        _HOW_TO_TRAIN,
+    ]
 
 
 def this_machine() -> "Machine":
@@ -129,27 +211,36 @@ def heading(corpus: "Corpus", machine: "Machine", entry: str | list[str]) -> lis
 
     at_least = "at least " if corpus.more else ""
     words = " and ".join(f"{count / corpus.num_pairs:.1f}" for count in (corpus.source_words, corpus.target_words))
-    gpu = f"a GPU of {machine.gpu_memory / 2**30:.0f} GiB" if machine.has_gpu else "no GPU"
     return [
         f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
-        f"{at_least}{corpus.num_pairs:,} pairs of {words} words; {machine.num_cores} CPU cores, {gpu}.",
-        "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2",
+        f"{at_least}{corpus.num_pairs:,} pairs of {words} words; {on(machine)}.",
+        _HOW_TO_TRAIN,
     ]
 
 
+def on(machine: "Machine") -> str:
+    """Return the machine in words."""
+    gpu = f"a GPU of {machine.gpu_memory / 2**30:.0f} GiB" if machine.has_gpu else "no GPU"
+    return f"{machine.num_cores} CPU cores, {gpu}"
+
+
 def commented(recipe: "Recipe", heading: Sequence[str]) -> str:
-    """Return the recipe as YAML with every key, and beside each key what it does."""
-    from trasluz.training.recipe import Recipe
+    """Return the recipe as YAML with every key that means something to its task, and beside each what it does."""
+    from trasluz.training.recipe import ONLY_FOR, Recipe
     from trasluz.training.recipe_file import dump_recipe
 
     lines = [f"# {line}" for line in heading]
     section: type[BaseModel] | None = None
+    name = ""
     for line in dump_recipe(recipe).splitlines():
         top, inner = re.match(r"(\w+):", line), re.match(r"  (\w+):", line)
         if top:
+            name = top[1]
             field = Recipe.model_fields[top[1]]
             section = _section_of(field.annotation)
             lines += ["", *_with_comment(line, field.description)]
+        elif inner and ONLY_FOR.get(f"{name}.{inner[1]}", recipe.task) != recipe.task:
+            continue
         elif inner and section is not None:
             lines += _with_comment(line, section.model_fields[inner[1]].description)
         else:

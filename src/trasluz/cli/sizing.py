@@ -27,6 +27,22 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class LabelledCorpus:
+    """What was counted in labelled texts; `long_words` are the words of a text longer than 19 of 20."""
+
+    num_texts: int
+    words: int
+    long_words: int
+    num_labels: int
+    more: bool = False
+
+    @property
+    def max_length(self) -> int:
+        """Tokens to which texts are cut: enough for nearly all, and no more than encoders usually have positions."""
+        return max(32, min(512, 2 ** math.ceil(math.log2(max(1.0, self.long_words * PIECES_A_WORD + 3)))))
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the run will stand on."""
 
@@ -52,6 +68,46 @@ def count_corpus(pairs: Iterable[tuple[str, str]], most: int) -> Corpus:
         longest = max(longest, len(sides[0]), len(sides[1]))
         distinct.update(*sides)
     return Corpus(num_pairs, source_words, target_words, len(distinct), longest)
+
+
+def count_labelled(texts: Iterable[tuple[str, str]], most: int, label_kind: str) -> LabelledCorpus:
+    """Count words and labels of at most `most` texts."""
+    lengths: list[int] = []
+    labels: set[str] = set()
+    more = False
+    for text, label in texts:
+        if len(lengths) == most:
+            more = True
+            break
+        lengths.append(len(text.split()))
+        labels.update(part.strip() for part in (label.split(",") if label_kind == "several" else [label]))
+    lengths.sort()
+    return LabelledCorpus(len(lengths), sum(lengths), lengths[19 * len(lengths) // 20], len(labels), more)
+
+
+def classification_for(corpus: LabelledCorpus, machine: Machine, *, pretrained: bool) -> dict[str, Any]:
+    """Return the settings of `training` and `evaluation`: a pre-trained encoder is changed little and gently.
+
+    Rates and passes follow Devlin et al. 2019 (appendix A.3), batches are counted in tokens.
+    """
+    mean = corpus.words * PIECES_A_WORD / corpus.num_texts + 2
+    least = 2 * corpus.max_length
+    batch_tokens = int(max(least, min(8_192 if machine.has_gpu else 2_048, 2 ** round(math.log2(24 * mean)))))
+    updates = max(1, round(corpus.num_texts * mean / batch_tokens))
+    epochs = 4 if pretrained else 10
+    gentle = (
+        {"learning_rate": 1e-4, "layer_decay": 0.9, "weight_decay": 0.01} if pretrained else {"learning_rate": 1e-3}
+    )
+    return {
+        "training": {
+            "max_epochs": epochs,
+            "batch_tokens": batch_tokens,
+            "schedule": "linear",
+            "warmup_steps": max(1, epochs * updates // 10),
+            **gentle,
+        },
+        "evaluation": {"every": "1 epochs", "patience": None},
+    }
 
 
 def preset_for(corpus: Corpus, machine: Machine) -> str:

@@ -1,6 +1,5 @@
 """Training a model that labels texts: from a pre-trained encoder, or from nothing."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +25,6 @@ from trasluz.training.processes import ALONE, Processes
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
 from trasluz.training.stream import ExampleStream
-
-# At or above this probability a label of several is said to hold.
-_HOLDS = 0.5
 
 
 class ClassificationJob(Job):
@@ -208,7 +204,8 @@ class ClassificationEvaluator:
         (total,) = self.processes.sum([total])
         everywhere = sorted(one for some in self.processes.gather(found) for one in some)
         logits = np.array([one for _, one in everywhere])
-        return {"loss": total / len(self.inputs), **self._metrics(logits)}
+        gold = label_tensor(self.labels, self.label_kind, self.num_labels).numpy()
+        return {"loss": total / len(self.inputs), **label_metrics(gold, logits, self.label_kind)}
 
     def _batch(self, rows: list[int]) -> LabelledBatch:
         texts = make_text_batch(
@@ -216,10 +213,15 @@ class ClassificationEvaluator:
         )
         return LabelledBatch(texts, label_tensor([self.labels[row] for row in rows], self.label_kind, self.num_labels))
 
-    def _metrics(self, logits: Any) -> dict[str, float]:
-        gold = label_tensor(self.labels, self.label_kind, self.num_labels).numpy()
-        if self.label_kind == "number":
-            return regression_metrics(gold.astype(np.float64), logits[:, 0])
-        if self.label_kind == "several":
-            return multi_label_metrics(gold > 0, logits >= math.log(_HOLDS / (1 - _HOLDS)))
-        return classification_metrics(gold, logits.argmax(1), self.num_labels)
+
+def label_metrics(gold: Any, scores: Any, kind: str) -> dict[str, float]:
+    """Return the metrics of a kind of label: of numbers, of truths by class, or of classes.
+
+    `gold` is as `label_tensor` gives it; `scores` are logits, or whatever else ranks the classes and is 0 where a label
+    of several is as likely as not.
+    """
+    if kind == "number":
+        return regression_metrics(gold.astype(np.float64), scores[:, 0].astype(np.float64))
+    if kind == "several":
+        return multi_label_metrics(gold > 0, scores >= 0)
+    return classification_metrics(gold, scores.argmax(1), scores.shape[1])

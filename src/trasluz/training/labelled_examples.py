@@ -45,9 +45,8 @@ class LabelledExamples(Examples[LabelledText]):
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[LabelledText]:
         """Yield the labelled texts of a `data` entry; DataError with file:line for a label that cannot be."""
         data = self.recipe.data
-        columns = ("text", "second_text", "label") if data.pairs else ("text", "label")
-        for cells, place in read_records(entry, columns, sources=sources, on_error=data.on_error, report=report):
-            example = LabelledText(cells[0], cells[1] if data.pairs else None, cells[-1].strip(), place)
+        found = read_labelled(entry, pairs=data.pairs, sources=sources, on_error=data.on_error, report=report)
+        for example in found:
             if self.labels:
                 self.numbers(example)
             yield example
@@ -95,16 +94,7 @@ class LabelledExamples(Examples[LabelledText]):
 
     def numbers(self, example: LabelledText) -> list[int]:
         """Return an example's label as it is stored."""
-        kind = self.recipe.data.label_kind
-        if kind == "number":
-            return [int(np.float32(_number(example)).view(np.uint32))]
-        parts = _parts(example.label) if kind == "several" else [example.label]
-        for part in parts:
-            if part not in self.labels:
-                close = nearest(part, self.labels)
-                hint = f"did you mean {close}?" if close else f"the training text has {', '.join(self.labels[:20])}."
-                raise DataError(f"{example.place}: there is no label {part!r}; {hint}")
-        return sorted({self.labels.index(part) for part in parts})
+        return label_numbers(example, self.recipe.data.label_kind, self.labels)
 
     def train_tokenizers(self, examples: Callable[[], Iterator[LabelledText]]) -> Tokenizers:
         """Train an encoder's tokenizer on the texts."""
@@ -143,6 +133,28 @@ class LabelledExamples(Examples[LabelledText]):
         for some, (first, second) in encode_texts(texts, tokenizers, None, None):
             for example, first_ids, second_ids in zip(some, first, second, strict=True):
                 yield example, (first_ids, second_ids, self.numbers(example))
+
+
+def read_labelled(
+    entry: Any, *, pairs: bool, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
+) -> Iterator[LabelledText]:
+    """Yield the labelled texts of a `data` entry: columns `text`, `label`, and of pairs `second_text`."""
+    columns = ("text", "second_text", "label") if pairs else ("text", "label")
+    for cells, place in read_records(entry, columns, sources=sources, on_error=on_error, report=report):
+        yield LabelledText(cells[0], cells[1] if pairs else None, cells[-1].strip(), place)
+
+
+def label_numbers(example: LabelledText, kind: str, labels: Sequence[str]) -> list[int]:
+    """Return a label as it is stored; DataError with file:line for one that is none of `labels`, or no number."""
+    if kind == "number":
+        return [int(np.float32(_number(example)).view(np.uint32))]
+    parts = _parts(example.label) if kind == "several" else [example.label]
+    for part in parts:
+        if part not in labels:
+            close = nearest(part, labels)
+            hint = f"did you mean {close}?" if close else f"there are {', '.join(labels[:20])}."
+            raise DataError(f"{example.place}: there is no label {part!r}; {hint}")
+    return sorted({labels.index(part) for part in parts})
 
 
 def _parts(label: str) -> list[str]:

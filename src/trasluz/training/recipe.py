@@ -186,6 +186,23 @@ MetricName = Literal[
 
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
+# Keys that mean something to one task only.
+ONLY_FOR = {
+    "data.languages": "translate",
+    "data.both_directions": "translate",
+    "tokenizer.shared": "translate",
+    "training.piece_dropout": "translate",
+    "evaluation.beam": "translate",
+    "evaluation.length_penalty": "translate",
+    "evaluation.sentences": "translate",
+    "data.pairs": "classify",
+    "data.labels": "classify",
+    "data.label_kind": "classify",
+    "training.layer_decay": "classify",
+    "training.freeze_layers": "classify",
+    "training.class_weights": "classify",
+}
+
 # By task, and by the kind of label: what decides, then what else may.
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
@@ -269,22 +286,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _keys_of_task(self) -> "Recipe":
-        classify = {
-            "data.pairs": self.data.pairs,
-            "data.labels": self.data.labels,
-            "training.layer_decay": self.training.layer_decay != 1.0,
-            "training.freeze_layers": self.training.freeze_layers,
-            "training.class_weights": self.training.class_weights,
-        }
-        translate = {
-            "data.both_directions": self.data.both_directions,
-            "training.piece_dropout": self.training.piece_dropout,
-        }
-        by_task: dict[str, dict[str, Any]] = {"classify": classify, "translate": translate}
-        for task, keys in by_task.items():
-            for key, is_set in keys.items():
-                if is_set and self.task != task:
-                    raise ValueError(f"{key} means nothing to the task {self.task}: it is for {task}")
+        for key, task in ONLY_FOR.items():
+            section, _, name = key.partition(".")
+            part = getattr(self, section)
+            if task != self.task and getattr(part, name) != type(part).model_fields[name].default:
+                raise ValueError(f"{key} means nothing to the task {self.task}: it is for {task}")
         return self
 
     @model_validator(mode="after")
