@@ -1,6 +1,11 @@
 """Model folders that the verbs are tried on, made in a moment."""
 
+import contextlib
+import io
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +22,22 @@ TEXTS = [
     "old paper, new light: hold it up",
     "papel viejo, luz nueva: ponlo al trasluz",
 ]
+
+# Random encoders, by what they are for: a class of `transformers`, its labels, and what is special about its config.
+ENCODERS: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "masks": ("BertForMaskedLM", [], {}),
+    "roberta": ("RobertaForMaskedLM", [], {}),
+    "topics": ("BertForSequenceClassification", ["home", "sea", "work"], {}),
+    "several": (
+        "BertForSequenceClassification",
+        ["home", "sea", "work"],
+        {"problem_type": "multi_label_classification"},
+    ),
+    "number": ("BertForSequenceClassification", ["stars"], {"problem_type": "regression"}),
+    "names": ("BertForTokenClassification", ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], {"seed": 5}),
+    "reader": ("BertForQuestionAnswering", [], {}),
+    "vectors": ("BertModel", [], {}),
+}
 
 
 def make_model(folder: Path, preset: dict[str, object], languages: tuple[str, str], both_directions: bool) -> str:
@@ -59,3 +80,25 @@ def blind_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A recurrent model without attention."""
     preset = {"preset": "rnn-encdec", "embedding_dim": 16, "hidden_dim": 24, "readout_dim": 16}
     return make_model(tmp_path_factory.mktemp("models") / "toy-encdec", preset, ("en", "es"), False)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Give the folder of a random encoder of ENCODERS; each is written when it is first asked for."""
+    from tests.checkpoints.hub_encoders import write_encoder
+
+    root = tmp_path_factory.mktemp("encoders")
+
+    def folder(name: str) -> str:
+        if not (root / name).exists():
+            class_name, labels, changes = ENCODERS[name]
+            count = {"num_labels": len(labels)} if labels else {}
+            # The library draws its progress, which is nothing that a verb said.
+            with contextlib.redirect_stderr(io.StringIO()):
+                write_encoder(root / name, class_name, **count, **changes)
+            config = root / name / "config.json"
+            named = {"id2label": dict(enumerate(labels))} if labels else {}
+            config.write_text(json.dumps(json.loads(config.read_text()) | named))
+        return str(root / name)
+
+    return folder

@@ -1,6 +1,9 @@
 """`inspect` draws, or writes, what was asked for."""
 
+import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +78,153 @@ def test_what_cannot_be_is_refused(
 def test_a_model_without_attention_says_so(blind_folder: str, capsys: Captured) -> None:
     assert run(["inspect", blind_folder, TEXT]) == 2
     assert "this model has no attention to look at" in capsys.readouterr().err
+
+
+# ---- what a word looks at -------------------------------------------------------------------------------------
+
+
+def lines_of(capsys: Captured, *arguments: str) -> list[str]:
+    assert run(["inspect", *arguments]) == 0
+    answer = capsys.readouterr()
+    assert answer.err == ""
+    return answer.out.splitlines()
+
+
+def refused(capsys: Captured, *arguments: str) -> str:
+    assert run(["inspect", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line.removeprefix("trasluz: ")
+
+
+def test_a_word_that_a_translator_writes(transformer_folder: str, capsys: Captured) -> None:
+    given = (transformer_folder, TEXT, "--target-text", "la lámpara", "--to", "es", "--word", "Lámpara")
+    (line,) = lines_of(capsys, *given)
+    title, word, looks = line.split("\t")
+    assert (title, word) == ("cross attention · layer 1 · mean of the heads", "lámpara")
+    words, shares = zip(*(look.rsplit(" ", 1) for look in looks.split(", ")), strict=True)
+    assert set(words) <= {"<2es>", "</s>", *TEXT.split()}
+    assert list(shares) == sorted(shares, reverse=True) and len(shares) == 5
+
+
+def test_a_word_is_looked_up_in_what_each_kind_reads_or_writes(transformer_folder: str, capsys: Captured) -> None:
+    chosen = (transformer_folder, TEXT, "--target-text", "la lámpara", "--to", "es", "--layers", "0", "--heads", "1")
+    written = [line.split("\t")[:2] for line in lines_of(capsys, *chosen, "--word", "lámpara")]
+    assert written == [[f"{kind} attention · layer 0 · head 1", "lámpara"] for kind in ("decoder", "cross")]
+    read = [line.split("\t")[:2] for line in lines_of(capsys, *chosen, "--word", "lamp")]
+    assert read == [["encoder attention · layer 0 · head 1", "lamp"]]
+    twice = lines_of(capsys, *chosen, "--kinds", "encoder", "--word", "the")
+    assert len(twice) == 2
+    message = refused(capsys, *chosen, "--kinds", "encoder,cross", "--word", "tabel")
+    assert message == (
+        "--word is 'tabel', which is no word of '<2es> the lamp is on the table </s>' or 'la lámpara </s>'. "
+        "Did you mean table?"
+    )
+
+
+# ---- encoders -------------------------------------------------------------------------------------------------
+
+SENTENCE = "the old miller kept the bread."
+
+
+@pytest.fixture
+def encoder_folder(encoder: Callable[[str], str]) -> str:
+    """An encoder of three layers with three heads."""
+    return encoder("masks")
+
+
+def test_an_encoder_is_drawn(encoder_folder: str, capsys: Captured) -> None:
+    drawing = lines_of(capsys, encoder_folder, SENTENCE)
+    assert drawing[0] == "encoder attention · layer 1 · mean of the heads"
+    rows = [line.split()[0] for line in drawing[-10:-1]]
+    assert rows == ["[CLS]", "the", "old", "miller", "kept", "the", "bread", ".", "[SEP]"]
+    assert lines_of(capsys, encoder_folder, SENTENCE, "--kinds", "encoder") == drawing
+    several = lines_of(capsys, encoder_folder, SENTENCE, "--layers", "2", "--heads", "2,0")
+    titles = [line for line in several if "attention" in line]
+    assert titles == ["encoder attention · layer 2 · head 0", "encoder attention · layer 2 · head 2"]
+    assert any("##" in line for line in lines_of(capsys, encoder_folder, SENTENCE, "--pieces"))
+
+
+def test_all_heads_of_a_layer_are_a_grid(encoder_folder: str, tmp_path: Path, capsys: Captured) -> None:
+    from PIL import Image
+
+    sizes = {}
+    for heads in ("0,1", "0,1,2"):
+        path = tmp_path / f"{len(heads)}.png"
+        lines_of(capsys, encoder_folder, SENTENCE, "--layers", "1", "--heads", heads, "--out", str(path))
+        with Image.open(path) as picture:
+            sizes[heads] = picture.size
+    path = tmp_path / "all.png"
+    lines_of(capsys, encoder_folder, SENTENCE, "--layers", "1", "--out", str(path))
+    with Image.open(path) as picture:
+        assert picture.size == sizes["0,1,2"]
+    # Heads of one layer stand side by side.
+    assert sizes["0,1,2"][0] > sizes["0,1"][0] and sizes["0,1,2"][1] == sizes["0,1"][1]
+
+
+def test_data_of_an_encoder_hold_every_layer_and_head(encoder_folder: str, tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    assert run(["inspect", encoder_folder, SENTENCE, "--out", str(path)]) == 0
+    own, *maps = json.loads(path.read_text(encoding="utf-8"))
+    assert (own["kind"], own["layer"], own["head"], own["merged"]) == ("encoder", 1, "mean", False)
+    assert [(one["layer"], one["head"]) for one in maps] == [(layer, head) for layer in range(3) for head in range(3)]
+    for one in (own, *maps):
+        assert one["source_tokens"] == one["target_tokens"] == own["source_tokens"]
+        assert np.allclose(np.sum(one["weights"], axis=1), 1.0, atol=1e-5)
+    assert run(["inspect", encoder_folder, SENTENCE, "--layers", "2", "--heads", "1", "--out", str(path)]) == 0
+    assert json.loads(path.read_text(encoding="utf-8")) == maps[7]
+
+
+def test_a_word_of_an_encoder(encoder_folder: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = lines_of(capsys, encoder_folder, SENTENCE, "--word", "Miller", "--layers", "2", "--heads", "0,1")
+    assert [line.split("\t")[:2] for line in lines] == [
+        [f"encoder attention · layer 2 · head {head}", "miller"] for head in (0, 1)
+    ]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{SENTENCE}\n".encode())))
+    assert len(lines_of(capsys, encoder_folder, "--word", "the")) == 2
+    said = "which is no word of '[CLS] the old miller kept the bread . [SEP]'."
+    assert refused(capsys, encoder_folder, SENTENCE, "--word", "miler") == (
+        f"--word is 'miler', {said} Did you mean miller?"
+    )
+    assert refused(capsys, encoder_folder, SENTENCE, "--word", "zzz") == f"--word is 'zzz', {said}"
+
+
+def test_the_other_text_of_a_pair(encoder_folder: str, capsys: Captured) -> None:
+    pair = (encoder_folder, SENTENCE, "--second-text", "nobody sees it")
+    (line,) = lines_of(capsys, *pair, "--word", "nobody")
+    assert line.split("\t")[1] == "nobody"
+    rows = [line.split()[0] for line in lines_of(capsys, *pair)[-14:-1]]
+    assert rows[-5:] == ["[SEP]", "nobody", "sees", "it", "[SEP]"]
+
+
+def test_what_had_no_room_is_remarked(encoder_folder: str, capsys: Captured) -> None:
+    assert run(["inspect", encoder_folder, "the bread " * 60, "--word", "bread"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("the last ") and error.endswith(" tokens had no room and are not shown\n")
+    lines_of(capsys, encoder_folder, "the bread " * 60, "--word", "bread", "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--target-text", "x"), "--target-text means nothing to FOLDER, which does not translate."),
+        (("--from", "en"), "--from means nothing to FOLDER, which does not translate."),
+        (("--to", "es"), "--to means nothing to FOLDER, which does not translate."),
+        (("--kinds", "cross"), "--kinds names 'cross', but the attention of FOLDER is of the kind encoder only."),
+        (
+            ("--kinds", "encoder,decoder"),
+            "--kinds names 'decoder', but the attention of FOLDER is of the kind encoder only.",
+        ),
+        (("--layers", "3"), "there is no layer 3; this model's attention layers are 0 to 2."),
+        (("--heads", "3"), "there is no head 3; this model's heads are 0 to 2."),
+        (("--word", "bread", "--out", "a.png"), "--word writes lines and --out writes a file; give one of them."),
+    ],
+)
+def test_what_means_nothing_to_an_encoder_is_refused(
+    encoder_folder: str, capsys: Captured, options: tuple[str, ...], sentence: str
+) -> None:
+    assert refused(capsys, encoder_folder, SENTENCE, *options) == sentence.replace("FOLDER", encoder_folder)
+
+
+def test_a_second_text_means_nothing_to_a_translator(transformer_folder: str, capsys: Captured) -> None:
+    message = refused(capsys, transformer_folder, TEXT, "--to", "es", "--second-text", "x")
+    assert message == f"--second-text means nothing to {transformer_folder}, which translates."

@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,47 +76,11 @@ def test_a_model_of_another_task(toy_folder: Path, monkeypatch: pytest.MonkeyPat
         trasluz.load(toy_folder, task="sing")
 
 
-def test_the_hub(toy_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
-    answer: Path | Exception = toy_folder
-
-    def snapshot_download(name: str, **options: Any) -> str:
-        asked.append({"name": name, **options})
-        if isinstance(answer, Exception):
-            raise answer
-        return str(answer)
-
-    hub = type(sys)("huggingface_hub")
-    hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert trasluz.load("someone/toy-en-es").name == "someone/toy-en-es"
-    assert (asked[0]["name"], asked[0]["local_files_only"]) == ("someone/toy-en-es", False)
-    assert not any(pattern.endswith((".bin", "*")) for pattern in asked[0]["allow_patterns"])
-    answer = OSError("the line is dead\nand more")
-    with pytest.raises(
-        ModelError, match=r"someone/toy could not be fetched from the Hugging Face hub: the line is dead$"
-    ):
-        trasluz.load("someone/toy")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelError, match="is not on this machine: offline, nothing is downloaded"):
-        trasluz.load("someone/toy")
-    assert asked[-1]["local_files_only"] is True
+def test_without_the_package_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"there is no folder someone/toy; .*\(pip install huggingface_hub\)"):
         trasluz.load("someone/toy")
-
-
-def test_a_hub_folder_without_safetensors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "snapshot").mkdir()
-    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "marian"}')
-    hub = type(sys)("huggingface_hub")
-    hub.snapshot_download = lambda name, **options: str(tmp_path / "snapshot")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"someone/old has no safetensors on the Hugging Face hub, .* convert it once"):
-        trasluz.load("someone/old")
 
 
 def test_the_fingerprint_of_a_folder_is_that_of_what_translates(toy_folder: Path, tmp_path: Path) -> None:

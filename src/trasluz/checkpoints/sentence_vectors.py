@@ -2,7 +2,7 @@
 
 modules.json                what is done, in order: the model, pooling, and perhaps scaling to length 1
 1_Pooling/config.json       which states make the vector
-sentence_bert_config.json   most tokens of a text
+sentence_bert_config.json   most tokens of a text, where it says so
 """
 
 import json
@@ -18,6 +18,8 @@ PoolingKind = Literal["cls", "mean", "max"]
 POOLINGS: tuple[str, ...] = get_args(PoolingKind)
 
 _MODULES, _LIMITS = "modules.json", "sentence_bert_config.json"
+# As early releases named the limits of other families.
+_OLD_LIMITS = ("sentence_roberta_config.json", "sentence_distilbert_config.json")
 _THEIR_KEYS = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens"}
 _THEIR_TYPES = "sentence_transformers.models."
 
@@ -49,12 +51,14 @@ def read_pooling(folder: Path) -> Pooling | None:
     modules = _read(folder / _MODULES)
     if modules is None:
         return None
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelError(f"{folder / _MODULES} holds no list of modules, but it must.")
     kinds, normalized = [], False
     for module in modules:
         name = str(module.get("type", "")).rpartition(".")[2]
         if name == "Pooling":
             place = folder / str(module.get("path", "")) / "config.json"
-            kinds += _pooling_kinds(place, _read(place) or {})
+            kinds += _pooling_kinds(place, _read_object(place))
         elif name == "Normalize":
             normalized = True
         elif name != "Transformer":
@@ -63,8 +67,7 @@ def read_pooling(folder: Path) -> Pooling | None:
         raise ModelError(
             f"{folder / _MODULES}: one kind of pooling was expected, {_listed(POOLINGS)}, not {len(kinds)}."
         )
-    limits = _read(folder / _LIMITS) or {}
-    return Pooling(kinds[0], normalized, limits.get("max_seq_length"))
+    return Pooling(kinds[0], normalized, _max_tokens(folder))
 
 
 def write_pooling(folder: Path, dim: int, pooling: Pooling) -> None:
@@ -82,17 +85,40 @@ def write_pooling(folder: Path, dim: int, pooling: Pooling) -> None:
 
 
 def _pooling_kinds(place: Path, config: Mapping[str, Any]) -> list[PoolingKind]:
-    if isinstance(config.get("pooling_mode"), str):
-        return [check_pooling(config["pooling_mode"])]
-    modes = {key for key, value in config.items() if key.startswith("pooling_mode_") and value is True}
-    known = {key: kind for kind, key in _THEIR_KEYS.items()}
-    if unknown := sorted(modes - known.keys()):
-        raise ModelError(f"{place}: {unknown[0]} is not known; known are {_listed(known)}.")
-    return [check_pooling(known[key]) for key in sorted(modes)]
+    # Newer releases name the kind, or several; older ones have a key for each.
+    if "pooling_mode" in config:
+        named = config["pooling_mode"]
+        modes = list(map(str, named if isinstance(named, list) else [named]))
+        known = {kind: kind for kind in POOLINGS}
+    else:
+        modes = sorted(key for key, value in config.items() if key.startswith("pooling_mode_") and value is True)
+        known = {key: kind for kind, key in _THEIR_KEYS.items()}
+    for mode in modes:
+        if mode not in known:
+            raise ModelError(f"{place}: the pooling {mode} is not known; known are {_listed(known)}.")
+    return [check_pooling(known[mode]) for mode in modes]
+
+
+def _max_tokens(folder: Path) -> int | None:
+    for name in (_LIMITS, *_OLD_LIMITS):
+        most = _read_object(folder / name).get("max_seq_length")
+        if most is None:
+            continue
+        if not isinstance(most, int) or most < 1:
+            raise ModelError(f"{folder / name}: max_seq_length is {most!r}; it must be a number from 1 up, or null.")
+        return most
+    return None
 
 
 def _listed(names: Any) -> str:
     return ", ".join(names)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = _read(path)
+    if not isinstance(content, dict | None):
+        raise ModelError(f"{path} holds no JSON object, but it must.")
+    return content or {}
 
 
 def _read(path: Path) -> Any:

@@ -71,12 +71,11 @@ def classify(
     def work(group: list[str], **options: Any) -> "list[Classification]":
         if not pairs:
             return list(task(group, **options))
-        halves = [text.split("\t") for text in group]
+        # An empty line is a pair of empty texts.
+        halves = [text.split("\t") if text.strip() else ["", ""] for text in group]
         for text, parts in zip(group, halves, strict=True):
             if len(parts) != 2:
-                raise RequestError(
-                    f"two texts with a tab between were expected, but there are {len(parts)}: {text[:60]!r}."
-                )
+                raise RequestError(f"two texts with a tab between were expected, not {len(parts)}: {text[:60]!r}.")
         return list(task([first for first, _ in halves], [second for _, second in halves], **options))
 
     _answer_all(common, work, texts, line, as_json)
@@ -91,7 +90,7 @@ def tag(common: CommonOptions, model: Model, texts: Texts = None, as_json: AsJso
     task = load_task(common, model, "tag")
 
     def line(found: "TaggedText") -> str:
-        return "\t".join(f"{one.label} {one.start}-{one.end} {one.text}" for one in found.entities)
+        return "\t".join(f"{one.label} {one.start}-{one.end} {_cell(one.text)}" for one in found.entities)
 
     _answer_all(common, task, texts, line, as_json)
 
@@ -117,15 +116,14 @@ def answer(
     A line holds the answer, its probability and its place in characters, separated by tabs.
     """
     from trasluz.errors import RequestError
-    from trasluz.text.lines import read_lines
 
     if context is None:
         raise RequestError("--context is missing: the file in which the answers are looked for.")
-    told = "\n".join(map(str, read_lines(str(context))))
+    told = _whole_text(context)
     task = load_task(common, model, "answer")
 
     def line(found: "Answer") -> str:
-        return f"{found.text}\t{found.score:.3f}\t{found.start}-{found.end}" if found.text else ""
+        return f"{_cell(found.text)}\t{found.score:.3f}\t{found.start}-{found.end}" if found.text else ""
 
     def work(group: list[str], **options: Any) -> "list[Answer]":
         return list(task(group, told, **options))
@@ -159,6 +157,24 @@ def embed(
     _answer_all(common, task, texts, line, as_json, pooling=pooling, normalize=normalize)
 
 
+def _whole_text(path: Path) -> str:
+    """Return the text of a file; DataError for its first line that is no text."""
+    from trasluz.errors import DataError
+    from trasluz.text.lines import Fault, read_lines
+
+    lines = []
+    for number, line in enumerate(read_lines(str(path)), start=1):
+        if isinstance(line, Fault):
+            raise DataError(f"{path}:{number}: {line}; a text in UTF-8 was expected.")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    # Tabs separate what stands in a line.
+    return text.replace("\t", " ")
+
+
 def _answer_all(
     common: CommonOptions,
     work: Callable[..., Sequence[T]],
@@ -180,7 +196,8 @@ def _answer_all(
         if as_json:
             answer_json(found.to_dict())
         else:
-            asked = getattr(found, "text", "") if not hasattr(found, "question") else found.question
+            asked = found.question if hasattr(found, "question") else found.text
+            asked += getattr(found, "second_text", None) or ""
             answer_line(line(result) if asked.strip() else "")
         if left_out := getattr(found, "left_out", 0):
             remark(f"text {number}: the last {left_out:,} tokens had no room and were left out", quiet=common.quiet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trasluz.cli.options import CommonOptions, From, Model, To, load_task, with_common_options
-from trasluz.cli.streams import answer, input_texts
+from trasluz.cli.streams import answer, input_texts, remark
 
 if TYPE_CHECKING:
     from trasluz.inspection.attention_map import AttentionMap
@@ -55,21 +55,32 @@ def inspect(
     its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for each such
     layer and head tells in words what the word looks at.
     """
+    from trasluz.errors import RequestError
     from trasluz.inspection.attention_file import PICTURES, check_ending, save_maps
 
+    if word is not None and out is not None:
+        raise RequestError("--word writes lines and --out writes a file; give one of them.")
     ending = check_ending(out) if out is not None else None
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
     task = load_task(common, model, None)
-    source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
-    # Few are drawn side by side; a page and data have room for everything.
-    alone = chosen == (None, None, None) and (ending is None or ending in PICTURES)
-    if hasattr(task, "directions"):
+    translates = hasattr(task, "directions")
+    if translates:
         refuse_other("--second-text", second_text, model, "translates")
-        maps = attention_of(task, source, target_text, to, from_, chosen, alone=alone)
     else:
         for option, value in {"--target-text": target_text, "--from": from_, "--to": to}.items():
             refuse_other(option, value, model, "does not translate")
+        refuse_other_kinds(chosen[2], model)
+        # There is one kind: naming it asks for nothing else.
+        chosen = chosen[0], chosen[1], None
+    source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
+    # Few are drawn side by side; a page and data have room for everything.
+    alone = chosen == (None, None, None) and (ending is None or ending in PICTURES)
+    if translates:
+        maps = attention_of(task, source, target_text, to, from_, chosen, alone=alone)
+    else:
         maps = attention_within(task, source, second_text, chosen, alone=alone)
+        if left_out := task.left_out(source, second_text):
+            remark(f"the last {left_out:,} tokens had no room and are not shown", quiet=common.quiet)
     if word is not None:
         for line in looks_of(word, [one if pieces else one.words() for one in maps]):
             answer(line)
@@ -125,12 +136,9 @@ def attention_within(
     task: "TextTask", text: str, second_text: str | None, chosen: Chosen, *, alone: bool = False
 ) -> "list[AttentionMap]":
     """Return the maps of a text over itself, the model's own choice first; with `alone`, only that."""
-    from trasluz.errors import RequestError
     from trasluz.inspection.attention_map import mean_map
 
-    layers, heads, kinds = chosen
-    if kinds is not None and kinds != ["encoder"]:
-        raise RequestError(f"--kinds names {kinds[0]!r}, but the attention of {task.name} is of the kind encoder only.")
+    layers, heads, _ = chosen
     place = task.attention_place
     maps = [] if alone and place else task.attention_maps(text, second_text, layers=layers, heads=heads)
     if place is None or (layers, heads) != (None, None):
@@ -144,18 +152,23 @@ def looks_of(word: str, maps: "list[AttentionMap]") -> Iterator[str]:
     """Give a line for each map and place of a word: what it looks at, most first."""
     from trasluz.errors import RequestError, nearest
 
-    tokens = maps[0].target_tokens
-    places = [place for place, token in enumerate(tokens) if token.casefold() == word.casefold()]
-    if not places:
+    # What is written and what is read are other words; the maps of a translator's kinds have either.
+    texts = list(dict.fromkeys(tuple(one.target_tokens) for one in maps))
+    tokens = [token for text in texts for token in text]
+    if word.casefold() not in map(str.casefold, tokens):
         close = nearest(word, tokens)
         hint = f" Did you mean {close}?" if close else ""
-        raise RequestError(f"--word is {word!r}, which is no word of {' '.join(tokens)!r}.{hint}")
+        raise RequestError(
+            f"--word is {word!r}, which is no word of {' or '.join(repr(' '.join(text)) for text in texts)}.{hint}"
+        )
     for one in maps:
-        for place in places:
+        for place, token in enumerate(one.target_tokens):
+            if token.casefold() != word.casefold():
+                continue
             row = one.weights[place]
             order = sorted(range(len(row)), key=lambda column: -row[column])[:_MOST_LOOKS]
             looks = ", ".join(f"{one.source_tokens[column]} {row[column]:.2f}" for column in order)
-            yield f"{one.title}\t{one.target_tokens[place]}\t{looks}"
+            yield f"{one.title}\t{token}\t{looks}"
 
 
 def refuse_other(option: str, value: str | None, model: str, what: str) -> None:
@@ -164,6 +177,15 @@ def refuse_other(option: str, value: str | None, model: str, what: str) -> None:
 
     if value is not None:
         raise RequestError(f"{option} means nothing to {model}, which {what}.")
+
+
+def refuse_other_kinds(kinds: list[str] | None, model: str) -> None:
+    """Raise RequestError for kinds of attention that a model does not have which only reads."""
+    from trasluz.errors import RequestError
+
+    for kind in kinds or []:
+        if kind != "encoder":
+            raise RequestError(f"--kinds names {kind!r}, but the attention of {model} is of the kind encoder only.")
 
 
 def numbers(option: str, words: str | None) -> list[int] | None:

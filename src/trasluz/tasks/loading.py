@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trasluz.checkpoints.model_folder import CONFIG, LoadedModel, load_model
-from trasluz.checkpoints.weights import hub_class
+from trasluz.checkpoints.weights import INDEX, WEIGHTS, hub_class
 from trasluz.devices import choose_device, choose_dtype
 from trasluz.errors import ModelError, RequestError, nearest
 from trasluz.tasks.answerer import Answerer
@@ -22,6 +22,7 @@ from trasluz.tasks.embedder import Embedder
 from trasluz.tasks.mask_filler import MaskFiller
 from trasluz.tasks.tagger import Tagger
 from trasluz.tasks.translator import Translator
+from trasluz.text.hub_records import is_offline
 
 TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
     "translate": Translator,
@@ -34,8 +35,10 @@ TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
 
 _POCKET = Path(__file__).parent.parent / "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# No pickle is even fetched.
-_HUB_FILES = ["*.json", "*.safetensors", "*.spm", "*.txt", "*.yaml", "README.md"]
+# No pickle is even fetched, nor the same weights once more for another engine, which lie in a folder of its name; a
+# number begins those of the modules behind an encoder: 1_Pooling.
+_HUB_FILES = ["*.json", "model*.safetensors", "*.spm", "*.txt", "*.yaml", "README.md"]
+_NO_HUB_FILES = ["[!0-9]*/*"]
 
 
 def load(model: str | Path, task: str | None = None, device: str = "auto", dtype: str = "auto") -> Any:
@@ -118,25 +121,41 @@ def fingerprint(folder: Path) -> str:
 
 
 def _download(name: str) -> Path:
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     except ImportError:
         raise ModelError(
             f"there is no folder {name}; to fetch it from the Hugging Face hub, install huggingface_hub "
             "(pip install huggingface_hub)."
         ) from None
+    offline = is_offline()
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=offline))
+        folder = Path(
+            snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_NO_HUB_FILES, local_files_only=offline)
+        )
+    except GatedRepoError:
+        raise ModelError(
+            f"{name} is given by its owners only to whom they know: ask for access on its page of the Hugging Face "
+            "hub, then log in here with `hf auth login`, or set HF_TOKEN."
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(
+            f"there is no folder {name}, and no model of this name on the Hugging Face hub; if it is a private one, "
+            "log in with `hf auth login`, or set HF_TOKEN."
+        ) from None
     except Exception as error:  # The library has many, and below it stands a network.
         if offline:
             raise ModelError(
-                f"there is no folder {name}, and its copy from the Hugging Face hub is not on this machine: offline, "
-                "nothing is downloaded."
+                f"there is no folder {name}, and a whole copy from the Hugging Face hub is not on this machine: "
+                "offline, nothing is downloaded."
             ) from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{name} could not be fetched from the Hugging Face hub: {reason}") from None
-    if not any(folder.glob("*.safetensors")):
+        # What the network said stands below what the library made of it.
+        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        raise ModelError(
+            f"{name} could not be fetched from the Hugging Face hub: {reason.splitlines()[0].rstrip('.')}."
+        ) from None
+    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         raise ModelError(
             f"{name} has no safetensors on the Hugging Face hub, and trasluz reads no pickle. Where you trust it, "
             f'convert it once with the `transformers` library: {hub_class(folder)}.from_pretrained("{name}")'

@@ -125,7 +125,7 @@ class MaskFiller(TextTask):
         token = self.mask_token
         if (one.texts[0].ids == self.tokenizer.mask_id).any():
             raise RequestError(
-                f"{which}: its first {token} lies behind the {self.longest_text:,} tokens that {self.name} reads."
+                f"{which} has its first {token} behind the {self.longest_text:,} tokens that {self.name} reads."
             )
         raise RequestError(f"{which} has no {token}, which says what to fill: {text[:60]!r}.")
 

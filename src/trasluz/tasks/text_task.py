@@ -80,6 +80,10 @@ class TextTask:
         """Return texts, or pairs of texts, as the model takes them; those too long are cut."""
         return self._batch(self._inputs(texts, second_texts))
 
+    def left_out(self, text: str, second_text: str | None = None) -> int:
+        """Return how many tokens of a text, or of a pair, have no room in the model."""
+        return self._inputs([text], None if second_text is None else [second_text])[0].left_out
+
     def attention_maps(
         self,
         text: str,

@@ -3,12 +3,12 @@
 import csv
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trasluz.errors import DataError, nearest
 from trasluz.text.data_naming import DataFile, one_side_message
+from trasluz.text.hub_records import TRANSLATION, read_hub_records
 from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines
 
 NO_OBJECT = Fault("no JSON object")
@@ -234,23 +234,9 @@ def _jsonl_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
 
 
 def _hub_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of hf:NAME[/config][:split], read through the package `datasets` where it is installed."""
     (path,) = file.paths
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        raise DataError(f"{path} would be downloaded, and HF_HUB_OFFLINE is set: name a file.")
-    try:
-        import datasets  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise DataError(
-            f"{path} is a data set of the hub, which needs the package datasets: install it, or name a file."
-        ) from None
-    name, _, split = path.removeprefix("hf:").partition(":")
-    owner_and_name, config = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
-    try:
-        rows = datasets.load_dataset(owner_and_name, config, split=split or "train", streaming=True)
-        return _record_rows(file, path, names, enumerate(rows, 1))
-    except Exception as error:  # Whatever hub, network and data set can raise.
-        raise DataError(f"{path} cannot be read: {str(error).rstrip('.')}.") from None
+    columns = [str(file.columns.get(name, name)) for name in names]
+    return _record_rows(file, path, names, enumerate(read_hub_records(path, columns), 1))
 
 
 def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Iterator[tuple[int, Any]]) -> Iterator[Row]:
@@ -271,8 +257,7 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
         if source is None:
             source = record.get(source_column)
             source = source if isinstance(source, str) else None
-        # Translation sets of the hub keep both sides in one column of this name.
-        inner = record.get("translation")
+        inner = record.get(TRANSLATION)
         cells: list[str] = []
         fault: Fault | None = None
         for column, is_empty in zip(columns, empty, strict=True):
