@@ -39,6 +39,7 @@ def test_the_recipe_is_complete_commented_and_accepted(corpus: Path, capsys: pyt
     for part, section in parts.items():
         for name, field in type(section).model_fields.items():
             if ONLY_FOR.get(part + name, "translate") != "translate":
+                assert f"{name}:" not in text
                 continue
             assert f"{name}:" in text
             assert field.description is not None
@@ -78,7 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_cannot_be_is_refused_with_a_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", "corpus.{en,es}")
     assert "there is no task 'translat'; did you mean translate?" in refused(capsys, "translat", *data)
-    assert "there is no task 'cook'; so far there are translate and classify." in refused(capsys, "cook", *data)
+    assert "there is no task 'cook'; so far there are translate, fill-mask, classify." in refused(capsys, "cook", *data)
     assert "no data is named" in refused(capsys, "translate")
     assert "Did you mean transformer-tiny?" in refused(capsys, "translate", *data, "--model", "transformer-tyni")
     assert "there is no file corpus.ez; did you mean corpus.es?" in refused(
@@ -115,6 +116,11 @@ def test_a_recipe_for_labelled_texts(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(["init", "classify", *data, "--model", "owner/encoder"]) == 0
     tuned = parse_recipe(capsys.readouterr().out)
     assert tuned.model == "owner/encoder" and tuned.training.layer_decay == 0.9 and tuned.training.max_epochs == 4
+    assert run(["init", "fill-mask", *data]) == 0
+    text = capsys.readouterr().out
+    raw = parse_recipe(text)
+    assert raw.task == "fill-mask" and raw.evaluation.metric == "loss" and raw.output == "runs/fill-mask"
+    assert "rate: 0.15" in text and "label_kind" not in text
     assert run(["init", "classify", *data, "--languages", "en,es"]) == 2
     assert "--languages is for translators" in capsys.readouterr().err
     (tmp_path / "days.tsv").write_text("label\ttext\n" + "dry\ta day\n" * 5)

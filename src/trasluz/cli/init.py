@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trasluz.cli.sizing import Corpus, Machine
     from trasluz.training.recipe import Recipe
 
-TASKS = ("translate", "classify")
+TASKS = ("translate", "fill-mask", "classify")
 # Counting more would take minutes and change no setting.
 MOST_COUNTED = 1_000_000
 _HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
@@ -26,7 +26,9 @@ _WIDTH = 130
 
 
 def init(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="What the model will do: translate or classify.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask or classify.")
+    ],
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,15 +91,18 @@ def init(
 
     if task not in TASKS:
         close = nearest(task, TASKS)
-        hint = f"did you mean {close}?" if close else f"so far there are {' and '.join(TASKS)}."
+        hint = f"did you mean {close}?" if close else f"so far there are {', '.join(TASKS)}."
         raise RequestError(f"there is no task {task!r}; {hint}")
     entry: Any = data_entry("--data", data or [])
     if columns is not None:
         entry = {"path": entry, "columns": named_columns(columns)}
     machine = this_machine()
-    if task == "classify":
+    if task != "translate":
         refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
+    if task == "classify":
         values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
+    elif task == "fill-mask":
+        values, top = masked_words_recipe(entry, machine, model, on_error)
     else:
         values, top = translation_recipe(entry, machine, model, languages, both_directions, on_error)
     values["data"] |= {
@@ -119,7 +124,7 @@ def refuse_of_translation(options: dict[str, Any]) -> None:
 
     for option, value in options.items():
         if value:
-            raise RequestError(f"{option} is for translators; a model that labels texts has no use for it.")
+            raise RequestError(f"{option} is for translators; a model that reads only has no use for it.")
 
 
 def translation_recipe(
@@ -180,6 +185,34 @@ def classification_recipe(
     ]
 
 
+def masked_words_recipe(
+    entry: Any, machine: "Machine", model: str | None, on_error: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a recipe for pre-training that data and machine decide, and what to say of them."""
+    import trasluz
+    from trasluz.cli import sizing
+    from trasluz.models.registry import presets
+    from trasluz.text.readers import read_texts
+
+    found = read_texts(entry, on_error=on_error)
+    corpus = sizing.count_labelled(((one.text, "") for one in found), MOST_COUNTED, "one")
+    name = model or ("bert-small" if machine.has_gpu else "bert-mini")
+    values = {
+        "task": "fill-mask",
+        "model": name,
+        "data": {"max_length": min(128, corpus.max_length)},
+        "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
+        **sizing.masked_words_for(machine, pretrained=name not in presets()),
+        "output": "runs/fill-mask",
+    }
+    at_least = "at least " if corpus.more else ""
+    return values, [
+        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        f"{at_least}{corpus.num_texts:,} texts of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
+        _HOW_TO_TRAIN,
+    ]
+
+
 def this_machine() -> "Machine":
     """Return what the recipe is sized for."""
     import torch
@@ -236,10 +269,13 @@ def commented(recipe: "Recipe", heading: Sequence[str]) -> str:
         top, inner = re.match(r"(\w+):", line), re.match(r"  (\w+):", line)
         if top:
             name = top[1]
+            if ONLY_FOR.get(name, recipe.task) != recipe.task:
+                section = None
+                continue
             field = Recipe.model_fields[top[1]]
             section = _section_of(field.annotation)
             lines += ["", *_with_comment(line, field.description)]
-        elif inner and ONLY_FOR.get(f"{name}.{inner[1]}", recipe.task) != recipe.task:
+        elif inner and recipe.task != ONLY_FOR.get(name, ONLY_FOR.get(f"{name}.{inner[1]}", recipe.task)):
             continue
         elif inner and section is not None:
             lines += _with_comment(line, section.model_fields[inner[1]].description)

@@ -110,6 +110,21 @@ def classification_for(corpus: LabelledCorpus, machine: Machine, *, pretrained: 
     }
 
 
+def masked_words_for(machine: Machine, *, pretrained: bool) -> dict[str, Any]:
+    """Return the settings of `training` and `evaluation` for guessing masked words: a time that is used to its end."""
+    return {
+        "training": {
+            "batch_tokens": 16_384 if machine.has_gpu else 4_096,
+            "schedule": "linear",
+            "warmup_steps": 500,
+            "learning_rate": 1e-4 if pretrained else 1e-3,
+            "weight_decay": 0.01,
+            "label_smoothing": 0.0,
+        },
+        "evaluation": {"every": "500 steps", "patience": None},
+    }
+
+
 def preset_for(corpus: Corpus, machine: Machine) -> str:
     """Return the Transformer that the text can fill and the machine can train within hours."""
     if corpus.num_pairs < 200_000 or not machine.has_gpu:

@@ -87,6 +87,39 @@ class LabelledBatch:
         return LabelledBatch(self.texts.to(device), self.labels.to(device, non_blocking=True))
 
 
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Texts with places to guess: rows and columns among the texts' positions, and what stood there."""
+
+    texts: TextBatch
+    rows: Int[Tensor, " masked"]
+    columns: Int[Tensor, " masked"]
+    targets: Int[Tensor, " masked"]
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Return how many tokens the texts have."""
+        return int(self.texts.lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of places that hold padding."""
+        return self.texts.padding_share
+
+    def to(self, device: torch.device | str) -> "MaskedBatch":
+        """Return the batch on another device."""
+        return MaskedBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def make_masked_batch(pieces: Sequence[tuple[Ids, Ids, Ids]], *, pad_id: int) -> MaskedBatch:
+    """Return the batch of pieces of text, each with its positions to guess and what stood there."""
+    texts = make_text_batch([ids for ids, _, _ in pieces], pad_id=pad_id)
+    rows = np.concatenate([np.full(len(places), row, np.int64) for row, (_, places, _) in enumerate(pieces)])
+    columns = np.concatenate([np.asarray(places, np.int64) for _, places, _ in pieces])
+    targets = np.concatenate([np.asarray(found, np.int64) for _, _, found in pieces])
+    return MaskedBatch(texts, torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(targets))
+
+
 def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None, *, pad_id: int) -> TextBatch:
     """Return the batch of these texts, which carry their special tokens already; without `segments`, all are 0."""
     ids, lengths = pad_sequences(texts, pad_id=pad_id)

@@ -6,6 +6,7 @@ the text, where words begin, and how one text or two are put between the special
     "The lamps"  --encode-->  the lamp ##s  --join-->  [CLS] the lamp ##s [SEP]
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ from trasluz.text.encoder_vocabulary import learn_encoder_vocabulary
 from trasluz.text.segmentation import readable, words_of_pieces
 
 _CONTINUES = "##"
+# How pieces of bytes write the blank before a word.
+_BLANK = "Ġ"
 # `transformers` writes 1e30 for "no limit".
 _NO_LIMIT = 10**9
 
@@ -206,6 +209,16 @@ class EncoderTokenizer:
         """Return the id of a piece or special token, or None when the vocabulary has no such entry."""
         found: int | None = self.backend.token_to_id(token)
         return found
+
+    @functools.cached_property
+    def continues(self) -> Bool[np.ndarray, " vocab"]:
+        """Tell of each id whether its piece goes on with a word: ##ing; of bytes, one without a blank before it."""
+        names = [self._name(index) for index in range(self.vocab_size)]
+        if self._is_byte_level:
+            goes_on = [not name.startswith(_BLANK) for name in names]
+        else:
+            goes_on = [name.startswith(_CONTINUES) and len(name) > len(_CONTINUES) for name in names]
+        return np.array(goes_on) & ~np.isin(np.arange(self.vocab_size), list(self._special_ids))
 
     @property
     def fingerprint(self) -> str:

@@ -10,14 +10,14 @@ from torch import nn
 from trasluz.checkpoints.model_folder import save_model
 from trasluz.errors import RecipeError
 from trasluz.models.bert import Bert, BertConfig
-from trasluz.models.registry import find_preset, model_of, presets
+from trasluz.models.registry import model_of
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
 from trasluz.training.data import PreparedData
-from trasluz.training.job import Job, listed, settings_of_stream
+from trasluz.training.job import Job, encoder_config, listed, settings_of_stream
 from trasluz.training.labelled_examples import LabelledExamples, LabelledText
 from trasluz.training.labelled_stream import LabelledStream, join_cut, label_tensor
 from trasluz.training.model_card import write_text_card
@@ -38,23 +38,7 @@ class ClassificationJob(Job):
     def check(self) -> None:
         """Raise RecipeError where the model is none that reads texts, or has fewer layers than are to be frozen."""
         recipe = self.recipe
-        if self.given is not None:
-            config = self.given.config
-        else:
-            name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
-            if name in presets() and "classify" not in find_preset(name)[0].tasks:
-                encoders = [preset for preset, (one, _) in presets().items() if "classify" in one.tasks]
-                raise RecipeError(
-                    f"{recipe.place('model')}: {name} does not label texts; presets that do are {listed(encoders)}"
-                )
-            config = self.config(vocab_size=recipe.tokenizer.vocab_size)
-        if not isinstance(config, BertConfig):
-            raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot label texts")
-        if recipe.training.freeze_layers > config.num_layers:
-            raise RecipeError(
-                f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "
-                f"{config.num_layers} layers"
-            )
+        encoder_config(self, "label texts")
         weights = recipe.training.class_weights
         if weights is not None and recipe.data.label_kind != "one":
             raise RecipeError(

@@ -9,7 +9,8 @@ from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.errors import ModelError, RecipeError
-from trasluz.models.registry import build_config
+from trasluz.models.bert import BertConfig
+from trasluz.models.registry import build_config, presets
 from trasluz.training.data import PreparedData
 from trasluz.training.examples import Examples
 from trasluz.training.processes import Processes
@@ -76,6 +77,30 @@ class Job(ABC):
             return build_config(self.recipe.model, **fields)
         except ModelError as error:
             raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
+
+
+def encoder_config(job: Job, what: str) -> BertConfig:
+    """Return the config of a recipe's encoder; RecipeError where its model is none, or has too few layers to freeze."""
+    recipe = job.recipe
+    if job.given is not None:
+        config = job.given.config
+    else:
+        name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+        known = presets()
+        if name in known and recipe.task not in known[name][0].tasks:
+            encoders = [preset for preset, (architecture, _) in known.items() if recipe.task in architecture.tasks]
+            raise RecipeError(
+                f"{recipe.place('model')}: {name} does not {what}; presets that do are {listed(encoders)}"
+            )
+        config = job.config(vocab_size=recipe.tokenizer.vocab_size)
+    if not isinstance(config, BertConfig):
+        raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot {what}")
+    if recipe.training.freeze_layers > config.num_layers:
+        raise RecipeError(
+            f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "
+            f"{config.num_layers} layers"
+        )
+    return config
 
 
 def settings_of_stream(recipe: Recipe, processes: Processes) -> dict[str, Any]:

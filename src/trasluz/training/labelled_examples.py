@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trasluz.errors import DataError, RecipeError, RequestError, nearest
-from trasluz.text.encoder_tokenizer import EncoderTokenizer, train_encoder_tokenizer
+from trasluz.errors import DataError, nearest
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
+from trasluz.training.raw_text import train_for_encoder
 
 # More labels than this are a column of something else.
 _MOST_LABELS = 10_000
@@ -98,18 +99,8 @@ class LabelledExamples(Examples[LabelledText]):
 
     def train_tokenizers(self, examples: Callable[[], Iterator[LabelledText]]) -> Tokenizers:
         """Train an encoder's tokenizer on the texts."""
-        wanted = self.recipe.tokenizer
-        if wanted.kind not in ("bpe", "wordpiece"):
-            raise RecipeError(
-                f"{self.recipe.place('tokenizer.kind')} is {wanted.kind}; an encoder's is bpe or wordpiece."
-            )
         texts = (text for one in examples() for text in (one.text, one.second_text) if text is not None)
-        try:
-            trained = train_encoder_tokenizer(texts, wanted.kind, wanted.vocab_size, lowercase=wanted.lowercase)
-        except RequestError as error:
-            if isinstance(error, DataError):
-                raise
-            raise RecipeError(f"{self.recipe.place('tokenizer.vocab_size')}: {error}") from error
+        trained = train_for_encoder(self.recipe, texts)
         return trained, trained
 
     def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:

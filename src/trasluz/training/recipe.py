@@ -54,7 +54,7 @@ class DataSection(Section):
     max_length: Count = Field(
         default=250,
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
-        "it, special tokens included.",
+        "it, special tokens included; plain text is taken in pieces of it.",
     )
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
@@ -81,6 +81,27 @@ class TokenizerSection(Section):
     shared: bool = Field(default=True, description="One vocabulary for both languages, or one for each.")
     lowercase: bool = Field(default=False, description="Read every text in lower case.")
     load: str | None = Field(default=None, description="A folder with trained tokenizers to use instead.")
+
+
+class MaskingSection(Section):
+    """Which words are masked to be guessed, anew in every epoch."""
+
+    rate: Number = Field(default=0.15, gt=0, lt=1, description="Share of a text's pieces that are to be guessed.")
+    unit: Literal["tokens", "words", "spans"] = Field(
+        default="words", description="What is chosen: pieces, whole words, or stretches of up to ten words."
+    )
+    masked_share: Number = Field(default=0.8, ge=0, le=1, description="Of those: how many the mask token stands for.")
+    random_share: Number = Field(
+        default=0.1, ge=0, le=1, description="Of those: how many another piece stands for; the rest stay as they are."
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "MaskingSection":
+        if self.masked_share + self.random_share > 1:
+            raise ValueError(
+                f"masked_share and random_share are {self.masked_share} and {self.random_share}, together more than 1"
+            )
+        return self
 
 
 class TrainingSection(Section):
@@ -186,7 +207,7 @@ MetricName = Literal[
 
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
-# Keys that mean something to one task only.
+# Keys, and whole sections, that mean something to one task only.
 ONLY_FOR = {
     "data.languages": "translate",
     "data.both_directions": "translate",
@@ -198,6 +219,7 @@ ONLY_FOR = {
     "data.pairs": "classify",
     "data.labels": "classify",
     "data.label_kind": "classify",
+    "masking": "fill-mask",
     "training.layer_decay": "classify",
     "training.freeze_layers": "classify",
     "training.class_weights": "classify",
@@ -206,6 +228,7 @@ ONLY_FOR = {
 # By task, and by the kind of label: what decides, then what else may.
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
+    ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
     ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
     ("classify", "number"): ("spearman", "pearson", "mean_squared_error", "loss"),
@@ -243,10 +266,13 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """Sections and names of the whole recipe."""
 
-    task: Literal["translate", "classify"] = Field(default="translate", description="What the model will do.")
+    task: Literal["translate", "fill-mask", "classify"] = Field(
+        default="translate", description="What the model will do."
+    )
     model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")
     data: DataSection = Field(description=DataSection.__doc__ or "")
     tokenizer: TokenizerSection = Field(default_factory=TokenizerSection, description=TokenizerSection.__doc__ or "")
+    masking: MaskingSection = Field(default_factory=MaskingSection, description=MaskingSection.__doc__ or "")
     training: TrainingSection = Field(default_factory=TrainingSection, description=TrainingSection.__doc__ or "")
     evaluation: EvaluationSection = Field(
         default_factory=EvaluationSection, description=EvaluationSection.__doc__ or ""
@@ -276,7 +302,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _metric_of_task(self) -> "Recipe":
-        known = METRICS[self.task, self.data.label_kind]
+        known = METRICS.get((self.task, self.data.label_kind)) or METRICS[self.task, "one"]
         if self.evaluation.metric not in known:
             raise ValueError(
                 f"evaluation.metric is {self.evaluation.metric}, by which this task is not judged: it can be "
@@ -289,7 +315,8 @@ class Recipe(Section):
         for key, task in ONLY_FOR.items():
             section, _, name = key.partition(".")
             part = getattr(self, section)
-            if task != self.task and getattr(part, name) != type(part).model_fields[name].default:
+            is_usual = getattr(part, name) == type(part).model_fields[name].default if name else part == type(part)()
+            if task != self.task and not is_usual:
                 raise ValueError(f"{key} means nothing to the task {self.task}: it is for {task}")
         return self
 

@@ -18,6 +18,7 @@ from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.job import Job
+from trasluz.training.masked_words_job import MaskedWordsJob
 from trasluz.training.metrics_log import MetricsLog
 from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
@@ -27,7 +28,11 @@ from trasluz.training.run_lock import run_lock
 from trasluz.training.trainer import Trainer
 from trasluz.training.translation_job import TranslationJob
 
-JOBS: dict[str, type[Job]] = {"translate": TranslationJob, "classify": ClassificationJob}
+JOBS: dict[str, type[Job]] = {
+    "translate": TranslationJob,
+    "fill-mask": MaskedWordsJob,
+    "classify": ClassificationJob,
+}
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.
 _MAY_CHANGE = {

@@ -1,0 +1,66 @@
+"""Which words of a text are masked, and what stands in their place (Devlin et al. 2019, section 3.1 and appendix A.1).
+
+    tokens        piece by piece                                              [MASK] takes 80 % of the chosen pieces,
+    words         whole words: all pieces of a word, or none                  another piece 10 %,
+    spans         stretches of words, their lengths geometric (SpanBERT)      10 % stay what they are
+
+Whole words are those of BERT's later releases; spans follow Joshi et al. 2020 (section 3.1): lengths of p = 0.2, at
+most ten words.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Integer
+
+MaskingUnit = Literal["tokens", "words", "spans"]
+MASKING_UNITS: tuple[str, ...] = get_args(MaskingUnit)
+
+_SPAN_END, _LONGEST_SPAN = 0.2, 10
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How texts are masked: the share of pieces chosen, by which unit, and what takes their place."""
+
+    mask_id: int
+    ordinary_ids: Integer[np.ndarray, " ordinary"]
+    """Ids that may stand for a piece: all but special tokens."""
+    rate: float = 0.15
+    unit: MaskingUnit = "words"
+    masked_share: float = 0.8
+    random_share: float = 0.1
+
+    def choose(
+        self, starts: Bool[np.ndarray, " length"], generator: np.random.Generator
+    ) -> Bool[np.ndarray, " length"]:
+        """Return which pieces are chosen; `starts` tells of each whether it begins a word. At least one is."""
+        length = len(starts)
+        chosen = np.zeros(length, bool)
+        wanted = max(1, round(self.rate * length))
+        begins = np.arange(length) if self.unit == "tokens" else np.flatnonzero(starts | (np.arange(length) == 0))
+        ends = np.append(begins[1:], length)
+        for unit in generator.permutation(len(begins)).tolist():
+            number = 1
+            if self.unit == "spans":
+                number = min(int(generator.geometric(_SPAN_END)), _LONGEST_SPAN, len(begins) - unit)
+            for word in range(unit, unit + number):
+                if int(chosen.sum()) >= wanted:
+                    return chosen
+                chosen[begins[word] : ends[word]] = True
+        return chosen
+
+    def corrupt(
+        self,
+        ids: Integer[np.ndarray, " length"],
+        chosen: Bool[np.ndarray, " length"],
+        generator: np.random.Generator,
+    ) -> Integer[np.ndarray, " length"]:
+        """Return the ids with something else in place of those chosen."""
+        corrupted = ids.copy()
+        draws = generator.random(len(ids))
+        corrupted[chosen & (draws < self.masked_share)] = self.mask_id
+        random = chosen & (draws >= self.masked_share) & (draws < self.masked_share + self.random_share)
+        corrupted[random] = generator.choice(self.ordinary_ids, int(random.sum()))
+        return corrupted

@@ -1,0 +1,165 @@
+"""Pre-training an encoder: it learns a language by guessing masked words."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trasluz.checkpoints.model_folder import save_model
+from trasluz.errors import RecipeError
+from trasluz.models.bert import Bert
+from trasluz.models.registry import model_of
+from trasluz.objectives.masked_words import MaskedWordsObjective
+from trasluz.tasks.grouping import groups_by_length
+from trasluz.text.batching import make_masked_batch
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
+from trasluz.text.masking import Masking
+from trasluz.text.readers import Text
+from trasluz.training.data import PreparedData
+from trasluz.training.job import Job, encoder_config, settings_of_stream
+from trasluz.training.model_card import write_text_card
+from trasluz.training.processes import ALONE, Processes
+from trasluz.training.raw_text import MaskedStream, RawTextExamples, masked_piece, pieces_of
+from trasluz.training.recipe_file import dump_recipe
+from trasluz.training.reports import Chosen, Ended
+from trasluz.training.stream import ExampleStream
+
+
+class MaskedWordsJob(Job):
+    """From plain text to an encoder that knows the language."""
+
+    @property
+    def examples(self) -> RawTextExamples:
+        """Texts without labels."""
+        return RawTextExamples(self.recipe)
+
+    def check(self) -> None:
+        """Raise RecipeError where the model is no encoder or cannot take pieces of the length asked for."""
+        recipe = self.recipe
+        config = encoder_config(self, "guess masked words")
+        if recipe.data.max_length > config.longest_text:
+            raise RecipeError(
+                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
+                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
+            )
+        if self.given is not None and self.given.source_tokenizer.mask_id is None:
+            raise RecipeError(f"{recipe.place('model')}: the tokenizer of {recipe.model} has no mask token")
+
+    def build_model(self, data: PreparedData[Text]) -> nn.Module:
+        """Return the encoder to go on with, or a new one."""
+        if self.given is not None:
+            given: Any = self.given.model
+            model: Bert = given.with_heads(["fill-mask"])
+            return model
+        tokenizer = data.source_tokenizer
+        return model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, heads=["fill-mask"]))
+
+    def objective(self, data: PreparedData[Text]) -> MaskedWordsObjective:
+        """Return the cross-entropy of the masked words."""
+        return MaskedWordsObjective(self.recipe.training.label_smoothing)
+
+    def stream(self, data: PreparedData[Text], model: Any, processes: Processes) -> MaskedStream:
+        """Return the updates."""
+        return MaskedStream(
+            data.cache,
+            data.files,
+            tokenizer=data.source_tokenizer,
+            masking=self._masking(data.source_tokenizer),
+            pad_id=model.config.pad_id,
+            **settings_of_stream(self.recipe, processes),
+        )
+
+    def evaluator(
+        self, data: PreparedData[Text], model: Any, device: torch.device, processes: Processes
+    ) -> "MaskedWordsEvaluator":
+        """Return what measures guesses on the validation texts, which are always masked alike."""
+        tokenizer: EncoderTokenizer = data.source_tokenizer
+        masking, continues = self._masking(tokenizer), tokenizer.continues
+        room = self.recipe.data.max_length - tokenizer.num_added()
+        texts = tokenizer.encode_arrays([one.text for one in data.valid])
+        pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
+        return MaskedWordsEvaluator(
+            pieces=[
+                masked_piece(tokenizer, masking, continues, piece, np.random.default_rng(number))
+                for number, piece in enumerate(pieces)
+            ],
+            pad_id=model.config.pad_id,
+            device=device,
+            batch_tokens=self.recipe.training.micro_batch_tokens or self.recipe.training.batch_tokens,
+            processes=processes,
+        )
+
+    def write_model(
+        self,
+        data: PreparedData[Text],
+        model: nn.Module,
+        stream: ExampleStream[Any],
+        chosen: Chosen,
+        ended: Ended,
+        parameters: int,
+        device: torch.device,
+    ) -> None:
+        """Write the model folder and its card."""
+        mask = data.source_tokenizer.tokens([data.source_tokenizer.mask_id])[0]
+        card = write_text_card(
+            self.recipe,
+            data.counts,
+            chosen.metrics,
+            what="guesses masked words",
+            usage=[
+                'fill = trasluz.load("PATH OF THIS FOLDER")',
+                f'print(fill("... {mask} ...").masks[0].candidates[0].token)',
+            ],
+            parameters=parameters,
+            steps=chosen.steps,
+            seconds=ended.seconds,
+            tokens=ended.tokens,
+        )
+        save_model(
+            self.recipe.output,
+            model.eval(),
+            *data.tokenizers,
+            task=self.recipe.task,
+            card=card,
+            recipe_yaml=dump_recipe(self.recipe),
+        )
+
+    def _masking(self, tokenizer: EncoderTokenizer) -> Masking:
+        wanted = self.recipe.masking
+        assert tokenizer.mask_id is not None
+        special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
+        ordinary = np.array([index for index in range(tokenizer.vocab_size) if index not in special], tokenizer.dtype)
+        return Masking(tokenizer.mask_id, ordinary, wanted.rate, wanted.unit, wanted.masked_share, wanted.random_share)
+
+
+@dataclass(frozen=True)
+class MaskedWordsEvaluator:
+    """Called with a model, returns how well it guesses; the same model gives the same numbers."""
+
+    pieces: list[tuple[Any, Any, Any]]
+    """Corrupted ids, positions to guess, and what stood there."""
+    pad_id: int
+    device: torch.device
+    batch_tokens: int
+    processes: Processes = ALONE
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return the mean loss of a masked piece, its exponential, and the share of pieces guessed right."""
+        sums = [0.0, 0.0, 0.0]
+        head = model.heads["fill-mask"]
+        groups = groups_by_length([len(ids) for ids, _, _ in self.pieces], self.batch_tokens)
+        for number, rows in enumerate(groups):
+            if number % self.processes.size != self.processes.rank:
+                continue
+            batch = make_masked_batch([self.pieces[row] for row in rows], pad_id=self.pad_id).to(self.device)
+            logits = head(model(batch.texts)[batch.rows, batch.columns]).float()
+            loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
+            right = (logits.argmax(-1) == batch.targets).sum()
+            own = float(loss), float(right), float(len(batch.targets))
+            sums = [before + now for before, now in zip(sums, own, strict=True)]
+        total, right_all, count = self.processes.sum(sums)
+        loss_value = total / count
+        return {"loss": loss_value, "perplexity": math.exp(min(loss_value, 700.0)), "accuracy": right_all / count}

@@ -1,0 +1,137 @@
+"""Plain text as training examples: lines or columns of text, cut into pieces that fit; masked anew in every epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from trasluz.errors import DataError, RecipeError, RequestError
+from trasluz.text.batching import MaskedBatch, make_masked_batch
+from trasluz.text.encoder_tokenizer import EncoderTokenizer, train_encoder_tokenizer
+from trasluz.text.masking import Masking
+from trasluz.text.readers import Place, ReadReport, Text, read_texts
+from trasluz.text.token_cache import TokenCache
+from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
+from trasluz.training.stream import ExampleStream
+
+
+class RawTextExamples(Examples[Text]):
+    """Texts without labels; one that is too long becomes several examples."""
+
+    kind = "text"
+    columns = ("ids",)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the stored tokens depend on."""
+        return self.recipe.data.model_dump(include={"max_length"}) | {"task": self.recipe.task}
+
+    def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[Text]:
+        """Yield the texts of a `data` entry."""
+        return read_texts(entry, sources=sources, on_error=self.recipe.data.on_error, report=report)
+
+    def texts(self, example: Text) -> tuple[str, ...]:
+        """Return the text."""
+        return (example.text,)
+
+    def place(self, example: Text) -> Place:
+        """Return where a text was read."""
+        return example.place
+
+    def to_record(self, example: Text) -> dict[str, Any]:
+        """Return a text as an object."""
+        return {"text": example.text}
+
+    def from_record(self, record: dict[str, Any]) -> Text:
+        """Return the text of an object; where it was read is not kept."""
+        return Text(record["text"], Place("", 0))
+
+    def train_tokenizers(self, examples: Callable[[], Iterator[Text]]) -> Tokenizers:
+        """Train an encoder's tokenizer on the texts."""
+        trained = train_for_encoder(self.recipe, (one.text for one in examples()))
+        return trained, trained
+
+    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
+        """Write the tokenizer's files."""
+        tokenizers[0].save(folder)
+
+    def load_tokenizers(self, folder: Path) -> Tokenizers:
+        """Read the tokenizer's files."""
+        tokenizer = EncoderTokenizer.load(folder)
+        return tokenizer, tokenizer
+
+    def encoded(
+        self, examples: Iterator[Text], tokenizers: Tokenizers
+    ) -> Iterator[tuple[Text, tuple[Any, ...] | None]]:
+        """Yield each text with its ids, in as many pieces as it takes."""
+        tokenizer: EncoderTokenizer = tokenizers[0]
+        texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples))
+        for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
+            for text, found in zip(some, ids, strict=True):
+                for piece in pieces_of(found, self.recipe.data.max_length - tokenizer.num_added()):
+                    yield text, (piece,)
+
+
+def pieces_of(ids: Any, room: int) -> Iterator[Any]:
+    """Yield the ids in pieces of at most `room`; what has none is left out."""
+    for begin in range(0, len(ids), room):
+        yield ids[begin : begin + room]
+
+
+def train_for_encoder(recipe: Any, texts: Iterator[str]) -> EncoderTokenizer:
+    """Train the tokenizer that a recipe for an encoder asks for; RecipeError where it cannot be."""
+    wanted = recipe.tokenizer
+    if wanted.kind not in ("bpe", "wordpiece"):
+        raise RecipeError(f"{recipe.place('tokenizer.kind')} is {wanted.kind}; an encoder's is bpe or wordpiece.")
+    try:
+        return train_encoder_tokenizer(texts, wanted.kind, wanted.vocab_size, lowercase=wanted.lowercase)
+    except RequestError as error:
+        if isinstance(error, DataError):
+            raise
+        raise RecipeError(f"{recipe.place('tokenizer.vocab_size')}: {error}") from error
+
+
+class MaskedStream(ExampleStream[MaskedBatch]):
+    """Pieces of text, masked otherwise in every epoch; the cache's columns are ids and place."""
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        files: Sequence[str],
+        *,
+        tokenizer: EncoderTokenizer,
+        masking: Masking,
+        pad_id: int,
+        **settings: Any,
+    ) -> None:
+        """Take the cache and what batches need; `settings` are those of every stream."""
+        # One less: the order of batches counts an end that is not there.
+        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added() - 1], **settings)
+        self.tokenizer = tokenizer
+        self.masking = masking
+        self.pad_id = pad_id
+        self.continues = tokenizer.continues
+
+    def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> MaskedBatch:
+        """Return the padded batch of some pieces, masked for this epoch (None: as for the one before the first)."""
+        drawn = -1 if epoch is None else epoch
+        pieces = [
+            masked_piece(self.tokenizer, self.masking, self.continues, self.cache[int(number)][0], generator)
+            for number in examples
+            for generator in [np.random.default_rng([self.seed, drawn + 1, int(number)])]
+        ]
+        return make_masked_batch(pieces, pad_id=self.pad_id)
+
+
+def masked_piece(
+    tokenizer: EncoderTokenizer,
+    masking: Masking,
+    continues: Bool[np.ndarray, " vocab"],
+    ids: Any,
+    generator: np.random.Generator,
+) -> tuple[Any, Any, Any]:
+    """Return the corrupted ids with their special tokens, the positions to guess, and what stood there."""
+    chosen = masking.choose(~continues[ids], generator)
+    corrupted, _ = tokenizer.join(masking.corrupt(np.asarray(ids), chosen, generator))
+    return corrupted, np.flatnonzero(chosen) + tokenizer.first_offset(), ids[chosen]

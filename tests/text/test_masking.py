@@ -1,0 +1,63 @@
+"""Masking: as many pieces as asked for, whole words together, and the right things in their place."""
+
+import numpy as np
+import pytest
+
+from trasluz.text.masking import MASKING_UNITS, Masking
+
+ORDINARY = np.arange(5, 100)
+
+
+def draw(unit: str, rate: float = 0.15, length: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the word that each piece belongs to, and which pieces were chosen."""
+    generator = np.random.default_rng(seed)
+    starts = generator.random(length) < 0.6
+    starts[0] = True
+    masking = Masking(4, ORDINARY, rate, unit)  # type: ignore[arg-type]
+    return starts.cumsum(), masking.choose(starts, generator)
+
+
+@pytest.mark.parametrize("unit", MASKING_UNITS)
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_the_share_is_the_one_asked_for(unit: str, rate: float) -> None:
+    for seed in range(20):
+        words, chosen = draw(unit, rate, seed=seed)
+        longest = int(np.bincount(words).max())
+        assert round(rate * 200) <= chosen.sum() < round(rate * 200) + longest
+
+
+@pytest.mark.parametrize("unit", ["words", "spans"])
+def test_words_stay_whole(unit: str) -> None:
+    for seed in range(20):
+        words, chosen = draw(unit, seed=seed)
+        for word in range(1, int(words.max()) + 1):
+            assert len(set(chosen[words == word].tolist())) == 1
+
+
+def test_spans_are_longer_stretches_than_words() -> None:
+    def stretches(unit: str) -> float:
+        return float(
+            np.mean([np.count_nonzero(np.diff(draw(unit, seed=seed)[1].astype(int)) == 1) for seed in range(30)])
+        )
+
+    # A mean of some 3.8 words a span (Joshi et al. 2020) makes far fewer stretches of as many pieces.
+    assert stretches("spans") < 0.5 * stretches("words") < 0.6 * stretches("tokens")
+
+
+def test_a_single_piece_is_always_chosen() -> None:
+    masking = Masking(4, ORDINARY)
+    for seed in range(5):
+        assert masking.choose(np.array([False]), np.random.default_rng(seed)).tolist() == [True]
+
+
+def test_what_takes_the_place() -> None:
+    ids = np.random.default_rng(0).choice(ORDINARY, 100_000).astype(np.uint16)
+    chosen = np.arange(100_000) % 2 == 0
+    corrupted = Masking(4, ORDINARY.astype(np.uint16)).corrupt(ids, chosen, np.random.default_rng(1))
+    assert np.array_equal(corrupted[~chosen], ids[~chosen]) and corrupted.dtype == ids.dtype
+    inside, before = corrupted[chosen], ids[chosen]
+    assert (inside == 4).mean() == pytest.approx(0.8, abs=0.01)
+    # Of the ten in a hundred that are drawn at random, one in 95 is what stood there.
+    assert ((inside != 4) & (inside != before)).mean() == pytest.approx(0.1 * 94 / 95, abs=0.01)
+    assert (inside == before).mean() == pytest.approx(0.1 + 0.1 / 95, abs=0.01)
+    assert not np.isin(inside, [0, 1, 2, 3]).any()
