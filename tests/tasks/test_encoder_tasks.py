@@ -152,8 +152,17 @@ def test_a_long_context_is_read_in_windows(tmp_path: Path) -> None:
     assert seen == set(
         map(tuple, tokenizer(context, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"])
     )
-    alone = [answer("who?", context[one.texts[1].spans[0, 0] : one.texts[1].spans[-1, 1]]) for one in windows]
-    assert found.text in {one.text for one in alone}
+    # The best stretch of all windows, found here one by one.
+    best = (-math.inf, "")
+    for window in windows:
+        with torch.no_grad():
+            scores = answer.head(answer.model(answer._batch([window])))[0].numpy()
+        begin, spans = window.begins[1], window.texts[1].spans
+        for first in range(len(spans)):
+            for last in range(first, min(first + 30, len(spans))):
+                score = float(scores[begin + first, 0] + scores[begin + last, 1])
+                best = max(best, (score, context[spans[first, 0] : spans[last, 1]]))
+    assert found.text == best[1]
 
 
 def test_no_answer_and_what_cannot_be_answered(tmp_path: Path) -> None:

@@ -264,18 +264,21 @@ def commented(recipe: "Recipe", heading: Sequence[str]) -> str:
 
     lines = [f"# {line}" for line in heading]
     section: type[BaseModel] | None = None
-    name = ""
+    name, skipped = "", False
     for line in dump_recipe(recipe).splitlines():
         top, inner = re.match(r"(\w+):", line), re.match(r"  (\w+):", line)
         if top:
             name = top[1]
-            if ONLY_FOR.get(name, recipe.task) != recipe.task:
-                section = None
+            if recipe.task not in ONLY_FOR.get(name, (recipe.task,)):
+                skipped = True
                 continue
+            skipped = False
             field = Recipe.model_fields[top[1]]
             section = _section_of(field.annotation)
             lines += ["", *_with_comment(line, field.description)]
-        elif inner and recipe.task != ONLY_FOR.get(name, ONLY_FOR.get(f"{name}.{inner[1]}", recipe.task)):
+        elif inner and skipped:
+            continue
+        elif inner and recipe.task not in ONLY_FOR.get(f"{name}.{inner[1]}", (recipe.task,)):
             continue
         elif inner and section is not None:
             lines += _with_comment(line, section.model_fields[inner[1]].description)

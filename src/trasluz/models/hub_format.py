@@ -49,9 +49,9 @@ def register_format(hub_format: HubFormat) -> None:
 
 
 def hub_formats() -> dict[str, HubFormat]:
-    """Return every format by its `model_type`."""
+    """Return every format by its `model_type`, in alphabetical order."""
     registry.architectures()
-    return dict(_formats)
+    return dict(sorted(_formats.items()))
 
 
 def format_for(config: Any) -> tuple[HubFormat, dict[str, Any]] | None:

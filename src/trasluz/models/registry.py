@@ -63,9 +63,9 @@ def _import_all() -> None:
 
 
 def architectures() -> dict[str, Architecture]:
-    """Return every architecture by its model type."""
+    """Return every architecture by its model type, in alphabetical order, whichever was imported first."""
     _import_all()
-    return dict(_architectures)
+    return dict(sorted(_architectures.items()))
 
 
 def presets() -> dict[str, tuple[Architecture, Preset]]:

@@ -111,6 +111,45 @@ class MaskedBatch:
         return MaskedBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
+NOT_COUNTED = -100
+"""What stands among labels where there is none."""
+
+
+@dataclass(frozen=True)
+class TaggedBatch:
+    """Texts with a label at some positions, NOT_COUNTED at the others."""
+
+    texts: TextBatch
+    labels: Int[Tensor, "batch positions"]
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Return how many tokens the texts have."""
+        return int(self.texts.lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of places that hold padding."""
+        return self.texts.padding_share
+
+    def to(self, device: torch.device | str) -> "TaggedBatch":
+        """Return the batch on another device."""
+        return TaggedBatch(self.texts.to(device), self.labels.to(device, non_blocking=True))
+
+
+def make_tagged_batch(texts: Sequence[Ids], labels: Sequence[Ids], offset: int, *, pad_id: int) -> TaggedBatch:
+    """Return the batch of texts with their special tokens; labels begin `offset` places behind each text's begin.
+
+    A label below 0 means that there is none.
+    """
+    batch = make_text_batch(texts, pad_id=pad_id)
+    placed = np.full(tuple(batch.ids.shape), NOT_COUNTED, np.int64)
+    for row, numbers in zip(placed, labels, strict=True):
+        found = np.asarray(numbers, np.int64)
+        row[offset : offset + len(found)] = np.where(found >= 0, found, NOT_COUNTED)
+    return TaggedBatch(batch, torch.from_numpy(placed))
+
+
 def make_masked_batch(pieces: Sequence[tuple[Ids, Ids, Ids]], *, pad_id: int) -> MaskedBatch:
     """Return the batch of pieces of text, each with its positions to guess and what stood there."""
     texts = make_text_batch([ids for ids, _, _ in pieces], pad_id=pad_id)

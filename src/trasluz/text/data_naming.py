@@ -21,9 +21,17 @@ from trasluz.errors import DataError, nearest
 # A list holds entries; the type checker is spared the recursion.
 Entry = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-FORMATS = ("text", "moses", "tsv", "csv", "jsonl")
+FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "conll")
 _COMPRESSIONS = (".gz", ".xz")
-_ENDINGS = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_ENDINGS = {
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".bio": "conll",
+}
 _LATER = {
     ".parquet": "parquet",
     ".arrow": "arrow",

@@ -14,6 +14,9 @@ from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines
 NO_OBJECT = Fault("no JSON object")
 NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
 _SOURCE = "source"
+WORDS_AND_TAGS = ("words", "tags")
+# Between the documents of a CoNLL file.
+_DOCUMENT = "-DOCSTART-"
 
 
 class Row(NamedTuple):
@@ -36,6 +39,7 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         "tsv": _tsv_rows,
         "csv": _csv_rows,
         "jsonl": _jsonl_rows,
+        "conll": _conll_rows,
         "hf": _hub_rows,
     }[file.format]
     return reader(file, names)
@@ -217,6 +221,40 @@ def _described(file: DataFile, name: str, column: int) -> str:
     return given if isinstance(given, str) else f"{column + 1} ({name})"
 
 
+def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the sentences of a CoNLL file: a word a line with its tag, an empty line between two sentences.
+
+    Words are the first column and tags the last, unless columns say otherwise; both come with blanks between.
+    """
+    (path,) = file.paths
+    if tuple(names) != WORDS_AND_TAGS:
+        raise DataError(f"{path} holds tagged words; what was wanted of it is {' and '.join(names)}.")
+    places = [file.columns.get(name) for name in names]
+    for column in places:
+        if isinstance(column, str):
+            raise DataError(f"{path} has no names for its columns; {column} is one: number them from 1.")
+    word_place, tag_place = (None if place is None else int(place) - 1 for place in places)
+    words: list[str] = []
+    tags: list[str] = []
+    fault: Fault | None = None
+    begin = number = 0
+    for number, line in enumerate(itertools.chain(read_lines(path), [""]), 1):
+        cells = [] if isinstance(line, Fault) else line.split()
+        if isinstance(line, Fault):
+            fault = fault or line
+        elif cells and cells[0] != _DOCUMENT:
+            begin = begin or number
+            wanted = word_place or 0, len(cells) - 1 if tag_place is None else tag_place
+            if len(cells) < 2 or max(wanted) >= len(cells):
+                fault = fault or Fault(f"a word with its tag was expected, not {len(cells)} columns")
+                continue
+            words.append(cells[wanted[0]])
+            tags.append(cells[wanted[1]])
+        elif not cells and (words or fault is not None):
+            yield Row(path, begin or number, (" ".join(words), " ".join(tags)) if fault is None else fault, file.source)
+            words, tags, fault, begin = [], [], None, 0
+
+
 def _jsonl_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     (path,) = file.paths
 
@@ -264,6 +302,9 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
             cell = record.get(column)
             if cell is None and isinstance(inner, Mapping):
                 cell = inner.get(column)
+            if isinstance(cell, list) and all(isinstance(part, str) for part in cell):
+                # Words, tags or labels, one by one.
+                cell = (" " if tuple(names) == WORDS_AND_TAGS else ", ").join(cell)
             if not isinstance(cell, str) or "\0" in cell or not cell.strip():
                 fault = _cell_fault(cell, str(column), is_empty)
                 break

@@ -17,7 +17,7 @@ from trasluz.text.batching import LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
 from trasluz.training.data import PreparedData
-from trasluz.training.job import Job, encoder_config, listed, settings_of_stream
+from trasluz.training.job import Job, encoder_config, freeze_layers, listed, settings_of_stream
 from trasluz.training.labelled_examples import LabelledExamples, LabelledText
 from trasluz.training.labelled_stream import LabelledStream, join_cut, label_tensor
 from trasluz.training.model_card import write_text_card
@@ -58,10 +58,7 @@ class ClassificationJob(Job):
             built = model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, **fields))
             assert isinstance(built, Bert)
             model = built
-        if recipe.training.freeze_layers:
-            depths = model.depths()
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(depths[name] > recipe.training.freeze_layers)
+        freeze_layers(model, recipe.training.freeze_layers)
         return model
 
     def objective(self, data: PreparedData[LabelledText]) -> ClassificationObjective:

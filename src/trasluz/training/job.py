@@ -9,7 +9,7 @@ from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.errors import ModelError, RecipeError
-from trasluz.models.bert import BertConfig
+from trasluz.models.bert import Bert, BertConfig
 from trasluz.models.registry import build_config, presets
 from trasluz.training.data import PreparedData
 from trasluz.training.examples import Examples
@@ -101,6 +101,14 @@ def encoder_config(job: Job, what: str) -> BertConfig:
             f"{config.num_layers} layers"
         )
     return config
+
+
+def freeze_layers(model: Bert, count: int) -> None:
+    """Let the embeddings and the lowest layers of an encoder stay as they are; 0: nothing is frozen."""
+    if count:
+        depths = model.depths()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(depths[name] > count)
 
 
 def settings_of_stream(recipe: Recipe, processes: Processes) -> dict[str, Any]:

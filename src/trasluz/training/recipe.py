@@ -60,7 +60,7 @@ class DataSection(Section):
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
     )
     labels: list[str] | None = Field(
-        default=None, description="classify: the labels, in their order; absent: those found in `train`."
+        default=None, description="classify, tag: the labels, in their order; absent: those found in `train`."
     )
     label_kind: Literal["one", "several", "number"] = Field(
         default="one",
@@ -203,32 +203,36 @@ MetricName = Literal[
     "pearson",
     "spearman",
     "mean_squared_error",
+    "entity_precision",
+    "entity_recall",
+    "entity_f1",
 ]
 
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 
 # Keys, and whole sections, that mean something to one task only.
-ONLY_FOR = {
-    "data.languages": "translate",
-    "data.both_directions": "translate",
-    "tokenizer.shared": "translate",
-    "training.piece_dropout": "translate",
-    "evaluation.beam": "translate",
-    "evaluation.length_penalty": "translate",
-    "evaluation.sentences": "translate",
-    "data.pairs": "classify",
-    "data.labels": "classify",
-    "data.label_kind": "classify",
-    "masking": "fill-mask",
-    "training.layer_decay": "classify",
-    "training.freeze_layers": "classify",
-    "training.class_weights": "classify",
+ONLY_FOR: dict[str, tuple[str, ...]] = {
+    "data.languages": ("translate",),
+    "data.both_directions": ("translate",),
+    "tokenizer.shared": ("translate",),
+    "training.piece_dropout": ("translate",),
+    "evaluation.beam": ("translate",),
+    "evaluation.length_penalty": ("translate",),
+    "evaluation.sentences": ("translate",),
+    "data.pairs": ("classify",),
+    "data.labels": ("classify", "tag"),
+    "data.label_kind": ("classify",),
+    "masking": ("fill-mask",),
+    "training.layer_decay": ("classify", "tag"),
+    "training.freeze_layers": ("classify", "tag"),
+    "training.class_weights": ("classify",),
 }
 
 # By task, and by the kind of label: what decides, then what else may.
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
     ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
+    ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
     ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
     ("classify", "number"): ("spearman", "pearson", "mean_squared_error", "loss"),
@@ -242,7 +246,7 @@ class EvaluationSection(Section):
     metric: MetricName = Field(
         default="bleu",
         description="What decides which weights are better; where it is not given, bleu for translations, accuracy for "
-        "labels, micro_f1 for several, spearman for numbers.",
+        "labels, micro_f1 for several, spearman for numbers, entity_f1 for tags, loss for masked words.",
     )
     beam: Count = Field(default=4, description="Beam of the translations that bleu and chrf score.")
     length_penalty: Number = Field(default=0.6, ge=0, description="GNMT length penalty of that search.")
@@ -266,7 +270,7 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """Sections and names of the whole recipe."""
 
-    task: Literal["translate", "fill-mask", "classify"] = Field(
+    task: Literal["translate", "fill-mask", "classify", "tag"] = Field(
         default="translate", description="What the model will do."
     )
     model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")
@@ -312,12 +316,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _keys_of_task(self) -> "Recipe":
-        for key, task in ONLY_FOR.items():
+        for key, tasks in ONLY_FOR.items():
             section, _, name = key.partition(".")
             part = getattr(self, section)
             is_usual = getattr(part, name) == type(part).model_fields[name].default if name else part == type(part)()
-            if task != self.task and not is_usual:
-                raise ValueError(f"{key} means nothing to the task {self.task}: it is for {task}")
+            if self.task not in tasks and not is_usual:
+                raise ValueError(f"{key} means nothing to the task {self.task}: it is for {' and '.join(tasks)}")
         return self
 
     @model_validator(mode="after")

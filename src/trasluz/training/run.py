@@ -25,6 +25,7 @@ from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
+from trasluz.training.tagging_job import TaggingJob
 from trasluz.training.trainer import Trainer
 from trasluz.training.translation_job import TranslationJob
 
@@ -32,6 +33,7 @@ JOBS: dict[str, type[Job]] = {
     "translate": TranslationJob,
     "fill-mask": MaskedWordsJob,
     "classify": ClassificationJob,
+    "tag": TaggingJob,
 }
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.

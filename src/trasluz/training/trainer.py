@@ -220,7 +220,7 @@ class Trainer:
             scale = min(1.0, clip / norm_value) if clip and norm_value > 0 else 1.0
             torch._foreach_mul_(gradients, scale / count)
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate * group["share"]
+                group["lr"] = learning_rate * group.get("share", 1.0)
             self.optimizer.step()
             state.skipped_in_a_row = 0
         else:

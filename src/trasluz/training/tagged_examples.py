@@ -1,0 +1,179 @@
+"""Words with tags as training examples: CoNLL files, or tables with the columns `words` and `tags`.
+
+Tags may be IOB1, BIO or BIOES, are read as conlleval reads them, and are learnt as BIO. A word's label stands at its
+first piece. A sentence that is too long becomes several examples, cut between words.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from trasluz.errors import DataError
+from trasluz.text.batching import TaggedBatch, make_tagged_batch
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
+from trasluz.text.entities import convert_tags
+from trasluz.text.readers import Place, ReadReport, read_records
+from trasluz.text.token_cache import TokenCache
+from trasluz.training.examples import Examples, Tokenizers, in_chunks
+from trasluz.training.raw_text import train_for_encoder
+from trasluz.training.stream import ExampleStream
+
+OUTSIDE = "O"
+
+
+class TaggedWords(NamedTuple):
+    """The words of a sentence, each with its tag as it was read."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    place: Place
+
+
+class Piece(NamedTuple):
+    """Part of a sentence as the model reads it: ids, and of each id the number of the word that it begins, or -1."""
+
+    ids: Integer[np.ndarray, " length"]
+    begins: Integer[np.ndarray, " length"]
+
+
+class TaggedExamples(Examples[TaggedWords]):
+    """Sentences of tagged words."""
+
+    kind = "sentence"
+    columns = ("ids", "labels")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the stored tokens depend on."""
+        return self.recipe.data.model_dump(include={"max_length", "labels"}) | {"task": self.recipe.task}
+
+    def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[TaggedWords]:
+        """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
+        found = read_records(
+            entry, ("words", "tags"), sources=sources, on_error=self.recipe.data.on_error, report=report
+        )
+        for (words, tags), place in found:
+            example = TaggedWords(tuple(words.split()), tuple(tags.split()), place)
+            if len(example.words) != len(example.tags):
+                raise DataError(f"{place}: there are {len(example.words)} words, but {len(example.tags)} tags.")
+            if self.labels:
+                self.numbers(example)
+            yield example
+
+    def texts(self, example: TaggedWords) -> tuple[str, ...]:
+        """Return the sentence."""
+        return (" ".join(example.words),)
+
+    def place(self, example: TaggedWords) -> Place:
+        """Return where a sentence was read."""
+        return example.place
+
+    def to_record(self, example: TaggedWords) -> dict[str, Any]:
+        """Return a sentence as an object."""
+        return {"words": " ".join(example.words), "tags": " ".join(example.tags)}
+
+    def from_record(self, record: dict[str, Any]) -> TaggedWords:
+        """Return the sentence of an object; where it was read is not kept."""
+        return TaggedWords(tuple(record["words"].split()), tuple(record["tags"].split()), Place("", 0))
+
+    def look_over(self, examples: Callable[[], Iterator[TaggedWords]]) -> None:
+        """Find the labels, unless the recipe names them."""
+        if self.recipe.data.labels:
+            self.labels = self.recipe.data.labels
+            return
+        found = {tag for one in examples() for tag in _as_bio(one)} - {OUTSIDE}
+        if not found:
+            raise DataError(f"{self.recipe.place('data.train')}: no word has another tag than {OUTSIDE}.")
+        kinds = sorted({tag[2:] for tag in found})
+        self.labels = [OUTSIDE, *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
+
+    def numbers(self, example: TaggedWords) -> list[int]:
+        """Return the labels of a sentence's words, as numbers."""
+        numbers = []
+        for tag in _as_bio(example):
+            if tag not in self.labels:
+                raise DataError(f"{example.place}: there is no label {tag!r}; there are {', '.join(self.labels[:20])}.")
+            numbers.append(self.labels.index(tag))
+        return numbers
+
+    def train_tokenizers(self, examples: Callable[[], Iterator[TaggedWords]]) -> Tokenizers:
+        """Train an encoder's tokenizer on the sentences."""
+        trained = train_for_encoder(self.recipe, (" ".join(one.words) for one in examples()))
+        return trained, trained
+
+    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
+        """Write the tokenizer's files."""
+        tokenizers[0].save(folder)
+
+    def load_tokenizers(self, folder: Path) -> Tokenizers:
+        """Read the tokenizer's files."""
+        tokenizer = EncoderTokenizer.load(folder)
+        return tokenizer, tokenizer
+
+    def encoded(
+        self, examples: Iterator[TaggedWords], tokenizers: Tokenizers
+    ) -> Iterator[tuple[TaggedWords, tuple[Any, ...] | None]]:
+        """Yield each sentence with its ids and labels, in as many pieces as it takes; label 0: none here."""
+        tokenizer: EncoderTokenizer = tokenizers[0]
+        for some in in_chunks(examples):
+            sentences = pieces_of_words(tokenizer, [one.words for one in some], self.recipe.data.max_length)
+            for example, pieces in zip(some, sentences, strict=True):
+                numbers = np.array([*self.numbers(example), -1])
+                for piece in pieces:
+                    yield example, (piece.ids, numbers[piece.begins] + 1)
+
+
+def _as_bio(example: TaggedWords) -> list[str]:
+    """Return the tags of a sentence in BIO, whichever scheme they are in; real files have a slip here and there."""
+    try:
+        return convert_tags(example.tags, "bio")
+    except DataError as error:
+        raise DataError(f"{example.place}: {error}") from None
+
+
+def pieces_of_words(tokenizer: EncoderTokenizer, sentences: Sequence[Sequence[str]], longest: int) -> list[list[Piece]]:
+    """Return each sentence in pieces of at most `longest` tokens, special ones included, cut between words.
+
+    A single word that is longer than a piece is cut.
+    """
+    room = longest - tokenizer.num_added()
+    found = []
+    for encoded in tokenizer.encode_words(sentences):
+        begins = np.where(encoded.word_starts, encoded.words, -1)
+        pieces, start = [], 0
+        while start < len(encoded):
+            end = min(start + room, len(encoded))
+            while end < len(encoded) and end > start + 1 and begins[end] < 0:
+                end -= 1
+            if end == start + 1 and begins[end : end + 1].tolist() == [-1]:
+                end = min(start + room, len(encoded))
+            pieces.append(Piece(encoded.ids[start:end], begins[start:end]))
+            start = end
+        found.append(pieces)
+    return found
+
+
+class TaggedStream(ExampleStream[TaggedBatch]):
+    """Pieces of sentences; the cache's columns are ids, labels and place."""
+
+    def __init__(
+        self, cache: TokenCache, files: Sequence[str], *, tokenizer: EncoderTokenizer, pad_id: int, **settings: Any
+    ) -> None:
+        """Take the cache and what batches need; `settings` are those of every stream."""
+        # One less: the order of batches counts an end that is not there.
+        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added() - 1], **settings)
+        self.tokenizer = tokenizer
+        self.pad_id = pad_id
+
+    def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> TaggedBatch:
+        """Return the padded batch of some pieces; no epoch differs from another."""
+        rows = [self.cache[int(example)] for example in examples]
+        return tagged_batch(self.tokenizer, [(row[0], row[1].astype(np.int64) - 1) for row in rows], self.pad_id)
+
+
+def tagged_batch(tokenizer: EncoderTokenizer, pieces: Sequence[tuple[Any, Any]], pad_id: int) -> TaggedBatch:
+    """Return the batch of pieces without special tokens; a label below 0 means none."""
+    joined = [tokenizer.join(ids)[0] for ids, _ in pieces]
+    return make_tagged_batch(joined, [labels for _, labels in pieces], tokenizer.first_offset(), pad_id=pad_id)

@@ -1,0 +1,179 @@
+"""Training a model that tags words: names of people and places, and whatever else has a span."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from trasluz.checkpoints.model_folder import save_model
+from trasluz.models.bert import Bert
+from trasluz.models.registry import model_of
+from trasluz.objectives.tagging import TaggingObjective
+from trasluz.tasks.grouping import groups_by_length
+from trasluz.text.batching import NOT_COUNTED
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
+from trasluz.text.entities import decode_entities
+from trasluz.training.data import PreparedData
+from trasluz.training.entity_metrics import entity_metrics
+from trasluz.training.job import Job, encoder_config, freeze_layers, listed, settings_of_stream
+from trasluz.training.model_card import write_text_card
+from trasluz.training.processes import ALONE, Processes
+from trasluz.training.recipe_file import dump_recipe
+from trasluz.training.reports import Chosen, Ended
+from trasluz.training.stream import ExampleStream
+from trasluz.training.tagged_examples import (
+    Piece,
+    TaggedExamples,
+    TaggedStream,
+    TaggedWords,
+    pieces_of_words,
+    tagged_batch,
+)
+
+
+class TaggingJob(Job):
+    """From words to tags."""
+
+    @property
+    def examples(self) -> TaggedExamples:
+        """Sentences of tagged words."""
+        return TaggedExamples(self.recipe)
+
+    def check(self) -> None:
+        """Raise RecipeError where the model is no encoder."""
+        encoder_config(self, "tag words")
+
+    def build_model(self, data: PreparedData[TaggedWords]) -> nn.Module:
+        """Return the encoder to start from under a new head, or a new model."""
+        if self.given is not None:
+            given: Any = self.given.model
+            model: Bert = given.with_heads(["tag"], data.labels)
+        else:
+            tokenizer = data.source_tokenizer
+            fields = {"heads": ["tag"], "labels": data.labels}
+            built = model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, **fields))
+            assert isinstance(built, Bert)
+            model = built
+        freeze_layers(model, self.recipe.training.freeze_layers)
+        return model
+
+    def objective(self, data: PreparedData[TaggedWords]) -> TaggingObjective:
+        """Return the cross-entropy of the words' tags."""
+        return TaggingObjective(self.recipe.training.label_smoothing)
+
+    def stream(self, data: PreparedData[TaggedWords], model: Any, processes: Processes) -> TaggedStream:
+        """Return the updates."""
+        return TaggedStream(
+            data.cache,
+            data.files,
+            tokenizer=data.source_tokenizer,
+            pad_id=model.config.pad_id,
+            **settings_of_stream(self.recipe, processes),
+        )
+
+    def evaluator(
+        self, data: PreparedData[TaggedWords], model: Any, device: torch.device, processes: Processes
+    ) -> "TaggingEvaluator":
+        """Return what scores the entities of the validation sentences."""
+        examples = self.examples
+        examples.labels = data.labels
+        longest = min(self.recipe.data.max_length, model.config.longest_text)
+        return TaggingEvaluator(
+            pieces=pieces_of_words(data.source_tokenizer, [one.words for one in data.valid], longest),
+            gold=[examples.numbers(one) for one in data.valid],
+            labels=data.labels,
+            tokenizer=data.source_tokenizer,
+            pad_id=model.config.pad_id,
+            device=device,
+            batch_tokens=self.recipe.training.micro_batch_tokens or self.recipe.training.batch_tokens,
+            processes=processes,
+        )
+
+    def write_model(
+        self,
+        data: PreparedData[TaggedWords],
+        model: nn.Module,
+        stream: ExampleStream[Any],
+        chosen: Chosen,
+        ended: Ended,
+        parameters: int,
+        device: torch.device,
+    ) -> None:
+        """Write the model folder and its card."""
+        kinds = sorted({label[2:] for label in data.labels if len(label) > 2})
+        card = write_text_card(
+            self.recipe,
+            data.counts,
+            chosen.metrics,
+            what=f"finds entities: {listed(kinds)}",
+            usage=['tag = trasluz.load("PATH OF THIS FOLDER")', 'print(tag("...").entities)'],
+            parameters=parameters,
+            steps=chosen.steps,
+            seconds=ended.seconds,
+            tokens=ended.tokens,
+        )
+        save_model(
+            self.recipe.output,
+            model.eval(),
+            *data.tokenizers,
+            task=self.recipe.task,
+            card=card,
+            recipe_yaml=dump_recipe(self.recipe),
+        )
+
+
+@dataclass(frozen=True)
+class TaggingEvaluator:
+    """Called with a model, returns its loss, the share of words tagged right, and the scores of entities."""
+
+    pieces: list[list[Piece]]
+    """Of each sentence."""
+    gold: list[list[int]]
+    """The label of each word."""
+    labels: list[str]
+    tokenizer: EncoderTokenizer
+    pad_id: int
+    device: torch.device
+    batch_tokens: int
+    processes: Processes = ALONE
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return the metrics; a word that has no piece of its own is taken for one outside of entities."""
+        every = [(sentence, piece) for sentence, pieces in enumerate(self.pieces) for piece in pieces]
+        total, count = 0.0, 0.0
+        found: list[tuple[int, int, int]] = []
+        groups = groups_by_length([len(piece.ids) for _, piece in every], self.batch_tokens)
+        for number, rows in enumerate(groups):
+            if number % self.processes.size != self.processes.rank:
+                continue
+            some = [every[row] for row in rows]
+            numbers = [np.array([*self.gold[sentence], -1])[piece.begins] for sentence, piece in some]
+            pieces = [(piece.ids, labels) for (_, piece), labels in zip(some, numbers, strict=True)]
+            batch = tagged_batch(self.tokenizer, pieces, self.pad_id).to(self.device)
+            logits = model.heads["tag"](model(batch.texts)).float()
+            counted = batch.labels != NOT_COUNTED
+            loss = nn.functional.cross_entropy(logits[counted], batch.labels[counted], reduction="sum")
+            total, count = total + float(loss), count + float(counted.sum())
+            best = logits.argmax(-1).cpu().numpy()
+            offset = self.tokenizer.first_offset()
+            for row, (sentence, piece) in enumerate(some):
+                for place in np.flatnonzero(piece.begins >= 0).tolist():
+                    found.append((sentence, int(piece.begins[place]), int(best[row, offset + place])))
+        total, count = self.processes.sum([total, count])
+        predicted = [[0] * len(words) for words in self.gold]
+        for sentence, word, label in (one for some in self.processes.gather(found) for one in some):
+            predicted[sentence][word] = label
+        right = sum(
+            a == b for one, other in zip(self.gold, predicted, strict=True) for a, b in zip(one, other, strict=True)
+        )
+        entities = [
+            [decode_entities([self.labels[label] for label in words]) for words in side]
+            for side in (self.gold, predicted)
+        ]
+        return {
+            "loss": total / max(count, 1.0),
+            "accuracy": right / max(sum(map(len, self.gold)), 1),
+            **entity_metrics(*entities),
+        }
