@@ -106,6 +106,23 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert run(["evaluate", folder, *data]) == 2
     assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
-    assert "is a MaskFiller; so far translators and classifiers can be scored" in capsys.readouterr().err
+    assert "is a MaskFiller; so far translators, classifiers and taggers can be scored" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
+
+
+def test_tags_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:
+    folder = encoder("names")
+    sentences = [["the", "old", "miller"], ["she", "kept", "it"], ["bread", "boats", "nobody", "letter"]]
+    tags = list(trasluz.load(folder).tag_words(sentences))
+    lines = "\n\n".join(
+        "\n".join(f"{word} X {tag}" for word, tag in zip(words, found, strict=True))
+        for words, found in zip(sentences, tags, strict=True)
+    )
+    (tmp_path / "test.txt").write_text(lines + "\n")
+    data = ("--data", str(tmp_path / "test.txt"), "--format", "conll")
+    (report,) = reports(capsys, folder, *data, "--out", str(tmp_path / "tags.txt"))
+    assert report["entity_f1"] == 1.0 and "sentences:3|entities:" in str(report["signature"])
+    assert (tmp_path / "tags.txt").read_text().splitlines() == [" ".join(one) for one in tags]
+    assert run(["evaluate", folder, *data]) == 0
+    assert capsys.readouterr().out.startswith("entity_precision   1.0000  sentences:3|")

@@ -79,7 +79,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_cannot_be_is_refused_with_a_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", "corpus.{en,es}")
     assert "there is no task 'translat'; did you mean translate?" in refused(capsys, "translat", *data)
-    assert "there is no task 'cook'; so far there are translate, fill-mask, classify." in refused(capsys, "cook", *data)
+    assert "there is no task 'cook'; so far there are translate, fill-mask, classify, tag." in refused(
+        capsys, "cook", *data
+    )
     assert "no data is named" in refused(capsys, "translate")
     assert "Did you mean transformer-tiny?" in refused(capsys, "translate", *data, "--model", "transformer-tyni")
     assert "there is no file corpus.ez; did you mean corpus.es?" in refused(
@@ -126,3 +128,14 @@ def test_a_recipe_for_labelled_texts(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "days.tsv").write_text("label\ttext\n" + "dry\ta day\n" * 5)
     assert run(["init", "classify", *data]) == 2
     assert "has the same label: there is nothing to learn" in capsys.readouterr().err
+
+
+def test_a_recipe_for_tagged_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names.txt").write_text("ana B-PER\nsaw O\nvigo B-LOC\n\n" * 30)
+    data = ["--data", str(tmp_path / "names.txt"), "--format", "conll", "--valid", str(tmp_path / "names.txt")]
+    assert run(["init", "tag", *data]) == 0
+    text = capsys.readouterr().out
+    recipe = parse_recipe(text)
+    assert "30 sentences of 3.0 words" in text and "# Entities: LOC, PER." in text and "It learns from nothing" in text
+    assert recipe.evaluation.metric == "entity_f1" and recipe.data.valid == recipe.data.train
+    assert recipe.data.train["format"] == "conll" and "label_kind" not in text

@@ -40,6 +40,9 @@ def evaluate(
             metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
         ),
     ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
+    ] = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
     ] = False,
@@ -47,17 +50,18 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the translations here, one a line.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
 ) -> None:
-    """Score a model: translations by sacreBLEU and chrF, labels by accuracy, F1 and the like.
+    """Score a model: translations by sacreBLEU and chrF, labels by accuracy and F1, tags by the F1 of entities.
 
     A translator for both directions is scored in both, unless --to says which. Labelled texts stand in the columns
-    `text` and `label`. The signature beside a figure tells how the figure was computed.
+    `text` and `label`, tagged words in a CoNLL file (.conll, or --format conll) or in the columns `words` and `tags`.
+    The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
 
     entry: Any = data_entry("--data", data or [])
     task = load_task(common, model, None)
-    if columns is not None:
-        entry = {"path": entry, "columns": named_columns(columns)}
+    if columns is not None or format_ is not None:
+        entry = {"path": entry, "format": format_, "columns": named_columns(columns) if columns else {}}
     if getattr(task, "head_name", None) == "classify":
         from trasluz.cli.evaluate_texts import evaluate_classes
 
@@ -72,8 +76,15 @@ def evaluate(
             batch_tokens=common.batch_tokens,
         )
         return
+    if getattr(task, "head_name", None) == "tag":
+        from trasluz.cli.evaluate_texts import evaluate_tags
+
+        evaluate_tags(task, entry, on_error=on_error, out=out, as_json=as_json, quiet=common.quiet)
+        return
     if not hasattr(task, "directions"):
-        raise RequestError(f"{model} is a {type(task).__name__}; so far translators and classifiers can be scored.")
+        raise RequestError(
+            f"{model} is a {type(task).__name__}; so far translators, classifiers and taggers can be scored."
+        )
     translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}
     directions = directions_of(translator, to, from_)

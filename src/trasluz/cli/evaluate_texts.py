@@ -1,4 +1,4 @@
-"""The part of `trasluz evaluate` that scores labels of texts."""
+"""The part of `trasluz evaluate` that scores labels of texts and tags of words."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ from trasluz.cli.streams import answer, answer_json, remark
 
 if TYPE_CHECKING:
     from trasluz.tasks.classifier import Classification, Classifier
+    from trasluz.tasks.tagger import Tagger
 
 
 def evaluate_classes(
@@ -57,6 +58,38 @@ def evaluate_classes(
         return
     for name, value in metrics.items():
         answer(f"{name:<18} {value:.4f}  {signature}")
+
+
+def evaluate_tags(tagger: "Tagger", entry: Any, *, on_error: str, out: Path | None, as_json: bool, quiet: bool) -> None:
+    """Score a tagger on tagged words, which it gets as they are cut in the file."""
+    import trasluz
+    from trasluz.cli.evaluate import progress, write_lines
+    from trasluz.text.entities import decode_entities
+    from trasluz.text.readers import ReadReport
+    from trasluz.training.entity_metrics import entity_metrics, entity_scores
+    from trasluz.training.tagged_examples import read_tagged
+
+    report = ReadReport()
+    examples = list(read_tagged(entry, on_error=on_error, report=report))
+    if report.malformed:
+        remark(report.summary(), quiet=quiet)
+    tags = list(progress(tagger.tag_words([one.words for one in examples]), len(examples), tagger.name, quiet=quiet))
+    gold = [decode_entities(one.tags) for one in examples]
+    found = [decode_entities(one) for one in tags]
+    if out is not None:
+        write_lines(out, (" ".join(one) for one in tags))
+    metrics = entity_metrics(gold, found)
+    by_label = {label: score.f1 for label, score in entity_scores(gold, found).items()}
+    signature = (
+        f"sentences:{len(found)}|entities:{sum(map(len, gold))}|matching:conlleval|trasluz:{trasluz.__version__}"
+    )
+    if as_json:
+        answer_json({**metrics, "entity_f1_by_label": by_label, "signature": signature})
+        return
+    for name, value in metrics.items():
+        answer(f"{name:<18} {value:.4f}  {signature}")
+    for label, value in sorted(by_label.items()):
+        answer(f"entity_f1 {label:<8} {value:.4f}")
 
 
 def _scores(classifier: "Classifier", found: "list[Classification]") -> Any:

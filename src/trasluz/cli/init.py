@@ -4,7 +4,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from trasluz.cli.sizing import Corpus, Machine
     from trasluz.training.recipe import Recipe
 
-TASKS = ("translate", "fill-mask", "classify")
+TASKS = ("translate", "fill-mask", "classify", "tag")
 # Counting more would take minutes and change no setting.
 MOST_COUNTED = 1_000_000
 _HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
+_FROM_NOTHING = "It learns from nothing; with --model it starts from a pre-trained encoder, which is worth a lot."
 _COMMENT_COLUMN = 42
 _WIDTH = 130
 
 
 def init(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask or classify.")
+        str, typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask, classify or tag.")
     ],
     data: Annotated[
         list[str] | None,
@@ -60,6 +61,9 @@ def init(
         typer.Option(
             metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
         ),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
     ] = None,
     pairs: Annotated[
         bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
@@ -94,13 +98,17 @@ def init(
         hint = f"did you mean {close}?" if close else f"so far there are {', '.join(TASKS)}."
         raise RequestError(f"there is no task {task!r}; {hint}")
     entry: Any = data_entry("--data", data or [])
-    if columns is not None:
-        entry = {"path": entry, "columns": named_columns(columns)}
+    told = {"format": format_, "columns": named_columns(columns) if columns else {}}
+    is_told = columns is not None or format_ is not None
+    if is_told:
+        entry = {"path": entry, **told}
     machine = this_machine()
     if task != "translate":
         refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
     if task == "classify":
         values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
+    elif task == "tag":
+        values, top = tagging_recipe(entry, machine, model, on_error)
     elif task == "fill-mask":
         values, top = masked_words_recipe(entry, machine, model, on_error)
     else:
@@ -110,8 +118,8 @@ def init(
         "valid": data_entry("--valid", valid) if valid else None,
         "on_error": on_error,
     }
-    if valid and columns is not None:
-        values["data"]["valid"] = {"path": values["data"]["valid"], "columns": named_columns(columns)}
+    if valid and is_told:
+        values["data"]["valid"] = {"path": values["data"]["valid"], **told}
     values["training"]["max_time"] = max_time
     values["output"] = output or values["output"]
     for line in commented(parse_recipe(json.dumps(values), name="init"), top).splitlines():
@@ -176,11 +184,47 @@ def classification_recipe(
     return values, [
         f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
         f"{at_least}{labels.num_texts:,} texts of {labels.words / labels.num_texts:.1f} words, {kinds}; {on(machine)}.",
-        *(
-            []
-            if model
-            else ["It learns from nothing; with --model it starts from a pre-trained encoder, which is worth a lot."]
-        ),
+        *([] if model else [_FROM_NOTHING]),
+        _HOW_TO_TRAIN,
+    ]
+
+
+def tagging_recipe(
+    entry: Any, machine: "Machine", model: str | None, on_error: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a tagger's recipe that data and machine decide, and what to say of them."""
+    import trasluz
+    from trasluz.cli import sizing
+    from trasluz.models.registry import presets
+    from trasluz.text.entities import decode_entities
+    from trasluz.text.readers import ReadReport
+    from trasluz.training.tagged_examples import read_tagged
+
+    kinds: set[str] = set()
+
+    def sentences() -> Iterator[tuple[str, str]]:
+        for one in read_tagged(entry, on_error=on_error, report=ReadReport()):
+            kinds.update(entity.label for entity in decode_entities(one.tags))
+            yield " ".join(one.words), ""
+
+    corpus = sizing.count_labelled(sentences(), MOST_COUNTED, "one")
+    name = model or "bert-tiny"
+    settings = sizing.classification_for(corpus, machine, pretrained=name not in presets())
+    settings["training"]["label_smoothing"] = 0.0
+    values = {
+        "task": "tag",
+        "model": name,
+        "data": {"max_length": corpus.max_length},
+        "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": False},
+        **settings,
+        "output": "runs/tag",
+    }
+    at_least = "at least " if corpus.more else ""
+    return values, [
+        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        f"{at_least}{corpus.num_texts:,} sentences of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
+        f"Entities: {', '.join(sorted(kinds)) or 'none'}.",
+        *([] if model else [_FROM_NOTHING]),
         _HOW_TO_TRAIN,
     ]
 

@@ -17,6 +17,7 @@ import torch
 from trasluz.tasks.grouping import windows
 from trasluz.tasks.text_task import TextInput, TextTask
 from trasluz.text.entities import decode_entities
+from trasluz.text.word_pieces import pieces_of_words
 
 _TOGETHER = 512
 
@@ -88,6 +89,29 @@ class Tagger(TextTask):
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[TaggedText]:
         """Tag any number of texts, in order; see `__call__`."""
         return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+
+    def tag_words(self, sentences: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        """Yield the tags of sentences that are cut into words already, in order; one too long is read in pieces.
+
+        A word that the tokenizer makes nothing of is outside of entities: it gets the first label.
+        """
+        for window in windows(sentences, _TOGETHER):
+            pieces = [
+                (number, piece)
+                for number, found in enumerate(pieces_of_words(self.tokenizer, window, self.longest_text))
+                for piece in found
+            ]
+            tags = [[self.labels[0]] * len(words) for words in window]
+            begin = self.tokenizer.first_offset()
+            inputs = [TextInput(*self.tokenizer.join(piece.ids), (), (begin,)) for _, piece in pieces]
+            for group, _, hidden in self._states(inputs):
+                with torch.inference_mode():
+                    best = self.head(hidden).argmax(-1).tolist()
+                for row, place in enumerate(group):
+                    number, piece = pieces[place]
+                    for position in np.flatnonzero(piece.begins >= 0).tolist():
+                        tags[number][int(piece.begins[position])] = self.labels[best[row][begin + position]]
+            yield from tags
 
     def _tag(self, texts: Sequence[str], batch_tokens: int | None) -> list[TaggedText]:
         inputs = self._inputs(texts)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Integer
 
 from trasluz.errors import DataError
 from trasluz.text.batching import TaggedBatch, make_tagged_batch
@@ -17,6 +16,7 @@ from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.entities import convert_tags
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.text.token_cache import TokenCache
+from trasluz.text.word_pieces import pieces_of_words
 from trasluz.training.examples import Examples, Tokenizers, in_chunks
 from trasluz.training.raw_text import train_for_encoder
 from trasluz.training.stream import ExampleStream
@@ -32,13 +32,6 @@ class TaggedWords(NamedTuple):
     place: Place
 
 
-class Piece(NamedTuple):
-    """Part of a sentence as the model reads it: ids, and of each id the number of the word that it begins, or -1."""
-
-    ids: Integer[np.ndarray, " length"]
-    begins: Integer[np.ndarray, " length"]
-
-
 class TaggedExamples(Examples[TaggedWords]):
     """Sentences of tagged words."""
 
@@ -51,13 +44,7 @@ class TaggedExamples(Examples[TaggedWords]):
 
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[TaggedWords]:
         """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
-        found = read_records(
-            entry, ("words", "tags"), sources=sources, on_error=self.recipe.data.on_error, report=report
-        )
-        for (words, tags), place in found:
-            example = TaggedWords(tuple(words.split()), tuple(tags.split()), place)
-            if len(example.words) != len(example.tags):
-                raise DataError(f"{place}: there are {len(example.words)} words, but {len(example.tags)} tags.")
+        for example in read_tagged(entry, sources=sources, on_error=self.recipe.data.on_error, report=report):
             if self.labels:
                 self.numbers(example)
             yield example
@@ -125,34 +112,25 @@ class TaggedExamples(Examples[TaggedWords]):
                     yield example, (piece.ids, numbers[piece.begins] + 1)
 
 
+def read_tagged(
+    entry: Any, *, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
+) -> Iterator[TaggedWords]:
+    """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
+    for (words, tags), place in read_records(
+        entry, ("words", "tags"), sources=sources, on_error=on_error, report=report
+    ):
+        example = TaggedWords(tuple(words.split()), tuple(tags.split()), place)
+        if len(example.words) != len(example.tags):
+            raise DataError(f"{place}: there are {len(example.words)} words, but {len(example.tags)} tags.")
+        yield example
+
+
 def _as_bio(example: TaggedWords) -> list[str]:
     """Return the tags of a sentence in BIO, whichever scheme they are in; real files have a slip here and there."""
     try:
         return convert_tags(example.tags, "bio")
     except DataError as error:
         raise DataError(f"{example.place}: {error}") from None
-
-
-def pieces_of_words(tokenizer: EncoderTokenizer, sentences: Sequence[Sequence[str]], longest: int) -> list[list[Piece]]:
-    """Return each sentence in pieces of at most `longest` tokens, special ones included, cut between words.
-
-    A single word that is longer than a piece is cut.
-    """
-    room = longest - tokenizer.num_added()
-    found = []
-    for encoded in tokenizer.encode_words(sentences):
-        begins = np.where(encoded.word_starts, encoded.words, -1)
-        pieces, start = [], 0
-        while start < len(encoded):
-            end = min(start + room, len(encoded))
-            while end < len(encoded) and end > start + 1 and begins[end] < 0:
-                end -= 1
-            if end == start + 1 and begins[end : end + 1].tolist() == [-1]:
-                end = min(start + room, len(encoded))
-            pieces.append(Piece(encoded.ids[start:end], begins[start:end]))
-            start = end
-        found.append(pieces)
-    return found
 
 
 class TaggedStream(ExampleStream[TaggedBatch]):

@@ -15,6 +15,7 @@ from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import NOT_COUNTED
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.entities import decode_entities
+from trasluz.text.word_pieces import Piece, pieces_of_words
 from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
 from trasluz.training.job import Job, encoder_config, freeze_layers, listed, settings_of_stream
@@ -23,14 +24,7 @@ from trasluz.training.processes import ALONE, Processes
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
 from trasluz.training.stream import ExampleStream
-from trasluz.training.tagged_examples import (
-    Piece,
-    TaggedExamples,
-    TaggedStream,
-    TaggedWords,
-    pieces_of_words,
-    tagged_batch,
-)
+from trasluz.training.tagged_examples import TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
 class TaggingJob(Job):
