@@ -7,6 +7,7 @@ Targets are shifted and everything is padded here and nowhere else:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from trasluz.errors import DataError, RequestError
 
 Ids = Sequence[int] | Integer[np.ndarray, "_"]
+ExampleBatchT = TypeVar("ExampleBatchT", bound="ExampleBatch")
 
 # Sentences sorted by length at a time: enough for tight batches, and little memory beside fifty million of them.
 _SORTED_AT_ONCE = 1 << 20
@@ -66,11 +68,10 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
-    """Texts with what is to be said of each: a class, a truth for every class, or a number."""
+class ExampleBatch:
+    """Texts with what is to be said of them, which a subclass adds."""
 
     texts: TextBatch
-    labels: Shaped[Tensor, "batch ..."]
 
     @property
     def num_target_tokens(self) -> int:
@@ -82,33 +83,25 @@ class LabelledBatch:
         """Return the share of places that hold padding."""
         return self.texts.padding_share
 
-    def to(self, device: torch.device | str) -> "LabelledBatch":
+    def to(self: ExampleBatchT, device: torch.device | str) -> ExampleBatchT:
         """Return the batch on another device."""
-        return LabelledBatch(self.texts.to(device), self.labels.to(device, non_blocking=True))
+        return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
+class LabelledBatch(ExampleBatch):
+    """Texts with what is to be said of each: a class, a truth for every class, or a number."""
+
+    labels: Shaped[Tensor, "batch ..."]
+
+
+@dataclass(frozen=True)
+class MaskedBatch(ExampleBatch):
     """Texts with places to guess: rows and columns among the texts' positions, and what stood there."""
 
-    texts: TextBatch
     rows: Int[Tensor, " masked"]
     columns: Int[Tensor, " masked"]
     targets: Int[Tensor, " masked"]
-
-    @property
-    def num_target_tokens(self) -> int:
-        """Return how many tokens the texts have."""
-        return int(self.texts.lengths.sum())
-
-    @property
-    def padding_share(self) -> float:
-        """Return the share of places that hold padding."""
-        return self.texts.padding_share
-
-    def to(self, device: torch.device | str) -> "MaskedBatch":
-        """Return the batch on another device."""
-        return MaskedBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 NOT_COUNTED = -100
@@ -116,25 +109,10 @@ NOT_COUNTED = -100
 
 
 @dataclass(frozen=True)
-class TaggedBatch:
+class TaggedBatch(ExampleBatch):
     """Texts with a label at some positions, NOT_COUNTED at the others."""
 
-    texts: TextBatch
     labels: Int[Tensor, "batch positions"]
-
-    @property
-    def num_target_tokens(self) -> int:
-        """Return how many tokens the texts have."""
-        return int(self.texts.lengths.sum())
-
-    @property
-    def padding_share(self) -> float:
-        """Return the share of places that hold padding."""
-        return self.texts.padding_share
-
-    def to(self, device: torch.device | str) -> "TaggedBatch":
-        """Return the batch on another device."""
-        return TaggedBatch(self.texts.to(device), self.labels.to(device, non_blocking=True))
 
 
 def make_tagged_batch(texts: Sequence[Ids], labels: Sequence[Ids], offset: int, *, pad_id: int) -> TaggedBatch:

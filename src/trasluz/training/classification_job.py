@@ -7,28 +7,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import save_model
 from trasluz.errors import RecipeError
-from trasluz.models.bert import Bert, BertConfig
-from trasluz.models.registry import model_of
+from trasluz.models.bert import BertConfig
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
 from trasluz.training.data import PreparedData
-from trasluz.training.job import Job, encoder_config, freeze_layers, listed, settings_of_stream
+from trasluz.training.job import EncoderJob, listed, settings_of_stream
 from trasluz.training.labelled_examples import LabelledExamples, LabelledText
 from trasluz.training.labelled_stream import LabelledStream, join_cut, label_tensor
-from trasluz.training.model_card import write_text_card
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.recipe_file import dump_recipe
-from trasluz.training.reports import Chosen, Ended
-from trasluz.training.stream import ExampleStream
 
 
-class ClassificationJob(Job):
+class ClassificationJob(EncoderJob):
     """From texts to labels."""
+
+    does = "label texts"
 
     @property
     def examples(self) -> LabelledExamples:
@@ -38,7 +34,7 @@ class ClassificationJob(Job):
     def check(self) -> None:
         """Raise RecipeError where the model is none that reads texts, or has fewer layers than are to be frozen."""
         recipe = self.recipe
-        encoder_config(self, "label texts")
+        self.encoder_config()
         weights = recipe.training.class_weights
         if weights is not None and recipe.data.label_kind != "one":
             raise RecipeError(
@@ -48,18 +44,7 @@ class ClassificationJob(Job):
 
     def build_model(self, data: PreparedData[LabelledText]) -> nn.Module:
         """Return the encoder to start from under a new head, or a new model."""
-        recipe, tokenizer = self.recipe, data.source_tokenizer
-        kind = recipe.data.label_kind
-        if self.given is not None:
-            given: Any = self.given.model
-            model: Bert = given.with_heads(["classify"], data.labels, kind)
-        else:
-            fields = {"heads": ["classify"], "labels": data.labels, "label_kind": kind}
-            built = model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, **fields))
-            assert isinstance(built, Bert)
-            model = built
-        freeze_layers(model, recipe.training.freeze_layers)
-        return model
+        return self.encoder(data, ["classify"], labels=data.labels, label_kind=self.recipe.data.label_kind)
 
     def objective(self, data: PreparedData[LabelledText]) -> ClassificationObjective:
         """Return the loss of the labels."""
@@ -104,36 +89,13 @@ class ClassificationJob(Job):
             processes=processes,
         )
 
-    def write_model(
-        self,
-        data: PreparedData[LabelledText],
-        model: nn.Module,
-        stream: ExampleStream[Any],
-        chosen: Chosen,
-        ended: Ended,
-        parameters: int,
-        device: torch.device,
-    ) -> None:
-        """Write the model folder and its card."""
-        card = write_text_card(
-            self.recipe,
-            data.counts,
-            chosen.metrics,
-            what=f"labels texts with {listed(data.labels[:20])}",
-            usage=['classify = trasluz.load("PATH OF THIS FOLDER")', 'print(classify("...").label)'],
-            parameters=parameters,
-            steps=chosen.steps,
-            seconds=ended.seconds,
-            tokens=ended.tokens,
-        )
-        save_model(
-            self.recipe.output,
-            model.eval(),
-            *data.tokenizers,
-            task=self.recipe.task,
-            card=card,
-            recipe_yaml=dump_recipe(self.recipe),
-        )
+    def about(self, data: PreparedData[Any]) -> str:
+        """Return what the model does."""
+        return f"labels texts with {listed(data.labels[:20])}"
+
+    def usage(self, data: PreparedData[Any]) -> list[str]:
+        """Return how it is used."""
+        return ['classify = trasluz.load("PATH OF THIS FOLDER")', 'print(classify("...").label)']
 
     def _longest(self, config: BertConfig) -> int:
         return min(self.recipe.data.max_length, config.longest_text)

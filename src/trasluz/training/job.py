@@ -2,19 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel
+from trasluz.checkpoints.model_folder import LoadedModel, save_model
 from trasluz.errors import ModelError, RecipeError
 from trasluz.models.bert import Bert, BertConfig
-from trasluz.models.registry import build_config, presets
+from trasluz.models.heads import HeadName
+from trasluz.models.registry import build_config, model_of, presets
 from trasluz.training.data import PreparedData
 from trasluz.training.examples import Examples
+from trasluz.training.model_card import write_text_card
 from trasluz.training.processes import Processes
 from trasluz.training.recipe import Recipe
+from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
 from trasluz.training.stream import ExampleStream
 from trasluz.training.trainer import Loss
@@ -79,28 +82,87 @@ class Job(ABC):
             raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
 
 
-def encoder_config(job: Job, what: str) -> BertConfig:
-    """Return the config of a recipe's encoder; RecipeError where its model is none, or has too few layers to freeze."""
-    recipe = job.recipe
-    if job.given is not None:
-        config = job.given.config
-    else:
-        name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
-        known = presets()
-        if name in known and recipe.task not in known[name][0].tasks:
-            encoders = [preset for preset, (architecture, _) in known.items() if recipe.task in architecture.tasks]
+class EncoderJob(Job):
+    """What the jobs of all encoders share: which models they take, and the folder they write."""
+
+    does: ClassVar[str]
+    """What a model of this task does, after "cannot"."""
+
+    @abstractmethod
+    def about(self, data: PreparedData[Any]) -> str:
+        """Return what the trained model does, after "that"."""
+
+    @abstractmethod
+    def usage(self, data: PreparedData[Any]) -> Sequence[str]:
+        """Return lines of Python that use the model."""
+
+    def encoder_config(self) -> BertConfig:
+        """Return the config of the recipe's encoder; RecipeError where its model is none, or has too few layers."""
+        recipe = self.recipe
+        if self.given is not None:
+            config = self.given.config
+        else:
+            name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+            known = presets()
+            if name in known and recipe.task not in known[name][0].tasks:
+                encoders = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
+                raise RecipeError(
+                    f"{recipe.place('model')}: {name} does not {self.does}; presets that do are {listed(encoders)}"
+                )
+            config = self.config(vocab_size=recipe.tokenizer.vocab_size)
+        if not isinstance(config, BertConfig):
+            raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot {self.does}")
+        if recipe.training.freeze_layers > config.num_layers:
             raise RecipeError(
-                f"{recipe.place('model')}: {name} does not {what}; presets that do are {listed(encoders)}"
+                f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "
+                f"{config.num_layers} layers"
             )
-        config = job.config(vocab_size=recipe.tokenizer.vocab_size)
-    if not isinstance(config, BertConfig):
-        raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot {what}")
-    if recipe.training.freeze_layers > config.num_layers:
-        raise RecipeError(
-            f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "
-            f"{config.num_layers} layers"
+        return config
+
+    def encoder(self, data: PreparedData[Any], heads: list[HeadName], **fields: Any) -> Bert:
+        """Return the encoder to start from, or a new one, under these heads; `fields` name its labels."""
+        if self.given is not None:
+            given: Any = self.given.model
+            model: Bert = given.with_heads(heads, **fields)
+        else:
+            tokenizer = data.source_tokenizer
+            sizes = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
+            built = model_of(self.config(**sizes, heads=heads, **fields))
+            assert isinstance(built, Bert)
+            model = built
+        freeze_layers(model, self.recipe.training.freeze_layers)
+        return model
+
+    def write_model(
+        self,
+        data: PreparedData[Any],
+        model: nn.Module,
+        stream: ExampleStream[Any],
+        chosen: Chosen,
+        ended: Ended,
+        parameters: int,
+        device: torch.device,
+    ) -> None:
+        """Write the model folder and its card."""
+        card = write_text_card(
+            self.recipe,
+            data.counts,
+            chosen.metrics,
+            what=self.about(data),
+            usage=self.usage(data),
+            parameters=parameters,
+            steps=chosen.steps,
+            seconds=ended.seconds,
+            tokens=ended.tokens,
         )
-    return config
+        save_model(
+            self.recipe.output,
+            model.eval(),
+            *data.tokenizers,
+            task=self.recipe.task,
+            card=card,
+            recipe_yaml=dump_recipe(self.recipe),
+        )
 
 
 def freeze_layers(model: Bert, count: int) -> None:

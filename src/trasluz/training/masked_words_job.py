@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import save_model
 from trasluz.errors import RecipeError
-from trasluz.models.bert import Bert
-from trasluz.models.registry import model_of
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import make_masked_batch
@@ -19,17 +16,15 @@ from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
 from trasluz.text.readers import Text
 from trasluz.training.data import PreparedData
-from trasluz.training.job import Job, encoder_config, settings_of_stream
-from trasluz.training.model_card import write_text_card
+from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.raw_text import MaskedStream, RawTextExamples, masked_piece, pieces_of
-from trasluz.training.recipe_file import dump_recipe
-from trasluz.training.reports import Chosen, Ended
-from trasluz.training.stream import ExampleStream
 
 
-class MaskedWordsJob(Job):
+class MaskedWordsJob(EncoderJob):
     """From plain text to an encoder that knows the language."""
+
+    does = "guess masked words"
 
     @property
     def examples(self) -> RawTextExamples:
@@ -39,7 +34,7 @@ class MaskedWordsJob(Job):
     def check(self) -> None:
         """Raise RecipeError where the model is no encoder or cannot take pieces of the length asked for."""
         recipe = self.recipe
-        config = encoder_config(self, "guess masked words")
+        config = self.encoder_config()
         if recipe.data.max_length > config.longest_text:
             raise RecipeError(
                 f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
@@ -50,12 +45,7 @@ class MaskedWordsJob(Job):
 
     def build_model(self, data: PreparedData[Text]) -> nn.Module:
         """Return the encoder to go on with, or a new one."""
-        if self.given is not None:
-            given: Any = self.given.model
-            model: Bert = given.with_heads(["fill-mask"])
-            return model
-        tokenizer = data.source_tokenizer
-        return model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, heads=["fill-mask"]))
+        return self.encoder(data, ["fill-mask"])
 
     def objective(self, data: PreparedData[Text]) -> MaskedWordsObjective:
         """Return the cross-entropy of the masked words."""
@@ -92,40 +82,17 @@ class MaskedWordsJob(Job):
             processes=processes,
         )
 
-    def write_model(
-        self,
-        data: PreparedData[Text],
-        model: nn.Module,
-        stream: ExampleStream[Any],
-        chosen: Chosen,
-        ended: Ended,
-        parameters: int,
-        device: torch.device,
-    ) -> None:
-        """Write the model folder and its card."""
+    def about(self, data: PreparedData[Any]) -> str:
+        """Return what the model does."""
+        return "guesses masked words"
+
+    def usage(self, data: PreparedData[Any]) -> list[str]:
+        """Return how it is used."""
         mask = data.source_tokenizer.tokens([data.source_tokenizer.mask_id])[0]
-        card = write_text_card(
-            self.recipe,
-            data.counts,
-            chosen.metrics,
-            what="guesses masked words",
-            usage=[
-                'fill = trasluz.load("PATH OF THIS FOLDER")',
-                f'print(fill("... {mask} ...").masks[0].candidates[0].token)',
-            ],
-            parameters=parameters,
-            steps=chosen.steps,
-            seconds=ended.seconds,
-            tokens=ended.tokens,
-        )
-        save_model(
-            self.recipe.output,
-            model.eval(),
-            *data.tokenizers,
-            task=self.recipe.task,
-            card=card,
-            recipe_yaml=dump_recipe(self.recipe),
-        )
+        return [
+            'fill = trasluz.load("PATH OF THIS FOLDER")',
+            f'print(fill("... {mask} ...").masks[0].candidates[0].token)',
+        ]
 
     def _masking(self, tokenizer: EncoderTokenizer) -> Masking:
         wanted = self.recipe.masking

@@ -7,9 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import save_model
-from trasluz.models.bert import Bert
-from trasluz.models.registry import model_of
 from trasluz.objectives.tagging import TaggingObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import NOT_COUNTED
@@ -18,17 +15,15 @@ from trasluz.text.entities import decode_entities
 from trasluz.text.word_pieces import Piece, pieces_of_words
 from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
-from trasluz.training.job import Job, encoder_config, freeze_layers, listed, settings_of_stream
-from trasluz.training.model_card import write_text_card
+from trasluz.training.job import EncoderJob, listed, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.recipe_file import dump_recipe
-from trasluz.training.reports import Chosen, Ended
-from trasluz.training.stream import ExampleStream
 from trasluz.training.tagged_examples import TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
-class TaggingJob(Job):
+class TaggingJob(EncoderJob):
     """From words to tags."""
+
+    does = "tag words"
 
     @property
     def examples(self) -> TaggedExamples:
@@ -37,21 +32,11 @@ class TaggingJob(Job):
 
     def check(self) -> None:
         """Raise RecipeError where the model is no encoder."""
-        encoder_config(self, "tag words")
+        self.encoder_config()
 
     def build_model(self, data: PreparedData[TaggedWords]) -> nn.Module:
         """Return the encoder to start from under a new head, or a new model."""
-        if self.given is not None:
-            given: Any = self.given.model
-            model: Bert = given.with_heads(["tag"], data.labels)
-        else:
-            tokenizer = data.source_tokenizer
-            fields = {"heads": ["tag"], "labels": data.labels}
-            built = model_of(self.config(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, **fields))
-            assert isinstance(built, Bert)
-            model = built
-        freeze_layers(model, self.recipe.training.freeze_layers)
-        return model
+        return self.encoder(data, ["tag"], labels=data.labels)
 
     def objective(self, data: PreparedData[TaggedWords]) -> TaggingObjective:
         """Return the cross-entropy of the words' tags."""
@@ -85,37 +70,14 @@ class TaggingJob(Job):
             processes=processes,
         )
 
-    def write_model(
-        self,
-        data: PreparedData[TaggedWords],
-        model: nn.Module,
-        stream: ExampleStream[Any],
-        chosen: Chosen,
-        ended: Ended,
-        parameters: int,
-        device: torch.device,
-    ) -> None:
-        """Write the model folder and its card."""
+    def about(self, data: PreparedData[Any]) -> str:
+        """Return what the model does."""
         kinds = sorted({label[2:] for label in data.labels if len(label) > 2})
-        card = write_text_card(
-            self.recipe,
-            data.counts,
-            chosen.metrics,
-            what=f"finds entities: {listed(kinds)}",
-            usage=['tag = trasluz.load("PATH OF THIS FOLDER")', 'print(tag("...").entities)'],
-            parameters=parameters,
-            steps=chosen.steps,
-            seconds=ended.seconds,
-            tokens=ended.tokens,
-        )
-        save_model(
-            self.recipe.output,
-            model.eval(),
-            *data.tokenizers,
-            task=self.recipe.task,
-            card=card,
-            recipe_yaml=dump_recipe(self.recipe),
-        )
+        return f"finds entities: {listed(kinds)}"
+
+    def usage(self, data: PreparedData[Any]) -> list[str]:
+        """Return how it is used."""
+        return ['tag = trasluz.load("PATH OF THIS FOLDER")', 'print(tag("...").entities)']
 
 
 @dataclass(frozen=True)
