@@ -139,3 +139,12 @@ def test_a_recipe_for_tagged_words(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "30 sentences of 3.0 words" in text and "# Entities: LOC, PER." in text and "It learns from nothing" in text
     assert recipe.evaluation.metric == "entity_f1" and recipe.data.valid == recipe.data.train
     assert recipe.data.train["format"] == "conll" and "label_kind" not in text
+
+
+def test_columns_of_a_translation_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.tsv").write_text("first\tsecond\n" + "a lamp\tuna lámpara\n" * 20)
+    options = ["--data", str(tmp_path / "pairs.tsv"), "--columns", "en=first,es=second"]
+    assert run(["init", "translate", *options, "--languages", "en,es"]) == 0
+    assert parse_recipe(capsys.readouterr().out).data.train["columns"] == {"en": "first", "es": "second"}
+    assert run(["init", "translate", *options]) == 2
+    assert "tell its languages; say them, as in --languages en,es." in capsys.readouterr().err

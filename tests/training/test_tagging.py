@@ -88,6 +88,8 @@ def test_other_forms_of_the_same_sentences(tmp_path: Path) -> None:
     assert read == [["ana saw vigo", "B-PER O B-LOC"], ["tom", "B-PER"]]
     for name in ("a.tsv", "a.jsonl"):
         assert [[*one.cells] for one in read_records(str(tmp_path / name), ("words", "tags"))] == read
+    (tmp_path / "b.conll").write_text("10\u00a0000 O\nana B-PER\n")
+    assert next(read_records(str(tmp_path / "b.conll"), ("words", "tags"))).cells[0] == "10\u00a0000 ana"
     columns = {"path": str(tmp_path / "a.conll"), "columns": {"words": 1, "tags": 2}}
     assert next(read_records(columns, ("words", "tags"))).cells[1] == "X X X"
 
@@ -113,6 +115,12 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     (tmp_path / "valid.conll").write_text("ana X B-ORG\n")
     with pytest.raises(DataError, match=r"valid\.conll:1: there is no label 'B-ORG'; there are O, B-LOC"):
         run(tag_recipe(tmp_path, f"data.valid={tmp_path / 'valid.conll'}", name="second"))
+    with pytest.raises(RecipeError, match=r"data\.max_length is 64, but the model takes 40 tokens"):
+        run(tag_recipe(tmp_path, "data.max_length=64"))
+    with pytest.raises(RecipeError, match=r"data\.max_length is 2, which leaves no room for text"):
+        run(tag_recipe(tmp_path, "data.max_length=2", name="fourth"))
+    with pytest.raises(RecipeError, match=r"data\.labels lacks O, the label of words outside of entities"):
+        run(tag_recipe(tmp_path, "data.labels=[B-PER, I-PER]"))
     with pytest.raises(RecipeError, match="transformer-tiny does not tag words"):
         run(tag_recipe(tmp_path, "model=transformer-tiny"))
     with pytest.raises(DataError, match=r"names\.conll holds tagged words; what was wanted of it is text and label"):

@@ -69,12 +69,13 @@ def parse_languages(words: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def guess_languages(entry: str | list[str]) -> tuple[str, str]:
+def guess_languages(entry: Any) -> tuple[str, str]:
     """Return the languages that names in braces, or the columns of a header, tell."""
     from trasluz.errors import RequestError
     from trasluz.text.data_naming import find_files
 
-    first = entry if isinstance(entry, str) else entry[0]
+    named = entry["path"] if isinstance(entry, dict) else entry
+    first = named if isinstance(named, str) else named[0]
     if braces := re.search(r"\{([^{}]*)\}", first):
         names = braces[1].split(",")
     else:

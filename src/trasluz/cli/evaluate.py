@@ -79,7 +79,15 @@ def evaluate(
     if getattr(task, "head_name", None) == "tag":
         from trasluz.cli.evaluate_texts import evaluate_tags
 
-        evaluate_tags(task, entry, on_error=on_error, out=out, as_json=as_json, quiet=common.quiet)
+        evaluate_tags(
+            task,
+            entry,
+            on_error=on_error,
+            out=out,
+            as_json=as_json,
+            quiet=common.quiet,
+            batch_tokens=common.batch_tokens,
+        )
         return
     if not hasattr(task, "directions"):
         raise RequestError(
@@ -118,7 +126,7 @@ def directions_of(translator: "Translator", to: str | None, from_: str | None) -
     return [translator.directions.choose(to, from_)]
 
 
-def data_languages(translator: "Translator", entry: str | list[str]) -> tuple[str, str]:
+def data_languages(translator: "Translator", entry: Any) -> tuple[str, str]:
     """Return the languages of the two sides: the model's, or where it does not say them, those the data tell."""
     first = translator.directions.all[0]
     if first.from_language is None or first.to_language is None:
@@ -126,9 +134,7 @@ def data_languages(translator: "Translator", entry: str | list[str]) -> tuple[st
     return first.from_language, first.to_language
 
 
-def read_sides(
-    entry: str | list[str], languages: tuple[str, str], on_error: str, *, quiet: bool
-) -> tuple[list[str], list[str]]:
+def read_sides(entry: Any, languages: tuple[str, str], on_error: str, *, quiet: bool) -> tuple[list[str], list[str]]:
     """Return both sides, in the order of the languages, and tell what was left out."""
     from trasluz.text.readers import ReadReport, read_pairs
 

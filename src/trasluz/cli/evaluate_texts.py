@@ -60,7 +60,16 @@ def evaluate_classes(
         answer(f"{name:<18} {value:.4f}  {signature}")
 
 
-def evaluate_tags(tagger: "Tagger", entry: Any, *, on_error: str, out: Path | None, as_json: bool, quiet: bool) -> None:
+def evaluate_tags(
+    tagger: "Tagger",
+    entry: Any,
+    *,
+    on_error: str,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    batch_tokens: int | None,
+) -> None:
     """Score a tagger on tagged words, which it gets as they are cut in the file."""
     import trasluz
     from trasluz.cli.evaluate import progress, write_lines
@@ -73,7 +82,14 @@ def evaluate_tags(tagger: "Tagger", entry: Any, *, on_error: str, out: Path | No
     examples = list(read_tagged(entry, on_error=on_error, report=report))
     if report.malformed:
         remark(report.summary(), quiet=quiet)
-    tags = list(progress(tagger.tag_words([one.words for one in examples]), len(examples), tagger.name, quiet=quiet))
+    tags = list(
+        progress(
+            tagger.tag_words([one.words for one in examples], batch_tokens=batch_tokens),
+            len(examples),
+            tagger.name,
+            quiet=quiet,
+        )
+    )
     gold = [decode_entities(one.tags) for one in examples]
     found = [decode_entities(one) for one in tags]
     if out is not None:

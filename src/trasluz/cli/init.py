@@ -282,7 +282,7 @@ def recipe_values(corpus: "Corpus", machine: "Machine", preset: str | None) -> d
     }
 
 
-def heading(corpus: "Corpus", machine: "Machine", entry: str | list[str]) -> list[str]:
+def heading(corpus: "Corpus", machine: "Machine", entry: Any) -> list[str]:
     """Return what the recipe was sized to, as its first lines."""
     import trasluz
 

@@ -119,7 +119,8 @@ def write_config(config: DistilBertConfig) -> dict[str, Any] | None:
         "activation": hub_activation(config.activation),
         "seq_classif_dropout": _DEFAULTS["seq_classif_dropout"],
         "qa_dropout": _DEFAULTS["qa_dropout"],
-        _head_dropout(config.heads): config.head_dropout,
+        # Of tokens it is the network's own, which stays what it is.
+        **({} if _head_dropout(config.heads) == "dropout" else {_head_dropout(config.heads): config.head_dropout}),
         "sinusoidal_pos_embds": False,
         "tie_word_embeddings": True,
         **write_labels(config),

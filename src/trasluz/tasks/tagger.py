@@ -90,10 +90,10 @@ class Tagger(TextTask):
         """Tag any number of texts, in order; see `__call__`."""
         return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
 
-    def tag_words(self, sentences: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    def tag_words(self, sentences: Iterable[Sequence[str]], *, batch_tokens: int | None = None) -> Iterator[list[str]]:
         """Yield the tags of sentences that are cut into words already, in order; one too long is read in pieces.
 
-        A word that the tokenizer makes nothing of is outside of entities: it gets the first label.
+        A word that the tokenizer makes nothing of is outside of entities.
         """
         for window in windows(sentences, _TOGETHER):
             pieces = [
@@ -101,10 +101,11 @@ class Tagger(TextTask):
                 for number, found in enumerate(pieces_of_words(self.tokenizer, window, self.longest_text))
                 for piece in found
             ]
-            tags = [[self.labels[0]] * len(words) for words in window]
+            outside = "O" if "O" in self.labels else self.labels[0]
+            tags = [[outside] * len(words) for words in window]
             begin = self.tokenizer.first_offset()
             inputs = [TextInput(*self.tokenizer.join(piece.ids), (), (begin,)) for _, piece in pieces]
-            for group, _, hidden in self._states(inputs):
+            for group, _, hidden in self._states(inputs, batch_tokens):
                 with torch.inference_mode():
                     best = self.head(hidden).argmax(-1).tolist()
                 for row, place in enumerate(group):

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ NO_OBJECT = Fault("no JSON object")
 NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
 _SOURCE = "source"
 WORDS_AND_TAGS = ("words", "tags")
+_COLUMN_END = re.compile(r"[ \t]+")
 # Between the documents of a CoNLL file.
 _DOCUMENT = "-DOCSTART-"
 
@@ -239,7 +241,8 @@ def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     fault: Fault | None = None
     begin = number = 0
     for number, line in enumerate(itertools.chain(read_lines(path), [""]), 1):
-        cells = [] if isinstance(line, Fault) else line.split()
+        # A no-break space may stand inside a word.
+        cells = [] if isinstance(line, Fault) else [cell for cell in _COLUMN_END.split(line) if cell]
         if isinstance(line, Fault):
             fault = fault or line
         elif cells and cells[0] != _DOCUMENT:
@@ -298,18 +301,30 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
         inner = record.get(TRANSLATION)
         cells: list[str] = []
         fault: Fault | None = None
-        for column, is_empty in zip(columns, empty, strict=True):
+        for name, column, is_empty in zip(names, columns, empty, strict=True):
             cell = record.get(column)
             if cell is None and isinstance(inner, Mapping):
                 cell = inner.get(column)
-            if isinstance(cell, list) and all(isinstance(part, str) for part in cell):
-                # Words, tags or labels, one by one.
-                cell = (" " if tuple(names) == WORDS_AND_TAGS else ", ").join(cell)
+            cell = _in_words(name, cell)
             if not isinstance(cell, str) or "\0" in cell or not cell.strip():
                 fault = _cell_fault(cell, str(column), is_empty)
                 break
             cells.append(cell)
         yield Row(path, number, cells if fault is None else fault, source)
+
+
+def _in_words(name: str, cell: Any) -> Any:
+    """Return words, tags or labels that come one by one, and labels that are numbers, as a table would hold them."""
+    if name == "label" and isinstance(cell, int | float) and not isinstance(cell, bool):
+        return str(cell)
+    if name not in ("label", *WORDS_AND_TAGS) or not isinstance(cell, list):
+        return cell
+    if not all(isinstance(part, str) for part in cell):
+        return cell
+    if name == "label":
+        # A comma alone: no label at all, which is not the same as none given.
+        return ", ".join(cell) or ","
+    return " ".join(cell)
 
 
 def _cell_fault(cell: Any, column: str, empty: Fault) -> Fault:

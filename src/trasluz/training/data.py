@@ -18,6 +18,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic
 
@@ -146,11 +147,13 @@ def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers
     data = recipe.data.model_dump(include={"train", "sources", "exclude", "on_error"})
     if recipe.data.valid is None:
         data |= {"held_out": recipe.data.held_out, "seed": recipe.training.seed}
+    # Keys that are younger than some caches count only where they are set.
+    tokenizer = {key: value for key, value in recipe.tokenizer.model_dump().items() if key != "lowercase" or value}
     told = {
         "format": FORMAT,
         **data,
         **examples.settings(),
-        "tokenizer": [one.fingerprint for one in tokenizers] if tokenizers else recipe.tokenizer.model_dump(),
+        "tokenizer": [one.fingerprint for one in tokenizers] if tokenizers else tokenizer,
         "files": [_file_state(path) for key in ("train", "exclude") for path in _files(recipe, key, examples)],
     }
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
@@ -203,7 +206,8 @@ class _Preparation(Generic[ExampleT]):
         held_out = self._hold_out() if data.valid is None else []
         for example in held_out:
             self.held_texts.update(self._texts(example))
-        examples.look_over(lambda: self._kept(Counter()))
+        # Labels that only held-out examples have are labels, too.
+        examples.look_over(lambda: chain(held_out, self._kept(Counter())))
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
                 yield Notice("Training two tokenizers." if examples.has_two_tokenizers else "Training the tokenizer.")

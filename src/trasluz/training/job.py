@@ -119,6 +119,15 @@ class EncoderJob(Job):
             )
         return config
 
+    def check_length(self, config: BertConfig) -> None:
+        """Raise RecipeError where pieces of text are to be longer than the model can read."""
+        recipe = self.recipe
+        if recipe.data.max_length > config.longest_text:
+            raise RecipeError(
+                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
+                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
+            )
+
     def encoder(self, data: PreparedData[Any], heads: list[HeadName], **fields: Any) -> Bert:
         """Return the encoder to start from, or a new one, under these heads; `fields` name its labels."""
         if self.given is not None:
@@ -144,6 +153,10 @@ class EncoderJob(Job):
         device: torch.device,
     ) -> None:
         """Write the model folder and its card."""
+        if self.given is None:
+            # Positions behind these were never learnt.
+            config: Any = model.config
+            data.source_tokenizer.max_length = min(self.recipe.data.max_length, config.longest_text)
         card = write_text_card(
             self.recipe,
             data.counts,

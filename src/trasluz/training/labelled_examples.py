@@ -18,7 +18,7 @@ from trasluz.errors import DataError, nearest
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
-from trasluz.training.raw_text import train_for_encoder
+from trasluz.training.raw_text import room_for_text, train_for_encoder
 
 # More labels than this are a column of something else.
 _MOST_LABELS = 10_000
@@ -44,13 +44,9 @@ class LabelledExamples(Examples[LabelledText]):
         return self.recipe.data.model_dump(include={"pairs", "labels", "label_kind"}) | {"task": self.recipe.task}
 
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[LabelledText]:
-        """Yield the labelled texts of a `data` entry; DataError with file:line for a label that cannot be."""
+        """Yield the labelled texts of a `data` entry."""
         data = self.recipe.data
-        found = read_labelled(entry, pairs=data.pairs, sources=sources, on_error=data.on_error, report=report)
-        for example in found:
-            if self.labels:
-                self.numbers(example)
-            yield example
+        return read_labelled(entry, pairs=data.pairs, sources=sources, on_error=data.on_error, report=report)
 
     def texts(self, example: LabelledText) -> tuple[str, ...]:
         """Return the text; of a pair, both as one: either half may come again with another."""
@@ -120,6 +116,7 @@ class LabelledExamples(Examples[LabelledText]):
             (some, [[one.text for one in some], [one.second_text or "" for one in some]])
             for some in in_chunks(examples)
         )
+        room_for_text(self.recipe, tokenizers[0], self.recipe.data.pairs)
         # Labelled texts are few: one process is enough.
         for some, (first, second) in encode_texts(texts, tokenizers, None, None):
             for example, first_ids, second_ids in zip(some, first, second, strict=True):

@@ -34,12 +34,7 @@ class MaskedWordsJob(EncoderJob):
     def check(self) -> None:
         """Raise RecipeError where the model is no encoder or cannot take pieces of the length asked for."""
         recipe = self.recipe
-        config = self.encoder_config()
-        if recipe.data.max_length > config.longest_text:
-            raise RecipeError(
-                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
-                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
-            )
+        self.check_length(self.encoder_config())
         if self.given is not None and self.given.source_tokenizer.mask_id is None:
             raise RecipeError(f"{recipe.place('model')}: the tokenizer of {recipe.model} has no mask token")
 

@@ -66,10 +66,11 @@ class RawTextExamples(Examples[Text]):
     ) -> Iterator[tuple[Text, tuple[Any, ...] | None]]:
         """Yield each text with its ids, in as many pieces as it takes."""
         tokenizer: EncoderTokenizer = tokenizers[0]
+        room = room_for_text(self.recipe, tokenizer)
         texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples))
         for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
             for text, found in zip(some, ids, strict=True):
-                for piece in pieces_of(found, self.recipe.data.max_length - tokenizer.num_added()):
+                for piece in pieces_of(found, room):
                     yield text, (piece,)
 
 
@@ -77,6 +78,18 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
     """Yield the ids in pieces of at most `room`; what has none is left out."""
     for begin in range(0, len(ids), room):
         yield ids[begin : begin + room]
+
+
+def room_for_text(recipe: Any, tokenizer: EncoderTokenizer, pair: bool = False) -> int:
+    """Return how many pieces of text `data.max_length` leaves beside special tokens; RecipeError where none."""
+    added = tokenizer.num_added(pair)
+    room: int = recipe.data.max_length - added
+    if room < 1 + pair:
+        raise RecipeError(
+            f"{recipe.place('data.max_length')} is {recipe.data.max_length}, which leaves no room for text beside "
+            f"{added} special tokens"
+        )
+    return room
 
 
 def train_for_encoder(recipe: Any, texts: Iterator[str]) -> EncoderTokenizer:

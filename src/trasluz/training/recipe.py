@@ -297,9 +297,9 @@ class Recipe(Section):
         if not isinstance(given, dict):
             return given
         evaluation, data = given.get("evaluation") or {}, given.get("data")
-        known = METRICS.get(
-            (given.get("task", "translate"), data.get("label_kind", "one") if isinstance(data, dict) else "")
-        )
+        task = given.get("task", "translate")
+        kind = data.get("label_kind", "one") if isinstance(data, dict) else ""
+        known = METRICS.get((task, kind)) if isinstance(task, str) and isinstance(kind, str) else None
         if known is None or not isinstance(evaluation, dict) or "metric" in evaluation:
             return given
         return {**given, "evaluation": {**evaluation, "metric": known[0]}}

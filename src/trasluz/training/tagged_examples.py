@@ -18,7 +18,7 @@ from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.text.token_cache import TokenCache
 from trasluz.text.word_pieces import pieces_of_words
 from trasluz.training.examples import Examples, Tokenizers, in_chunks
-from trasluz.training.raw_text import train_for_encoder
+from trasluz.training.raw_text import room_for_text, train_for_encoder
 from trasluz.training.stream import ExampleStream
 
 OUTSIDE = "O"
@@ -44,10 +44,7 @@ class TaggedExamples(Examples[TaggedWords]):
 
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[TaggedWords]:
         """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
-        for example in read_tagged(entry, sources=sources, on_error=self.recipe.data.on_error, report=report):
-            if self.labels:
-                self.numbers(example)
-            yield example
+        return read_tagged(entry, sources=sources, on_error=self.recipe.data.on_error, report=report)
 
     def texts(self, example: TaggedWords) -> tuple[str, ...]:
         """Return the sentence."""
@@ -63,7 +60,7 @@ class TaggedExamples(Examples[TaggedWords]):
 
     def from_record(self, record: dict[str, Any]) -> TaggedWords:
         """Return the sentence of an object; where it was read is not kept."""
-        return TaggedWords(tuple(record["words"].split()), tuple(record["tags"].split()), Place("", 0))
+        return TaggedWords(_apart(record["words"]), _apart(record["tags"]), Place("", 0))
 
     def look_over(self, examples: Callable[[], Iterator[TaggedWords]]) -> None:
         """Find the labels, unless the recipe names them."""
@@ -104,11 +101,15 @@ class TaggedExamples(Examples[TaggedWords]):
     ) -> Iterator[tuple[TaggedWords, tuple[Any, ...] | None]]:
         """Yield each sentence with its ids and labels, in as many pieces as it takes; label 0: none here."""
         tokenizer: EncoderTokenizer = tokenizers[0]
+        room_for_text(self.recipe, tokenizer)
         for some in in_chunks(examples):
             sentences = pieces_of_words(tokenizer, [one.words for one in some], self.recipe.data.max_length)
             for example, pieces in zip(some, sentences, strict=True):
                 numbers = np.array([*self.numbers(example), -1])
                 for piece in pieces:
+                    # The rest of a word that is longer than a piece carries no label.
+                    if (piece.begins < 0).all():
+                        continue
                     yield example, (piece.ids, numbers[piece.begins] + 1)
 
 
@@ -119,10 +120,15 @@ def read_tagged(
     for (words, tags), place in read_records(
         entry, ("words", "tags"), sources=sources, on_error=on_error, report=report
     ):
-        example = TaggedWords(tuple(words.split()), tuple(tags.split()), place)
+        example = TaggedWords(_apart(words), _apart(tags), place)
         if len(example.words) != len(example.tags):
             raise DataError(f"{place}: there are {len(example.words)} words, but {len(example.tags)} tags.")
         yield example
+
+
+def _apart(text: str) -> tuple[str, ...]:
+    # By plain blanks only: other ones may stand inside a word, as in 10 000.
+    return tuple(part for part in text.split(" ") if part)
 
 
 def _as_bio(example: TaggedWords) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trasluz.errors import RecipeError
 from trasluz.objectives.tagging import TaggingObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import NOT_COUNTED
@@ -17,7 +18,7 @@ from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
 from trasluz.training.job import EncoderJob, listed, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.tagged_examples import TaggedExamples, TaggedStream, TaggedWords, tagged_batch
+from trasluz.training.tagged_examples import OUTSIDE, TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
 class TaggingJob(EncoderJob):
@@ -31,8 +32,13 @@ class TaggingJob(EncoderJob):
         return TaggedExamples(self.recipe)
 
     def check(self) -> None:
-        """Raise RecipeError where the model is no encoder."""
-        self.encoder_config()
+        """Raise RecipeError where the model is no encoder, or its labels have none for words outside of entities."""
+        self.check_length(self.encoder_config())
+        labels = self.recipe.data.labels
+        if labels and OUTSIDE not in labels:
+            raise RecipeError(
+                f"{self.recipe.place('data.labels')} lacks {OUTSIDE}, the label of words outside of entities"
+            )
 
     def build_model(self, data: PreparedData[TaggedWords]) -> nn.Module:
         """Return the encoder to start from under a new head, or a new model."""
@@ -118,7 +124,8 @@ class TaggingEvaluator:
                 for place in np.flatnonzero(piece.begins >= 0).tolist():
                     found.append((sentence, int(piece.begins[place]), int(best[row, offset + place])))
         total, count = self.processes.sum([total, count])
-        predicted = [[0] * len(words) for words in self.gold]
+        outside = self.labels.index(OUTSIDE)
+        predicted = [[outside] * len(words) for words in self.gold]
         for sentence, word, label in (one for some in self.processes.gather(found) for one in some):
             predicted[sentence][word] = label
         right = sum(

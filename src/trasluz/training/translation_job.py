@@ -10,7 +10,8 @@ from torch import nn
 from trasluz.checkpoints.model_folder import save_model
 from trasluz.decoding.settings import SearchSettings
 from trasluz.errors import RecipeError
-from trasluz.models.registry import model_of
+from trasluz.models.config import SequenceToSequenceConfig
+from trasluz.models.registry import model_of, presets
 from trasluz.objectives.translation import TranslationObjective
 from trasluz.text.piece_dropout import find_parents
 from trasluz.text.readers import Pair
@@ -46,6 +47,14 @@ class TranslationJob(Job):
     def check(self) -> None:
         """Raise RecipeError where model and data do not go together."""
         recipe, given = self.recipe, self.given
+        name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+        known = presets()
+        reads_only = name in known and "translate" not in known[name][0].tasks
+        if reads_only or (given is not None and not isinstance(given.config, SequenceToSequenceConfig)):
+            raise RecipeError(
+                f"{recipe.place('model')}: {name} does not translate; for an encoder the task is classify, tag or "
+                "fill-mask"
+            )
         if given is None:
             size = recipe.tokenizer.vocab_size
             self.config(source_vocab_size=size, target_vocab_size=size)
