@@ -194,6 +194,9 @@ def test_balanced_weights_are_those_of_the_counts(tmp_path: Path) -> None:
         (["task=translate", "tokenizer.kind=bpe"], r"bert-tiny does not translate; for an encoder the task is"),
         (["data.max_length=2"], r"data\.max_length is 2, which leaves no room for text beside 2 special tokens"),
         (["task=[classify]"], r"task"),
+        (["data.labels=[sea, sea]"], "labels must be different"),
+        (["data.labels=[sea]"], "labels must be at least two"),
+        (["data.labels=[a, b]", "data.label_kind=number"], "labels are 2, but a number has one name"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -70,6 +70,19 @@ class DataSection(Section):
         default=None, description="Folder of the token cache, shared by runs on the same data; absent: in `output`."
     )
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "DataSection":
+        labels = self.labels
+        if labels is None:
+            return self
+        if len(set(labels)) < len(labels):
+            raise ValueError("labels must be different")
+        if self.label_kind == "number" and len(labels) != 1:
+            raise ValueError(f"labels are {len(labels)}, but a number has one name")
+        if self.label_kind == "one" and len(labels) < 2:
+            raise ValueError("labels must be at least two, or there is nothing to tell apart")
+        return self
+
 
 class TokenizerSection(Section):
     """How text becomes ids."""
@@ -156,7 +169,10 @@ class TrainingSection(Section):
     plateau_factor: Number = Field(default=0.5, gt=0, lt=1, description="What plateau multiplies the learning rate by.")
     plateau_patience: Count = Field(default=2, description="Evaluations without a better one until plateau does so.")
     label_smoothing: Number = Field(
-        default=0.1, ge=0, lt=1, description="Share of the probability spread over all tokens."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the probability spread over all tokens or labels, where there is one label a text.",
     )
     piece_dropout: Number = Field(
         default=0.0,
