@@ -200,6 +200,25 @@ def save_model(
     write_json(folder / CONFIG, written)
 
 
+def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") -> None:
+    """Write again what a model folder held; see `save_model`."""
+    save_model(
+        folder,
+        loaded.model,
+        loaded.source_tokenizer,
+        loaded.target_tokenizer,
+        task=loaded.task,
+        languages=loaded.languages,
+        both_directions=loaded.both_directions,
+        card=loaded.card,
+        recipe_yaml=loaded.recipe_yaml,
+        generation=loaded.generation,
+        attention_default=loaded.attention_default,
+        pooling=loaded.pooling,
+        dtype=dtype,
+    )
+
+
 class _Unfilled(TorchFunctionMode):
     """Leaves the memory of new parameters untouched: what a file holds takes their place."""
 

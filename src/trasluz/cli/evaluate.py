@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trasluz.cli.data_words import data_entry, guess_languages, named_columns
-from trasluz.cli.options import CommonOptions, From, Model, To, load_task, with_common_options
+from trasluz.cli.options import Columns, CommonOptions, Format, From, Model, Pairs, To, load_task, with_common_options
 from trasluz.cli.streams import answer, answer_json, remark
 
 if TYPE_CHECKING:
@@ -34,18 +34,9 @@ def evaluate(
         float | None, typer.Option(metavar="A", help="As of `trasluz translate`; 0: none.")
     ] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Score without regard to case.")] = False,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
-        ),
-    ] = None,
-    format_: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
-    ] = None,
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
-    ] = False,
+    columns: Columns = None,
+    format_: Format = None,
+    pairs: Pairs = False,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the translations here, one a line.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,

@@ -25,6 +25,7 @@ def evaluate_classes(
     """Score a classifier on labelled texts; each figure with its name, then how many texts there were."""
     import trasluz
     from trasluz.cli.evaluate import progress, write_lines
+    from trasluz.tasks.grouping import TOGETHER, windows
     from trasluz.text.readers import ReadReport
     from trasluz.training.classification_job import label_metrics
     from trasluz.training.labelled_examples import label_numbers, read_labelled
@@ -38,9 +39,7 @@ def evaluate_classes(
         remark(report.summary(), quiet=quiet)
 
     def answers() -> "Iterator[Classification]":
-        together = 512
-        for begin in range(0, len(examples), together):
-            some = examples[begin : begin + together]
+        for some in windows(examples, TOGETHER):
             seconds = [one.second_text or "" for one in some] if pairs else None
             yield from classifier([one.text for one in some], seconds, batch_tokens=batch_tokens)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trasluz.cli.data_words import data_entry, guess_languages, named_columns, parse_languages, shown
+from trasluz.cli.options import Columns, Format, Pairs
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -56,18 +57,9 @@ def init(
     both_directions: Annotated[
         bool, typer.Option("--both-directions", help="One model that translates either way.")
     ] = False,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
-        ),
-    ] = None,
-    format_: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
-    ] = None,
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")
-    ] = False,
+    columns: Columns = None,
+    format_: Format = None,
+    pairs: Pairs = False,
     label_kind: Annotated[
         str, typer.Option(metavar="one|several|number", help="What a label is: one a text, several, or a number.")
     ] = "one",

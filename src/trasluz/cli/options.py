@@ -17,6 +17,16 @@ Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="What to work on; standard input if not given.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns", metavar="NAME=COLUMN,...", help="Which columns of a table hold what, as in text=sentence,label=1."
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
+]
+Pairs = Annotated[bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")]
 From = Annotated[str | None, typer.Option("--from", metavar="LANGUAGE", help="The language of the text.")]
 To = Annotated[str | None, typer.Option("--to", metavar="LANGUAGE", help="The language to translate to.")]
 

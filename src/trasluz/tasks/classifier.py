@@ -13,10 +13,9 @@ from typing import Any, overload
 
 import torch
 
-from trasluz.tasks.grouping import windows
+from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextTask
 
-_TOGETHER = 512
 # A label of several that is as likely as not is said to hold.
 _HOLDS = 0.5
 
@@ -97,7 +96,7 @@ class Classifier(TextTask):
 
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[Classification]:
         """Label any number of texts, in order; see `__call__`."""
-        return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+        return (one for window in windows(texts, TOGETHER) for one in self(window, **options))
 
     def _classify(
         self, texts: Sequence[str], pairs: Sequence[str] | None, batch_tokens: int | None

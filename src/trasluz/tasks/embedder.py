@@ -18,12 +18,9 @@ from torch import Tensor
 
 from trasluz.checkpoints.sentence_vectors import Pooling, check_pooling
 from trasluz.layers.masks import Mask
-from trasluz.tasks.grouping import windows
+from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextTask
 from trasluz.text.batching import TextBatch
-
-# Texts that a stream reads ahead, to find some of like length.
-_TOGETHER = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +73,7 @@ class Embedder(TextTask):
 
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[Embedding]:
         """Embed any number of texts, in order; see `__call__`."""
-        return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+        return (one for window in windows(texts, TOGETHER) for one in self(window, **options))
 
     def vectors(self, texts: Sequence[str], **options: Any) -> Float[np.ndarray, "texts dim"]:
         """Return the vectors of texts as the rows of one array, in float32; options are those of `__call__`."""

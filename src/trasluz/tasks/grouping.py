@@ -6,6 +6,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Texts that a stream reads ahead, to find some of like length.
+TOGETHER = 512
+
 
 def groups_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield positions of like length, shortest first; a group times its longest fits `budget`, or is a single one."""

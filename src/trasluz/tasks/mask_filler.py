@@ -12,10 +12,8 @@ import numpy as np
 import torch
 
 from trasluz.errors import RequestError
-from trasluz.tasks.grouping import windows
+from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextInput, TextTask
-
-_TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class MaskFiller(TextTask):
 
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[FilledText]:
         """Fill any number of texts, in order; see `__call__`."""
-        return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+        return (one for window in windows(texts, TOGETHER) for one in self(window, **options))
 
     def _fill(self, texts: Sequence[str], top: int, batch_tokens: int | None) -> list[FilledText]:
         if not 1 <= top <= self.config.vocab_size:

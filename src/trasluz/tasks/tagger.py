@@ -14,12 +14,10 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from trasluz.tasks.grouping import windows
+from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextInput, TextTask
 from trasluz.text.entities import decode_entities
 from trasluz.text.word_pieces import pieces_of_words
-
-_TOGETHER = 512
 
 
 @dataclass(frozen=True)
@@ -88,14 +86,14 @@ class Tagger(TextTask):
 
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[TaggedText]:
         """Tag any number of texts, in order; see `__call__`."""
-        return (one for window in windows(texts, _TOGETHER) for one in self(window, **options))
+        return (one for window in windows(texts, TOGETHER) for one in self(window, **options))
 
     def tag_words(self, sentences: Iterable[Sequence[str]], *, batch_tokens: int | None = None) -> Iterator[list[str]]:
         """Yield the tags of sentences that are cut into words already, in order; one too long is read in pieces.
 
         A word that the tokenizer makes nothing of is outside of entities.
         """
-        for window in windows(sentences, _TOGETHER):
+        for window in windows(sentences, TOGETHER):
             pieces = [
                 (number, piece)
                 for number, found in enumerate(pieces_of_words(self.tokenizer, window, self.longest_text))

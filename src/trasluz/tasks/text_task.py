@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_model
-from trasluz.errors import RequestError, nearest
+from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.int8 import to_int8
@@ -119,20 +119,7 @@ class TextTask:
         """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
         if self.dtype == torch.int8:
             raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
-        loaded = self._loaded
-        save_model(
-            folder,
-            self.model,
-            loaded.source_tokenizer,
-            loaded.target_tokenizer,
-            task=loaded.task,
-            languages=loaded.languages,
-            card=loaded.card,
-            recipe_yaml=loaded.recipe_yaml,
-            attention_default=loaded.attention_default,
-            pooling=loaded.pooling,
-            dtype=dtype,
-        )
+        save_loaded(folder, self._loaded, dtype)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name})"
@@ -146,25 +133,24 @@ class TextTask:
         longest: int | None = None,
     ) -> list[TextInput]:
         """Return texts with their special tokens, cut to `longest` tokens (None: what the model can take)."""
-        tokenizer, longest = self.tokenizer, longest or self.longest_text
-        pair = second_texts is not None
+        tokenizer, pair = self.tokenizer, second_texts is not None
+        room, begin = (longest or self.longest_text) - tokenizer.num_added(pair), tokenizer.first_offset(pair)
         firsts = tokenizer.encode_batch(texts, with_masks=with_masks)
-        room, begin = longest - tokenizer.num_added(pair), tokenizer.first_offset(pair)
-        if second_texts is None:
-            return [
-                TextInput(*tokenizer.join(first.ids[:room]), (first,), (begin,), max(0, len(first) - room))
-                for first in firsts
-            ]
-        if len(second_texts) != len(texts):
-            raise RequestError(
-                f"there are {len(texts)} texts, but {len(second_texts)} second texts: give one for each."
-            )
+        seconds: list[EncodedText | None] = [None] * len(firsts)
+        if second_texts is not None:
+            if len(second_texts) != len(texts):
+                raise RequestError(
+                    f"there are {len(texts)} texts, but {len(second_texts)} second texts: give one for each."
+                )
+            seconds = [*tokenizer.encode_batch(second_texts)]
         inputs = []
-        for first, second in zip(firsts, tokenizer.encode_batch(second_texts), strict=True):
-            kept = tokenizer.truncate_pair(len(first), len(second), room)
-            joined = tokenizer.join(first.ids[: kept[0]], second.ids[: kept[1]])
-            begins = begin, tokenizer.second_offset() + kept[0]
-            inputs.append(TextInput(*joined, (first, second), begins, len(first) + len(second) - sum(kept)))
+        for first, second in zip(firsts, seconds, strict=True):
+            whole = (first,) if second is None else (first, second)
+            kept, also_kept = tokenizer.cut(first.ids, None if second is None else second.ids, room)
+            joined = tokenizer.join(kept, also_kept)
+            begins = (begin,) if also_kept is None else (begin, tokenizer.second_offset() + len(kept))
+            left_out = sum(map(len, whole)) - len(kept) - (0 if also_kept is None else len(also_kept))
+            inputs.append(TextInput(*joined, whole, begins, left_out))
         return inputs
 
     def _batch(self, inputs: Sequence[TextInput]) -> TextBatch:
@@ -181,16 +167,10 @@ class TextTask:
         for group in groups_by_length([len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS):
             batch = self._batch([inputs[number] for number in group])
             with torch.inference_mode():
-                yield group, batch, self.model(batch)
+                hidden = self.model(batch)
+            yield group, batch, hidden
 
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:
     if batch_tokens is not None and batch_tokens < 1:
         raise RequestError(f"batch_tokens is {batch_tokens}; it must be 1 or more.")
-
-
-def unknown_choice(what: str, given: str, known: Sequence[str]) -> RequestError:
-    """Return the error for a name that is none of those known."""
-    close = nearest(given, known)
-    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(known)}."
-    return RequestError(f"there is no {what} {given!r}; {hint}")

@@ -13,7 +13,7 @@ from typing import Any, Unpack, overload
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_model
+from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError, nearest
@@ -22,15 +22,13 @@ from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
 from trasluz.layers.int8 import to_int8
 from trasluz.tasks.directions import Direction, directions_of
-from trasluz.tasks.grouping import groups_by_length, windows
+from trasluz.tasks.grouping import TOGETHER, groups_by_length, windows
 from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
 from trasluz.tasks.translation import Translation
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.glossary import Glossary
 from trasluz.text.markup import Tag, find_words, parse_markup, place_markup
 
-# Texts that a stream reads ahead, to find some of like length.
-TOGETHER = 512
 # Tokens of the longest source, where the model itself names no limit.
 LONGEST_SOURCE = 512
 
@@ -183,21 +181,7 @@ class Translator:
         """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
         if self.dtype == torch.int8:
             raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
-        loaded = self._loaded
-        save_model(
-            folder,
-            self.model,
-            loaded.source_tokenizer,
-            loaded.target_tokenizer,
-            task=loaded.task,
-            languages=loaded.languages,
-            both_directions=loaded.both_directions,
-            card=loaded.card,
-            recipe_yaml=loaded.recipe_yaml,
-            generation=loaded.generation,
-            attention_default=loaded.attention_default,
-            dtype=dtype,
-        )
+        save_loaded(folder, self._loaded, dtype)
 
     @property
     def attention_place(self) -> tuple[int, int | str] | None:

@@ -163,6 +163,15 @@ class EncoderTokenizer:
 
     truncate_pair = staticmethod(truncate_pair)
 
+    def cut(
+        self, first_ids: np.ndarray, second_ids: np.ndarray | None, room: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what of a text, or of a pair, fits into `room`, special tokens not counted."""
+        if second_ids is None:
+            return first_ids[:room], None
+        kept = truncate_pair(len(first_ids), len(second_ids), room)
+        return first_ids[: kept[0]], second_ids[: kept[1]]
+
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of ids, special tokens dropped; an unknown piece shows by its name."""
         pieces = [self._name(index) for index in map(int, ids) if index not in self._dropped_ids]

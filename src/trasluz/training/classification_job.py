@@ -15,9 +15,9 @@ from trasluz.text.batching import LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
 from trasluz.training.data import PreparedData
-from trasluz.training.job import EncoderJob, listed, settings_of_stream
+from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.labelled_examples import LabelledExamples, LabelledText
-from trasluz.training.labelled_stream import LabelledStream, join_cut, label_tensor
+from trasluz.training.labelled_stream import LabelledStream, label_tensor
 from trasluz.training.processes import ALONE, Processes
 
 
@@ -77,7 +77,7 @@ class ClassificationJob(EncoderJob):
         seconds = tokenizer.encode_arrays([one.second_text or "" for one in data.valid])
         return ClassificationEvaluator(
             inputs=[
-                join_cut(tokenizer, first, second if self.recipe.data.pairs else None, room)
+                tokenizer.join(*tokenizer.cut(first, second if self.recipe.data.pairs else None, room))
                 for first, second in zip(firsts, seconds, strict=True)
             ],
             labels=[examples.numbers(one) for one in data.valid],
@@ -91,7 +91,7 @@ class ClassificationJob(EncoderJob):
 
     def about(self, data: PreparedData[Any]) -> str:
         """Return what the model does."""
-        return f"labels texts with {listed(data.labels[:20])}"
+        return f"labels texts with {', '.join(data.labels[:20])}"
 
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
@@ -110,7 +110,7 @@ class ClassificationJob(EncoderJob):
             if unknown:
                 raise RecipeError(
                     f"{self.recipe.place('training.class_weights')} names {unknown[0]!r}; the labels are "
-                    f"{listed(data.labels[:20])}"
+                    f"{', '.join(data.labels[:20])}"
                 )
             return tuple(float(given.get(label, 1.0)) for label in data.labels)
         counts = np.bincount([int(row[2][0]) for row in data.cache], minlength=len(data.labels))
@@ -137,9 +137,7 @@ class ClassificationEvaluator:
         total = 0.0
         found: list[tuple[int, list[float]]] = []
         groups = groups_by_length([len(ids) for ids, _ in self.inputs], self.batch_tokens)
-        for number, rows in enumerate(groups):
-            if number % self.processes.size != self.processes.rank:
-                continue
+        for rows in self.processes.own(groups):
             batch = self._batch(rows).to(self.device)
             logits = model.heads["classify"](model(batch.texts)).float()
             total += float(objective.loss(logits, batch.labels))

@@ -281,7 +281,7 @@ class _Preparation(Generic[ExampleT]):
                 counts["too_long"] += 1
                 continue
             counts["used"] += 1
-            place = self.examples.place(example)
+            place = example.place
             yield *columns, [files.setdefault(str(place.path), len(files)), place.line]
         self.counts = DataCounts(
             read=report.read,

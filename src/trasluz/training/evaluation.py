@@ -81,7 +81,7 @@ class TranslationEvaluator:
         objective = TranslationObjective(label_smoothing=0.0)
         total, count = 0.0, 0.0
         lengths = [len(s) + len(t) for s, t in zip(one.sources, one.targets, strict=True)]
-        for rows in self._own(_batches(lengths, self.batch_tokens)):
+        for rows in self.processes.own(_batches(lengths, self.batch_tokens)):
             batch = self._batch([one.sources[row] for row in rows], [one.targets[row] for row in rows])
             loss = objective(model, batch)
             total, count = total + float(loss.likelihood), count + loss.count
@@ -111,15 +111,12 @@ class TranslationEvaluator:
         forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
         tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
         found_here: list[tuple[int, str]] = []
-        for rows in self._own(_batches([len(source) for source in sources], self.batch_tokens // 2)):
+        for rows in self.processes.own(_batches([len(source) for source in sources], self.batch_tokens // 2)):
             batch = self._batch([sources[row] for row in rows], [[] for _ in rows])
             found = search(model, batch.source, batch.source_lengths, self.search_settings, tokens)
             for row, hypotheses in zip(rows, found, strict=True):
                 found_here.append((row, tokenizer.decode(hypotheses[0].ids)))
         return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
-
-    def _own(self, batches: Iterator[list[int]]) -> Iterator[list[int]]:
-        return itertools.islice(batches, self.processes.rank, None, self.processes.size)
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -7,13 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from trasluz.text.encoding_workers import EncodingWorkers
 from trasluz.text.readers import Place, ReadReport
 from trasluz.training.recipe import Recipe
 
-ExampleT = TypeVar("ExampleT")
+
+@runtime_checkable
+class Placed(Protocol):
+    """What every example can tell: where it was read."""
+
+    @property
+    def place(self) -> Place: ...
+
+
+ExampleT = TypeVar("ExampleT", bound=Placed)
 T = TypeVar("T")
 
 Tokenizers = tuple[Any, Any]
@@ -50,10 +59,6 @@ class Examples(ABC, Generic[ExampleT]):
     @abstractmethod
     def texts(self, example: ExampleT) -> tuple[str, ...]:
         """Return an example's texts, by which it is compared with others; the first decides what is held out."""
-
-    @abstractmethod
-    def place(self, example: ExampleT) -> Place:
-        """Return where an example was read."""
 
     @abstractmethod
     def to_record(self, example: ExampleT) -> dict[str, Any]:

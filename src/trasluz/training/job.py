@@ -107,7 +107,7 @@ class EncoderJob(Job):
             if name in known and recipe.task not in known[name][0].tasks:
                 encoders = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
                 raise RecipeError(
-                    f"{recipe.place('model')}: {name} does not {self.does}; presets that do are {listed(encoders)}"
+                    f"{recipe.place('model')}: {name} does not {self.does}; presets that do are {', '.join(encoders)}"
                 )
             config = self.config(vocab_size=recipe.tokenizer.vocab_size)
         if not isinstance(config, BertConfig):
@@ -195,8 +195,3 @@ def settings_of_stream(recipe: Recipe, processes: Processes) -> dict[str, Any]:
         "rank": processes.rank,
         "size": processes.size,
     }
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence shows them."""
-    return ", ".join(names)

@@ -9,16 +9,14 @@ Texts that are too long are cut, a pair at its longer half.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trasluz.errors import DataError, nearest
-from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.readers import Place, ReadReport, read_records
-from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
-from trasluz.training.raw_text import room_for_text, train_for_encoder
+from trasluz.training.encoder_examples import EncoderExamples
+from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
 
 # More labels than this are a column of something else.
 _MOST_LABELS = 10_000
@@ -33,7 +31,7 @@ class LabelledText(NamedTuple):
     place: Place
 
 
-class LabelledExamples(Examples[LabelledText]):
+class LabelledExamples(EncoderExamples[LabelledText]):
     """Texts with labels of the recipe's kind."""
 
     kind = "text"
@@ -52,9 +50,9 @@ class LabelledExamples(Examples[LabelledText]):
         """Return the text; of a pair, both as one: either half may come again with another."""
         return (example.text if example.second_text is None else f"{example.text}\t{example.second_text}",)
 
-    def place(self, example: LabelledText) -> Place:
-        """Return where a text was read."""
-        return example.place
+    def passages(self, example: LabelledText) -> tuple[str, ...]:
+        """Return the text, and of a pair each half."""
+        return (example.text,) if example.second_text is None else (example.text, example.second_text)
 
     def to_record(self, example: LabelledText) -> dict[str, Any]:
         """Return a text with its label."""
@@ -93,21 +91,6 @@ class LabelledExamples(Examples[LabelledText]):
         """Return an example's label as it is stored."""
         return label_numbers(example, self.recipe.data.label_kind, self.labels)
 
-    def train_tokenizers(self, examples: Callable[[], Iterator[LabelledText]]) -> Tokenizers:
-        """Train an encoder's tokenizer on the texts."""
-        texts = (text for one in examples() for text in (one.text, one.second_text) if text is not None)
-        trained = train_for_encoder(self.recipe, texts)
-        return trained, trained
-
-    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
-        """Write the tokenizer's files."""
-        tokenizers[0].save(folder)
-
-    def load_tokenizers(self, folder: Path) -> Tokenizers:
-        """Read the tokenizer's files."""
-        tokenizer = EncoderTokenizer.load(folder)
-        return tokenizer, tokenizer
-
     def encoded(
         self, examples: Iterator[LabelledText], tokenizers: Tokenizers
     ) -> Iterator[tuple[LabelledText, tuple[Any, ...] | None]]:
@@ -116,7 +99,7 @@ class LabelledExamples(Examples[LabelledText]):
             (some, [[one.text for one in some], [one.second_text or "" for one in some]])
             for some in in_chunks(examples)
         )
-        room_for_text(self.recipe, tokenizers[0], self.recipe.data.pairs)
+        self.room(tokenizers[0], self.recipe.data.pairs)
         # Labelled texts are few: one process is enough.
         for some, (first, second) in encode_texts(texts, tokenizers, None, None):
             for example, first_ids, second_ids in zip(some, first, second, strict=True):

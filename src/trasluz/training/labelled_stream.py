@@ -45,17 +45,10 @@ class LabelledStream(ExampleStream[LabelledBatch]):
     def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> LabelledBatch:
         """Return the padded batch of some examples; no epoch differs from another."""
         rows = [self.cache[int(example)] for example in examples]
-        joined = [join_cut(self.tokenizer, row[0], row[1] if self.pairs else None, self.room) for row in rows]
+        cut = (self.tokenizer.cut(row[0], row[1] if self.pairs else None, self.room) for row in rows)
+        joined = [self.tokenizer.join(*texts) for texts in cut]
         texts = make_text_batch([ids for ids, _ in joined], [segments for _, segments in joined], pad_id=self.pad_id)
         return LabelledBatch(texts, label_tensor([row[2] for row in rows], self.label_kind, self.num_labels))
-
-
-def join_cut(tokenizer: EncoderTokenizer, first: Any, second: Any | None, room: int) -> tuple[Any, Any]:
-    """Return ids and segments of a text or pair with its special tokens, cut to `room` tokens beside these."""
-    if second is None:
-        return tokenizer.join(first[:room])
-    kept = tokenizer.truncate_pair(len(first), len(second), room)
-    return tokenizer.join(first[: kept[0]], second[: kept[1]])
 
 
 def label_tensor(labels: Sequence[Any], kind: str, num_labels: int) -> Shaped[Tensor, "batch ..."]:

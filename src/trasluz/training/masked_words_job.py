@@ -63,7 +63,7 @@ class MaskedWordsJob(EncoderJob):
         """Return what measures guesses on the validation texts, which are always masked alike."""
         tokenizer: EncoderTokenizer = data.source_tokenizer
         masking, continues = self._masking(tokenizer), tokenizer.continues
-        room = self.recipe.data.max_length - tokenizer.num_added()
+        room = self.examples.room(tokenizer)
         texts = tokenizer.encode_arrays([one.text for one in data.valid])
         pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
         return MaskedWordsEvaluator(
@@ -113,9 +113,7 @@ class MaskedWordsEvaluator:
         sums = [0.0, 0.0, 0.0]
         head = model.heads["fill-mask"]
         groups = groups_by_length([len(ids) for ids, _, _ in self.pieces], self.batch_tokens)
-        for number, rows in enumerate(groups):
-            if number % self.processes.size != self.processes.rank:
-                continue
+        for rows in self.processes.own(groups):
             batch = make_masked_batch([self.pieces[row] for row in rows], pad_id=self.pad_id).to(self.device)
             logits = head(model(batch.texts)[batch.rows, batch.columns]).float()
             loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")

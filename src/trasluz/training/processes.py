@@ -6,9 +6,10 @@ for one that left. Agreements travel as JSON through a group of their own on the
 """
 
 import datetime
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -41,6 +42,10 @@ class Processes:
     def first(self) -> bool:
         """Tell whether this is the one that speaks and writes."""
         return self.rank == 0
+
+    def own(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield this process's part of work that all share: every item is somebody's."""
+        return itertools.islice(items, self.rank, None, self.size)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums of numbers over all processes, in double precision."""

@@ -1,23 +1,22 @@
 """Plain text as training examples: lines or columns of text, cut into pieces that fit; masked anew in every epoch."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from trasluz.errors import DataError, RecipeError, RequestError
 from trasluz.text.batching import MaskedBatch, make_masked_batch
-from trasluz.text.encoder_tokenizer import EncoderTokenizer, train_encoder_tokenizer
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
 from trasluz.text.readers import Place, ReadReport, Text, read_texts
 from trasluz.text.token_cache import TokenCache
-from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
+from trasluz.training.encoder_examples import EncoderExamples
+from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
 from trasluz.training.stream import ExampleStream
 
 
-class RawTextExamples(Examples[Text]):
+class RawTextExamples(EncoderExamples[Text]):
     """Texts without labels; one that is too long becomes several examples."""
 
     kind = "text"
@@ -35,10 +34,6 @@ class RawTextExamples(Examples[Text]):
         """Return the text."""
         return (example.text,)
 
-    def place(self, example: Text) -> Place:
-        """Return where a text was read."""
-        return example.place
-
     def to_record(self, example: Text) -> dict[str, Any]:
         """Return a text as an object."""
         return {"text": example.text}
@@ -47,26 +42,12 @@ class RawTextExamples(Examples[Text]):
         """Return the text of an object; where it was read is not kept."""
         return Text(record["text"], Place("", 0))
 
-    def train_tokenizers(self, examples: Callable[[], Iterator[Text]]) -> Tokenizers:
-        """Train an encoder's tokenizer on the texts."""
-        trained = train_for_encoder(self.recipe, (one.text for one in examples()))
-        return trained, trained
-
-    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
-        """Write the tokenizer's files."""
-        tokenizers[0].save(folder)
-
-    def load_tokenizers(self, folder: Path) -> Tokenizers:
-        """Read the tokenizer's files."""
-        tokenizer = EncoderTokenizer.load(folder)
-        return tokenizer, tokenizer
-
     def encoded(
         self, examples: Iterator[Text], tokenizers: Tokenizers
     ) -> Iterator[tuple[Text, tuple[Any, ...] | None]]:
         """Yield each text with its ids, in as many pieces as it takes."""
         tokenizer: EncoderTokenizer = tokenizers[0]
-        room = room_for_text(self.recipe, tokenizer)
+        room = self.room(tokenizer)
         texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples))
         for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
             for text, found in zip(some, ids, strict=True):
@@ -78,31 +59,6 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
     """Yield the ids in pieces of at most `room`; what has none is left out."""
     for begin in range(0, len(ids), room):
         yield ids[begin : begin + room]
-
-
-def room_for_text(recipe: Any, tokenizer: EncoderTokenizer, pair: bool = False) -> int:
-    """Return how many pieces of text `data.max_length` leaves beside special tokens; RecipeError where none."""
-    added = tokenizer.num_added(pair)
-    room: int = recipe.data.max_length - added
-    if room < 1 + pair:
-        raise RecipeError(
-            f"{recipe.place('data.max_length')} is {recipe.data.max_length}, which leaves no room for text beside "
-            f"{added} special tokens"
-        )
-    return room
-
-
-def train_for_encoder(recipe: Any, texts: Iterator[str]) -> EncoderTokenizer:
-    """Train the tokenizer that a recipe for an encoder asks for; RecipeError where it cannot be."""
-    wanted = recipe.tokenizer
-    if wanted.kind not in ("bpe", "wordpiece"):
-        raise RecipeError(f"{recipe.place('tokenizer.kind')} is {wanted.kind}; an encoder's is bpe or wordpiece.")
-    try:
-        return train_encoder_tokenizer(texts, wanted.kind, wanted.vocab_size, lowercase=wanted.lowercase)
-    except RequestError as error:
-        if isinstance(error, DataError):
-            raise
-        raise RecipeError(f"{recipe.place('tokenizer.vocab_size')}: {error}") from error
 
 
 class MaskedStream(ExampleStream[MaskedBatch]):

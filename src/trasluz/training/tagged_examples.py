@@ -5,7 +5,6 @@ first piece. A sentence that is too long becomes several examples, cut between w
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +16,8 @@ from trasluz.text.entities import convert_tags
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.text.token_cache import TokenCache
 from trasluz.text.word_pieces import pieces_of_words
-from trasluz.training.examples import Examples, Tokenizers, in_chunks
-from trasluz.training.raw_text import room_for_text, train_for_encoder
+from trasluz.training.encoder_examples import EncoderExamples
+from trasluz.training.examples import Tokenizers, in_chunks
 from trasluz.training.stream import ExampleStream
 
 OUTSIDE = "O"
@@ -32,7 +31,7 @@ class TaggedWords(NamedTuple):
     place: Place
 
 
-class TaggedExamples(Examples[TaggedWords]):
+class TaggedExamples(EncoderExamples[TaggedWords]):
     """Sentences of tagged words."""
 
     kind = "sentence"
@@ -49,10 +48,6 @@ class TaggedExamples(Examples[TaggedWords]):
     def texts(self, example: TaggedWords) -> tuple[str, ...]:
         """Return the sentence."""
         return (" ".join(example.words),)
-
-    def place(self, example: TaggedWords) -> Place:
-        """Return where a sentence was read."""
-        return example.place
 
     def to_record(self, example: TaggedWords) -> dict[str, Any]:
         """Return a sentence as an object."""
@@ -82,26 +77,12 @@ class TaggedExamples(Examples[TaggedWords]):
             numbers.append(self.labels.index(tag))
         return numbers
 
-    def train_tokenizers(self, examples: Callable[[], Iterator[TaggedWords]]) -> Tokenizers:
-        """Train an encoder's tokenizer on the sentences."""
-        trained = train_for_encoder(self.recipe, (" ".join(one.words) for one in examples()))
-        return trained, trained
-
-    def save_tokenizers(self, folder: Path, tokenizers: Tokenizers) -> None:
-        """Write the tokenizer's files."""
-        tokenizers[0].save(folder)
-
-    def load_tokenizers(self, folder: Path) -> Tokenizers:
-        """Read the tokenizer's files."""
-        tokenizer = EncoderTokenizer.load(folder)
-        return tokenizer, tokenizer
-
     def encoded(
         self, examples: Iterator[TaggedWords], tokenizers: Tokenizers
     ) -> Iterator[tuple[TaggedWords, tuple[Any, ...] | None]]:
         """Yield each sentence with its ids and labels, in as many pieces as it takes; label 0: none here."""
         tokenizer: EncoderTokenizer = tokenizers[0]
-        room_for_text(self.recipe, tokenizer)
+        self.room(tokenizer)
         for some in in_chunks(examples):
             sentences = pieces_of_words(tokenizer, [one.words for one in some], self.recipe.data.max_length)
             for example, pieces in zip(some, sentences, strict=True):

@@ -16,7 +16,7 @@ from trasluz.text.entities import decode_entities
 from trasluz.text.word_pieces import Piece, pieces_of_words
 from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
-from trasluz.training.job import EncoderJob, listed, settings_of_stream
+from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.tagged_examples import OUTSIDE, TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
@@ -79,7 +79,7 @@ class TaggingJob(EncoderJob):
     def about(self, data: PreparedData[Any]) -> str:
         """Return what the model does."""
         kinds = sorted({label[2:] for label in data.labels if len(label) > 2})
-        return f"finds entities: {listed(kinds)}"
+        return f"finds entities: {', '.join(kinds)}"
 
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
@@ -107,9 +107,7 @@ class TaggingEvaluator:
         total, count = 0.0, 0.0
         found: list[tuple[int, int, int]] = []
         groups = groups_by_length([len(piece.ids) for _, piece in every], self.batch_tokens)
-        for number, rows in enumerate(groups):
-            if number % self.processes.size != self.processes.rank:
-                continue
+        for rows in self.processes.own(groups):
             some = [every[row] for row in rows]
             numbers = [np.array([*self.gold[sentence], -1])[piece.begins] for sentence, piece in some]
             pieces = [(piece.ids, labels) for (_, piece), labels in zip(some, numbers, strict=True)]

@@ -36,10 +36,6 @@ class TranslationExamples(Examples[Pair]):
         """Return both sides."""
         return example.source, example.target
 
-    def place(self, example: Pair) -> Place:
-        """Return where a pair was read."""
-        return example.place
-
     def to_record(self, example: Pair) -> dict[str, Any]:
         """Return a pair by languages."""
         first, second = self.languages
