@@ -146,7 +146,7 @@ def test_a_long_context_is_read_in_windows(tmp_path: Path) -> None:
     found = answer("who?", context, overlap=8, top=5)
     assert all(context[one.start : one.end] == one.text for one in (found, *found.alternatives))
     # Whatever one window alone says best must have been seen.
-    windows = answer._windows("who?", context, 8)
+    windows = answer._windows(*answer.tokenizer.encode_batch(["who?", context]), 8)
     assert len(windows) > 3
     seen = {span for window in windows for span in map(tuple, window.texts[1].spans.tolist())}
     assert seen == set(

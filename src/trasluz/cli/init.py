@@ -150,7 +150,6 @@ def classification_recipe(
     entry: Any, machine: "Machine", model: str | None, pairs: bool, label_kind: str, on_error: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the parts of a classifier's recipe that data and machine decide, and what to say of them."""
-    import trasluz
     from trasluz.cli import sizing
     from trasluz.errors import RequestError
     from trasluz.models.registry import presets
@@ -174,7 +173,7 @@ def classification_recipe(
     at_least = "at least " if labels.more else ""
     kinds = "numbers" if label_kind == "number" else f"{labels.num_labels} labels"
     return values, [
-        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        origin(entry),
         f"{at_least}{labels.num_texts:,} texts of {labels.words / labels.num_texts:.1f} words, {kinds}; {on(machine)}.",
         *([] if model else [_FROM_NOTHING]),
         _HOW_TO_TRAIN,
@@ -185,7 +184,6 @@ def tagging_recipe(
     entry: Any, machine: "Machine", model: str | None, on_error: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the parts of a tagger's recipe that data and machine decide, and what to say of them."""
-    import trasluz
     from trasluz.cli import sizing
     from trasluz.models.registry import presets
     from trasluz.text.entities import decode_entities
@@ -213,7 +211,7 @@ def tagging_recipe(
     }
     at_least = "at least " if corpus.more else ""
     return values, [
-        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        origin(entry),
         f"{at_least}{corpus.num_texts:,} sentences of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
         f"Entities: {', '.join(sorted(kinds)) or 'none'}.",
         *([] if model else [_FROM_NOTHING]),
@@ -225,7 +223,6 @@ def masked_words_recipe(
     entry: Any, machine: "Machine", model: str | None, on_error: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the parts of a recipe for pre-training that data and machine decide, and what to say of them."""
-    import trasluz
     from trasluz.cli import sizing
     from trasluz.models.registry import presets
     from trasluz.text.readers import read_texts
@@ -243,7 +240,7 @@ def masked_words_recipe(
     }
     at_least = "at least " if corpus.more else ""
     return values, [
-        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        origin(entry),
         f"{at_least}{corpus.num_texts:,} texts of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
         _HOW_TO_TRAIN,
     ]
@@ -274,14 +271,19 @@ def recipe_values(corpus: "Corpus", machine: "Machine", preset: str | None) -> d
     }
 
 
-def heading(corpus: "Corpus", machine: "Machine", entry: Any) -> list[str]:
-    """Return what the recipe was sized to, as its first lines."""
+def origin(entry: Any) -> str:
+    """Return the first line of every recipe."""
     import trasluz
 
+    return f"Written by trasluz {trasluz.__version__} for {shown(entry)}:"
+
+
+def heading(corpus: "Corpus", machine: "Machine", entry: Any) -> list[str]:
+    """Return what the recipe was sized to, as its first lines."""
     at_least = "at least " if corpus.more else ""
     words = " and ".join(f"{count / corpus.num_pairs:.1f}" for count in (corpus.source_words, corpus.target_words))
     return [
-        f"Written by trasluz {trasluz.__version__} for {shown(entry)}:",
+        origin(entry),
         f"{at_least}{corpus.num_pairs:,} pairs of {words} words; {on(machine)}.",
         _HOW_TO_TRAIN,
     ]

@@ -107,10 +107,15 @@ class Answerer(TextTask):
         for name, value in (("top", top), ("longest_answer", longest_answer)):
             if value < 1:
                 raise RequestError(f"{name} is {value}; it must be 1 or more.")
+        # Many questions have one context, which is cut into tokens once.
+        different = list(dict.fromkeys(contexts))
+        told = dict(zip(different, self.tokenizer.encode_batch(different), strict=True))
         windows = [
             (number, window)
-            for number, pair in enumerate(zip(questions, contexts, strict=True))
-            for window in self._windows(*pair, overlap)
+            for number, (asked, context) in enumerate(
+                zip(self.tokenizer.encode_batch(questions), contexts, strict=True)
+            )
+            for window in self._windows(asked, told[context], overlap)
         ]
         found = [_Found() for _ in questions]
         for group, _, hidden in self._states([window for _, window in windows], batch_tokens):
@@ -120,13 +125,13 @@ class Answerer(TextTask):
                 number, window = windows[place]
                 found[number].look(window, scores[row], longest_answer, top)
         answers = [
-            one.best(asked, told, top, no_answer) for one, asked, told in zip(found, questions, contexts, strict=True)
+            one.best(text, context, top, no_answer)
+            for one, text, context in zip(found, questions, contexts, strict=True)
         ]
         return answers[0] if isinstance(question, str) else answers
 
-    def _windows(self, question: str, context: str, overlap: int | None) -> list[TextInput]:
+    def _windows(self, asked: EncodedText, told: EncodedText, overlap: int | None) -> list[TextInput]:
         tokenizer = self.tokenizer
-        asked, told = tokenizer.encode_batch([question, context])
         room = self.longest_text - tokenizer.num_added(pair=True) - len(asked)
         if room < 1:
             raise RequestError(

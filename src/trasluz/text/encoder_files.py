@@ -11,7 +11,6 @@ Some classes of `transformers` build the steps before and after the vocabulary f
 tokenizer.json holds such steps. The same is done here, since models are used with what `transformers` does.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from trasluz.errors import ModelError
+from trasluz.text.tokenizer_settings import parse_object, token_name
 
 TOKENIZER, CONFIG, SPECIALS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+_EXPECTED = "; a tokenizer's settings were expected"
 _ADDED, _PIECES, _VOCABULARY, _MERGES = "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"
 _FILES = (TOKENIZER, CONFIG, SPECIALS, _ADDED, _PIECES, _VOCABULARY, _MERGES)
 
@@ -62,7 +63,8 @@ def read_encoder_files(folder: str | Path, prefix: str = "") -> EncoderFiles:
     paths = {name: folder / f"{prefix}{name}" for name in _FILES}
     files = {name: _read(path) for name, path in paths.items() if path.exists()}
     settings, special_names, added = (
-        _parse(paths[name], files[name]) if name in files else {} for name in (CONFIG, SPECIALS, _ADDED)
+        parse_object(paths[name], files[name], _EXPECTED) if name in files else {}
+        for name in (CONFIG, SPECIALS, _ADDED)
     )
     # A folder of `transformers` 5 says everything in one file; in older ones the second file has the last word.
     stated = settings if "added_tokens_decoder" in settings else settings | special_names
@@ -96,7 +98,7 @@ def _what_followed(
     followed: dict[str, Any] = {
         f"{role}_token": name
         for role, name in names.items()
-        if name is not None and _name_of(stated.get(f"{role}_token")) is None and name != defaults.get(role)
+        if name is not None and token_name(stated.get(f"{role}_token")) is None and name != defaults.get(role)
     }
     stated_class = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
     if family is not None and _FAMILIES.get(stated_class) != family:
@@ -109,7 +111,7 @@ def _what_followed(
 
 def _family(settings: dict[str, Any], model_config: Path) -> str | None:
     """Return the class that builds this tokenizer's steps: the one that is named, or the usual one of the model."""
-    model = _parse(model_config, _read(model_config)) if model_config.exists() else {}
+    model = parse_object(model_config, _read(model_config), _EXPECTED) if model_config.exists() else {}
     name = settings.get("tokenizer_class") or model.get("tokenizer_class")
     if isinstance(name, str):
         return _FAMILIES.get(name.removesuffix("Fast"))
@@ -202,7 +204,7 @@ def bert_template(cls: tuple[str, int], sep: tuple[str, int]) -> processors.Post
 def _add_tokens(backend: tokenizers.Tokenizer, stated: dict[str, Any], added: dict[str, Any]) -> None:
     """Add the tokens that the settings name beside the vocabulary, in the order of their ids."""
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    names = {_name_of(stated.get(f"{role}_token")) for role in ROLES}
+    names = {token_name(stated.get(f"{role}_token")) for role in ROLES}
     tokens: dict[int, AddedToken] = {}
     for name, index in added.items():
         tokens[int(index)] = AddedToken(name, normalized=name not in names, special=name in names)
@@ -210,7 +212,7 @@ def _add_tokens(backend: tokenizers.Tokenizer, stated: dict[str, Any], added: di
         tokens[int(text)] = AddedToken(**entry)
     backend.add_tokens([tokens[index] for index in sorted(tokens) if tokens[index].content not in known])
     more = stated.get("extra_special_tokens") or stated.get("additional_special_tokens") or []
-    extra = [_name_of(entry) for entry in (more.values() if isinstance(more, dict) else more)]
+    extra = [token_name(entry) for entry in (more.values() if isinstance(more, dict) else more)]
     known |= {tokens[index].content for index in tokens}
     backend.add_special_tokens(
         [AddedToken(name, special=True, normalized=False) for name in extra if name is not None and name not in known]
@@ -236,7 +238,7 @@ def _name_of_role(
     role: str, stated: dict[str, Any], backend: tokenizers.Tokenizer, vocabulary: Path, config: Path
 ) -> str | None:
     """Return the name of the token with a role: the stated one, or the usual one that the vocabulary has."""
-    name = _name_of(stated.get(f"{role}_token"))
+    name = token_name(stated.get(f"{role}_token"))
     if name is not None and backend.token_to_id(name) is not None:
         return name
     if name is None:
@@ -255,25 +257,8 @@ def _name_of_role(
     )
 
 
-def _name_of(entry: Any) -> str | None:
-    """Return a special token's text; `transformers` writes it bare or as an object."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(parsed, dict):
-        raise ModelError(f"{path} holds no JSON object; a tokenizer's settings were expected.")
-    return parsed

@@ -8,7 +8,6 @@ A Marian model has no begin token: its decoder starts with the padding id.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from jaxtyping import Integer
 from trasluz.errors import ModelError
 from trasluz.files import atomic_write
 from trasluz.text.segmentation import MARK, readable, words_of_pieces
+from trasluz.text.tokenizer_settings import parse_object, token_name
 
 _SPM = {"source": "source.spm", "target": "target.spm"}
 _VOCABULARY, _TARGET_VOCABULARY, _CONFIG = "vocab.json", "target_vocab.json", "tokenizer_config.json"
@@ -124,8 +124,9 @@ class MarianTokenizer:
         for name in (_TARGET_VOCABULARY, _CONFIG, "special_tokens_map.json"):
             if (folder / name).exists():
                 files[name] = _read(folder / name)
-        config = _parse(folder / _CONFIG, files[_CONFIG]) if _CONFIG in files else {}
-        names = {role: _name_of(config.get(f"{role}_token"), usual) for role, usual in _USUAL_NAMES.items()}
+        config = parse_object(folder / _CONFIG, files[_CONFIG]) if _CONFIG in files else {}
+        stated = {role: token_name(config.get(f"{role}_token")) for role in _USUAL_NAMES}
+        names = _USUAL_NAMES | {role: name for role, name in stated.items() if name is not None}
         separate = bool(config.get("separate_vocabs")) and _TARGET_VOCABULARY in files
         vocabularies = {
             "source": _vocabulary(folder / _VOCABULARY, files[_VOCABULARY], names),
@@ -167,7 +168,7 @@ def _sentencepiece(path: Path, content: bytes) -> Any:
 
 
 def _vocabulary(path: Path, content: bytes, names: dict[str, str]) -> dict[str, int]:
-    vocabulary = _parse(path, content)
+    vocabulary = parse_object(path, content)
     if not all(isinstance(index, int) and index >= 0 for index in vocabulary.values()):
         raise ModelError(f'{path} is no vocabulary: an id for each piece was expected, as in {{"</s>": 0}}.')
     for role, name in names.items():
@@ -185,20 +186,3 @@ def _read(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(parsed, dict):
-        raise ModelError(f"{path} holds no JSON object.")
-    return parsed
-
-
-def _name_of(entry: Any, usual: str) -> str:
-    """Return a special token's text; `transformers` writes it bare or as an object."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else usual

@@ -19,6 +19,7 @@ from jaxtyping import Integer
 from trasluz.errors import ModelError
 from trasluz.files import atomic_write
 from trasluz.text.segmentation import MARK, SPECIAL_NAMES, readable, unescape, words_of_pieces
+from trasluz.text.tokenizer_settings import parse_object, token_name
 from trasluz.text.vocabulary import learn_vocabulary
 
 _ROLES = ("pad_token", "bos_token", "eos_token", "unk_token")
@@ -161,7 +162,7 @@ class Tokenizer:
             raise ModelError(f"{path} is missing: a tokenizer needs {path.name} and {config_path.name}.") from None
         except Exception as error:  # The library raises bare Exception for whatever is wrong inside the file.
             raise ModelError(f"{path} is not a tokenizer file that can be read: {error}") from None
-        names = [_token_name(config.get(role)) for role in _ROLES]
+        names = [token_name(config.get(role)) for role in _ROLES]
         for role, name in zip(_ROLES, names, strict=True):
             if name is None or backend.token_to_id(name) is None:
                 raise ModelError(
@@ -249,18 +250,9 @@ def train_tokenizer(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: a tokenizer needs tokenizer.json and tokenizer_config.json.") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds no JSON object; the tokenizer's settings were expected.")
-    return content
-
-
-def _token_name(entry: Any) -> str | None:
-    """Return a special token's text; `transformers` writes it bare or as an object."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
+    return parse_object(path, content, "; the tokenizer's settings were expected")
