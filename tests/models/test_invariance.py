@@ -28,6 +28,21 @@ def test_stepping_through_a_target_equals_the_forward_pass(name: str) -> None:
 
 @every_model
 @torch.inference_mode()
+def test_stepping_in_mixed_precision_equals_the_forward_pass(name: str) -> None:
+    """As training evaluates: weights of 32 bits, products of 16, whatever compiled kernels there are."""
+    model = small_model(name)
+    batch = random_batch([3, 8, 5], [6, 6, 6])
+    exact = model.output_head(model(batch))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model.output_head(model(batch)).float()
+        state = model.start(batch.source, batch.source_lengths, 1, 7)
+        for t in range(7):
+            stepped, state = model.step(batch.target_input[:, t], state)
+            torch.testing.assert_close(stepped.float(), logits[:, t], rtol=0, atol=0.02 * float(exact.abs().max()))
+
+
+@every_model
+@torch.inference_mode()
 def test_rows_and_sources_can_leave_and_change_places(name: str) -> None:
     model = small_model(name)
     batch = random_batch([3, 8, 5], [6, 6, 6])

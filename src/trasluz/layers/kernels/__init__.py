@@ -47,8 +47,13 @@ def load_kernels() -> ctypes.CDLL | None:
 
 
 def kernels_for(x: Tensor) -> ctypes.CDLL | None:
-    """Return the library for work on this tensor: float32 on a CPU, no gradients wanted, no graph being drawn."""
+    """Return the library for work on this tensor: float32 on a CPU, no gradients wanted, no graph being drawn.
+
+    None under autocast, too: what is projected from a float32 tensor is of another type there.
+    """
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or not x.is_cpu or x.dtype != torch.float32:
+        return None
+    if torch.is_autocast_enabled("cpu"):
         return None
     return load_kernels()
 

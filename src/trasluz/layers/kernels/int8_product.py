@@ -38,7 +38,7 @@ class CompiledProduct(nn.Module):
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the product."""
         kernels = load_kernels()
-        assert kernels is not None
+        assert kernels is not None and x.dtype == torch.float32
         x = x.contiguous()
         y = x.new_empty(*x.shape[:-1], self.outputs)
         if rows := x.numel() // self.inputs:

@@ -13,7 +13,7 @@ def sum_norm(
     """Return norm(x + y), or norm(x) where there is no `y`."""
     weight, bias = norm.weight, norm.bias
     kernels = kernels_for(x)
-    if kernels is None or weight.dtype != torch.float32 or x.shape[-1] % 8:
+    if kernels is None or weight.dtype != torch.float32 or (y is not None and y.dtype != x.dtype) or x.shape[-1] % 8:
         return norm(x if y is None else x + y)
     x = x.contiguous()
     y = None if y is None else y.contiguous()
