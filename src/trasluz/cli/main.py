@@ -21,7 +21,7 @@ from trasluz.cli.export import export
 from trasluz.cli.init import init
 from trasluz.cli.inspect import inspect
 from trasluz.cli.models import models
-from trasluz.cli.train import train
+from trasluz.cli.train import distill, train
 from trasluz.cli.translate import translate
 from trasluz.errors import TrasluzError
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for verb in (
-    *(demo, init, train, evaluate),
+    *(demo, init, train, distill, evaluate),
     *(translate, fill_mask, classify, tag, answer, embed),
     *(inspect, export, models),
 ):

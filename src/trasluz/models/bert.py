@@ -199,6 +199,16 @@ class Bert(nn.Module):
             other.pooler.load_state_dict(self.pooler.state_dict())
         return other
 
+    def with_layers(self, kept: Sequence[int]) -> "Bert":
+        """Return a copy that has only these layers, counted from 0, in this order (Sanh et al. 2019, section 2)."""
+        other = type(self)(type(self.config)(**{**self.config.model_dump(), "num_layers": len(kept)}))
+        for name, part in other.named_children():
+            if name != "encoder":
+                part.load_state_dict(self.get_submodule(name).state_dict())
+        for block, number in zip(other.blocks, kept, strict=True):
+            block.load_state_dict(self.blocks[number].state_dict())
+        return other
+
 
 def count_parameters(config: BertConfig) -> int:
     """Return the number of parameters in closed form."""

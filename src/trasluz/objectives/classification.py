@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -27,9 +27,23 @@ class ClassificationObjective:
 
     def __call__(self, model: Any, batch: LabelledBatch) -> Loss:
         """Return the loss of a batch, summed over its texts."""
-        logits = model.heads["classify"](model(batch.texts)).float()
+        return self.of_logits(self.logits(model, model(batch.texts), batch), batch)
+
+    def logits(
+        self, model: Any, hidden: Float[Tensor, "batch positions dim"], batch: LabelledBatch
+    ) -> Float[Tensor, "batch classes"]:
+        """Return the scores of each text's labels."""
+        scores: Tensor = model.heads["classify"](hidden)
+        return scores.float()
+
+    def of_logits(self, logits: Float[Tensor, "batch classes"], batch: LabelledBatch) -> Loss:
+        """Return the loss of such scores."""
         total = self.loss(logits, batch.labels)
         return Loss(total, len(batch.labels), total.detach())
+
+    def places(self, batch: LabelledBatch) -> Int[Tensor, "batch"]:
+        """Return how many places of each text are judged: one."""
+        return torch.ones_like(batch.texts.lengths)
 
     def loss(self, logits: Float[Tensor, "batch classes"], labels: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
         """Return the sum over the texts."""

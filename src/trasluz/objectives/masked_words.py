@@ -6,6 +6,10 @@ Only at those positions, some 15 in 100, are logits made, and never all at a tim
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
 from trasluz.layers.output_loss import output_loss
 from trasluz.objectives.loss import Loss
 from trasluz.text.batching import MaskedBatch
@@ -25,3 +29,20 @@ class MaskedWordsObjective:
             features, head.output.weight, head.output.bias, batch.targets, self.label_smoothing
         )
         return Loss(total, len(batch.targets), likelihood)
+
+    def logits(
+        self, model: Any, hidden: Float[Tensor, "batch positions dim"], batch: MaskedBatch
+    ) -> Float[Tensor, "masked vocab"]:
+        """Return the scores of all pieces at every masked position: for those who need them all at a time."""
+        scores: Tensor = model.heads["fill-mask"](hidden[batch.rows, batch.columns])
+        return scores.float()
+
+    def of_logits(self, logits: Float[Tensor, "masked vocab"], batch: MaskedBatch) -> Loss:
+        """Return the loss of such scores."""
+        total = cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=self.label_smoothing)
+        plain = cross_entropy(logits.detach(), batch.targets, reduction="sum") if self.label_smoothing else total
+        return Loss(total, len(batch.targets), plain.detach())
+
+    def places(self, batch: MaskedBatch) -> Int[Tensor, "batch"]:
+        """Return how many positions of each text are masked."""
+        return batch.rows.bincount(minlength=len(batch.texts.lengths))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trasluz.objectives.loss import Loss
@@ -17,7 +19,21 @@ class TaggingObjective:
 
     def __call__(self, model: Any, batch: TaggedBatch) -> Loss:
         """Return the loss of a batch, summed over its words."""
-        counted = batch.labels != NOT_COUNTED
-        logits = model.heads["tag"](model(batch.texts))[counted].float()
-        total = cross_entropy(logits, batch.labels[counted], reduction="sum", label_smoothing=self.label_smoothing)
-        return Loss(total, int(counted.sum()), total.detach())
+        return self.of_logits(self.logits(model, model(batch.texts), batch), batch)
+
+    def logits(
+        self, model: Any, hidden: Float[Tensor, "batch positions dim"], batch: TaggedBatch
+    ) -> Float[Tensor, "words classes"]:
+        """Return the scores of each word's tags."""
+        scores: Tensor = model.heads["tag"](hidden)[batch.labels != NOT_COUNTED]
+        return scores.float()
+
+    def of_logits(self, logits: Float[Tensor, "words classes"], batch: TaggedBatch) -> Loss:
+        """Return the loss of such scores."""
+        labels = batch.labels[batch.labels != NOT_COUNTED]
+        total = cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
+        return Loss(total, len(labels), total.detach())
+
+    def places(self, batch: TaggedBatch) -> Int[Tensor, "batch"]:
+        """Return how many words of each text are judged."""
+        return (batch.labels != NOT_COUNTED).sum(1)

@@ -19,6 +19,7 @@ from trasluz.training.processes import Processes
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
+from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
 from trasluz.training.trainer import Loss
 
@@ -102,7 +103,7 @@ class EncoderJob(Job):
         if self.given is not None:
             config = self.given.config
         else:
-            name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+            name = named_model(recipe)
             known = presets()
             if name in known and recipe.task not in known[name][0].tasks:
                 encoders = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
@@ -111,7 +112,7 @@ class EncoderJob(Job):
                 )
             config = self.config(vocab_size=recipe.tokenizer.vocab_size)
         if not isinstance(config, BertConfig):
-            raise RecipeError(f"{recipe.place('model')}: {recipe.model} is no encoder, and cannot {self.does}")
+            raise RecipeError(f"{recipe.place('model')}: {named_model(recipe)} is no encoder, and cannot {self.does}")
         if recipe.training.freeze_layers > config.num_layers:
             raise RecipeError(
                 f"{recipe.place('training.freeze_layers')} is {recipe.training.freeze_layers}, but the model has "

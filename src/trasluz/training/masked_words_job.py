@@ -19,6 +19,7 @@ from trasluz.training.data import PreparedData
 from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.raw_text import MaskedStream, RawTextExamples, masked_piece, pieces_of
+from trasluz.training.starting_model import named_model
 
 
 class MaskedWordsJob(EncoderJob):
@@ -36,7 +37,7 @@ class MaskedWordsJob(EncoderJob):
         recipe = self.recipe
         self.check_length(self.encoder_config())
         if self.given is not None and self.given.source_tokenizer.mask_id is None:
-            raise RecipeError(f"{recipe.place('model')}: the tokenizer of {recipe.model} has no mask token")
+            raise RecipeError(f"{recipe.place('model')}: the tokenizer of {named_model(recipe)} has no mask token")
 
     def build_model(self, data: PreparedData[Text]) -> nn.Module:
         """Return the encoder to go on with, or a new one."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from trasluz.checkpoints.model_card import Score, card_head
-from trasluz.models.registry import presets
 from trasluz.training.data import DataCounts
 from trasluz.training.quantities import format_duration
 from trasluz.training.recipe import METRIC_NAMES, Recipe
 from trasluz.training.recipe_file import dump_recipe
+from trasluz.training.starting_model import base_model
 
 
 def write_card(
@@ -108,7 +108,7 @@ def _card(
         # Of several directions the mean alone is told up here.
         if name not in unscored and name in METRIC_NAMES
     ]
-    base = recipe.model if isinstance(recipe.model, str) and recipe.model not in presets() else None
+    base = base_model(recipe)
     head = card_head(Path(recipe.output).name, recipe.task, languages, base_model=base, scores=scores)
     return "\n".join(
         [

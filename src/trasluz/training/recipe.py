@@ -21,10 +21,34 @@ def _check_model(value: Any) -> Any:
         return value
     if isinstance(value, dict) and isinstance(value.get("preset"), str):
         return value
-    raise ValueError("write a preset, a mapping {preset: ..., key: value}, or a model folder to start from")
+    if isinstance(value, dict) and isinstance(value.get("from"), str):
+        return _check_layers(value)
+    raise ValueError(
+        "write a preset, a mapping {preset: ..., key: value}, a model folder to start from, or a part of one, "
+        "{from: MODEL, layers: every-second}"
+    )
 
 
-ModelChoice = Annotated[Any, BeforeValidator(_check_model), Form("preset, mapping with a preset, or model folder")]
+def _check_layers(value: dict[str, Any]) -> dict[str, Any]:
+    unknown = [key for key in value if key not in ("from", "layers")]
+    if unknown:
+        raise ValueError(
+            f"a model that is started from has its shape: beside `from` there is `layers`, not {unknown[0]!r}"
+        )
+    layers = value.get("layers")
+    numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
+    if layers != EVERY_SECOND and not (numbers and layers and layers == sorted(set(layers))):
+        raise ValueError(f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]")
+    return {"from": value["from"], "layers": layers}
+
+
+EVERY_SECOND = "every-second"
+
+ModelChoice = Annotated[
+    Any,
+    BeforeValidator(_check_model),
+    Form("preset, mapping with a preset, model folder, or `{from: MODEL, layers: every-second}`"),
+]
 
 
 class DataSection(Section):
@@ -115,6 +139,22 @@ class MaskingSection(Section):
                 f"masked_share and random_share are {self.masked_share} and {self.random_share}, together more than 1"
             )
         return self
+
+
+class DistillationSection(Section):
+    """What a larger model teaches an encoder, beside what the data do; the weights are DistilBERT's."""
+
+    teacher: str | None = Field(
+        default=None, description="The model that teaches; it does the same task with the same tokens. Absent: none."
+    )
+    temperature: Number = Field(
+        default=2.0, gt=0, description="What the scores of both are divided by, so that unlikely answers teach, too."
+    )
+    soft_weight: Number = Field(default=5.0, ge=0, description="Weight of the teacher's probabilities.")
+    data_weight: Number = Field(default=2.0, ge=0, description="Weight of what the data say: masked words, or labels.")
+    hidden_weight: Number = Field(
+        default=1.0, ge=0, description="Weight of the angle between the two models' states; needs equal widths."
+    )
 
 
 class TrainingSection(Section):
@@ -239,6 +279,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
     "masking": ("fill-mask",),
+    "distillation": ("fill-mask", "classify", "tag"),
     "training.layer_decay": ("classify", "tag"),
     "training.freeze_layers": ("classify", "tag"),
     "training.class_weights": ("classify",),
@@ -293,6 +334,9 @@ class Recipe(Section):
     data: DataSection = Field(description=DataSection.__doc__ or "")
     tokenizer: TokenizerSection = Field(default_factory=TokenizerSection, description=TokenizerSection.__doc__ or "")
     masking: MaskingSection = Field(default_factory=MaskingSection, description=MaskingSection.__doc__ or "")
+    distillation: DistillationSection = Field(
+        default_factory=DistillationSection, description=DistillationSection.__doc__ or ""
+    )
     training: TrainingSection = Field(default_factory=TrainingSection, description=TrainingSection.__doc__ or "")
     evaluation: EvaluationSection = Field(
         default_factory=EvaluationSection, description=EvaluationSection.__doc__ or ""

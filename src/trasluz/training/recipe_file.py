@@ -156,7 +156,8 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
         inner = section.get(part)
         if part == "model" and depth == 0 and (inner is None or isinstance(inner, str)):
             # `model.num_layers=2` over `model: transformer-tiny` opens the preset into a mapping.
-            section[part] = inner = {"preset": inner or Recipe.model_fields["model"].default}
+            name = "from" if parts[1] == "layers" else "preset"
+            section[part] = inner = {name: inner or Recipe.model_fields["model"].default}
         elif inner is None:
             section[part] = inner = {}
         if not isinstance(inner, dict):

@@ -9,11 +9,8 @@ from typing import Any
 import torch
 import yaml
 
-from trasluz.checkpoints.model_folder import LoadedModel, load_model
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
-from trasluz.errors import ModelError, RecipeError, TrasluzError, nearest
-from trasluz.models.registry import presets
-from trasluz.tasks.loading import find_model
+from trasluz.errors import RecipeError, TrasluzError
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
@@ -25,7 +22,9 @@ from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
+from trasluz.training.starting_model import starting_model
 from trasluz.training.tagging_job import TaggingJob
+from trasluz.training.teacher import Teacher, read_teacher
 from trasluz.training.trainer import Trainer
 from trasluz.training.translation_job import TranslationJob
 
@@ -62,18 +61,19 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> Iterator[Report]:
     Raises RecipeError before any work where the recipe cannot work, and where `output` already holds a run.
     """
     # Before anything is read or written: sizes and names that cannot work are refused at once.
-    job = JOBS[recipe.task](recipe, _start_from(recipe))
+    job = JOBS[recipe.task](recipe, starting_model(recipe))
     job.check()
+    teacher = read_teacher(recipe)
     training = recipe.training
     with joined(training.parallel, training.device) as processes, contextlib.ExitStack() as held:
         processes.first_does(lambda: held.enter_context(run_lock(Path(recipe.output))))
-        for report in _run(recipe, job, resume, processes):
+        for report in _run(recipe, job, teacher, resume, processes):
             # One speaks for all; how it ended, all may know.
             if processes.first or isinstance(report, Ended):
                 yield report
 
 
-def _run(recipe: Recipe, job: Job, resume: bool, processes: Processes) -> Iterator[Report]:
+def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, processes: Processes) -> Iterator[Report]:
     tune_allocator()
     set_threads(recipe.training.threads)
     device = choose_device(recipe.training.device)
@@ -95,9 +95,10 @@ def _run(recipe: Recipe, job: Job, resume: bool, processes: Processes) -> Iterat
     yield Notice(f"{parameters:,} parameters on {device} in {precision}{by}.")
     stream = job.stream(data, model, processes)
     evaluator = job.evaluator(data, model, device, processes)
+    objective = job.objective(data)
     trainer = Trainer(
         model,
-        job.objective(data),
+        objective if teacher is None else teacher.objective(objective, data, model, device),
         stream,
         evaluator,
         judge=job.judge(evaluator),
@@ -183,17 +184,3 @@ def _differences(now: dict[str, Any], before: dict[str, Any]) -> Iterator[tuple[
             yield from ((f"{key}.{inner}", new, old) for inner, new, old in _differences(value, was))
         elif value != was:
             yield key, value, was
-
-
-def _start_from(recipe: Recipe) -> LoadedModel | None:
-    """Return the loaded model to start from, None where the recipe names a preset."""
-    name = recipe.model
-    if not isinstance(name, str) or name in presets():
-        return None
-    try:
-        given = load_model(find_model(name))
-    except ModelError as error:
-        close = nearest(name, presets())
-        hint = f" Or did you mean the preset {close}?" if close else " Presets are listed by `trasluz models`."
-        raise RecipeError(f"{recipe.place('model')}: {error}{hint}") from None
-    return given

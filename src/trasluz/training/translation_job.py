@@ -25,6 +25,7 @@ from trasluz.training.processes import Processes
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
+from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
 from trasluz.training.translation_examples import TranslationExamples, direction_tags
 from trasluz.training.translation_stream import Parents, TranslationStream
@@ -47,7 +48,7 @@ class TranslationJob(Job):
     def check(self) -> None:
         """Raise RecipeError where model and data do not go together."""
         recipe, given = self.recipe, self.given
-        name = recipe.model if isinstance(recipe.model, str) else recipe.model["preset"]
+        name = named_model(recipe)
         known = presets()
         reads_only = name in known and "translate" not in known[name][0].tasks
         if reads_only or (given is not None and not isinstance(given.config, SequenceToSequenceConfig)):
@@ -60,7 +61,7 @@ class TranslationJob(Job):
             self.config(source_vocab_size=size, target_vocab_size=size)
         elif given.both_directions != recipe.data.both_directions:
             raise RecipeError(
-                f"{recipe.place('data.both_directions')} is {recipe.data.both_directions}, but {recipe.model} was "
+                f"{recipe.place('data.both_directions')} is {recipe.data.both_directions}, but {name} was "
                 f"trained with {given.both_directions}: set it to that"
             )
 

@@ -1,0 +1,61 @@
+"""Which model a run starts from: none, where the recipe names a preset; else a trained one, whole or in part."""
+
+import dataclasses
+from typing import Any
+
+from trasluz.checkpoints.model_folder import LoadedModel, load_model
+from trasluz.errors import ModelError, RecipeError, nearest
+from trasluz.models.bert import Bert
+from trasluz.models.registry import presets
+from trasluz.tasks.loading import find_model
+from trasluz.training.recipe import EVERY_SECOND, Recipe
+
+
+def named_model(recipe: Recipe) -> str:
+    """Return the preset or the model that the recipe names."""
+    name: str = recipe.model if isinstance(recipe.model, str) else recipe.model.get("preset") or recipe.model["from"]
+    return name
+
+
+def base_model(recipe: Recipe) -> str | None:
+    """Return the name of the trained model to start from; None where the recipe names a preset."""
+    if not isinstance(recipe.model, str):
+        name: str | None = recipe.model.get("from")
+        return name
+    return None if recipe.model in presets() else recipe.model
+
+
+def starting_model(recipe: Recipe) -> LoadedModel | None:
+    """Return the loaded model to start from, with the layers that the recipe keeps; None: there is none."""
+    name = base_model(recipe)
+    if name is None:
+        return None
+    given = read_named(recipe, "model", name, hint_presets=True)
+    return given if isinstance(recipe.model, str) else _thinned(recipe, given)
+
+
+def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = False) -> LoadedModel:
+    """Return what a folder, bundled name or hub id holds; RecipeError with the key's place."""
+    try:
+        return load_model(find_model(name))
+    except ModelError as error:
+        hint = ""
+        if hint_presets:
+            close = nearest(name, presets())
+            hint = f" Or did you mean the preset {close}?" if close else " Presets are listed by `trasluz models`."
+        raise RecipeError(f"{recipe.place(key)}: {error}{hint}") from None
+
+
+def _thinned(recipe: Recipe, given: LoadedModel) -> LoadedModel:
+    model: Any = given.model
+    if not isinstance(model, Bert):
+        raise RecipeError(f"{recipe.place('model')}: {given.name} is no encoder; only of encoders are layers left out")
+    wanted: Any = recipe.model["layers"]
+    kept: list[int] = list(range(0, len(model.blocks), 2)) if wanted == EVERY_SECOND else wanted
+    if kept[-1] >= len(model.blocks):
+        raise RecipeError(
+            f"{recipe.place('model.layers')}: {given.name} has the layers 0 to {len(model.blocks) - 1}, and no "
+            f"{kept[-1]}"
+        )
+    thinned = model.with_layers(kept)
+    return dataclasses.replace(given, model=thinned, config=thinned.config)

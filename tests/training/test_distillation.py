@@ -1,0 +1,136 @@
+"""Small encoders that learn from larger ones: what they start with, what they reach, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import run
+from test_classification import chosen, text_recipe
+from test_masked_words import text_recipe as words_recipe
+from tests.checkpoints.hub_encoders import write_encoder
+
+import trasluz
+from trasluz.cli.main import run as run_command
+from trasluz.errors import RecipeError
+from trasluz.training.recipe import Recipe
+from trasluz.training.recipe_file import dump_recipe, parse_recipe
+from trasluz.training.reports import Ended
+from trasluz.training.run import run_recipe
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts and a teacher of three layers that knows their topics."""
+    folder = tmp_path_factory.mktemp("taught")
+    run(text_recipe(folder, "model.num_layers=3", "training.learning_rate=5e-3", name="teacher"))
+    return folder
+
+
+def student_recipe(folder: Path, *overrides: str, name: str = "student") -> Recipe:
+    teacher = folder / "teacher"
+    student = [f"model={{from: {teacher}, layers: every-second}}", f"distillation.teacher={teacher}"]
+    return text_recipe(folder, *student, "training.learning_rate=1e-3", *overrides, name=name)
+
+
+def test_a_student_begins_as_every_second_layer_and_learns(taught: Path) -> None:
+    run(student_recipe(taught, "training.max_steps=1", "training.learning_rate=1e-12", name="begun"))
+    teacher, begun = (load_file(taught / name / "model.safetensors") for name in ("teacher", "begun"))
+    layer = "bert.encoder.layer.{}.output.dense.weight"
+    torch.testing.assert_close(begun[layer.format(0)], teacher[layer.format(0)])
+    torch.testing.assert_close(begun[layer.format(1)], teacher[layer.format(2)])
+    torch.testing.assert_close(begun["classifier.weight"], teacher["classifier.weight"])
+    assert layer.format(2) not in begun
+
+    reports = run(student_recipe(taught))
+    assert chosen(reports)["accuracy"] > 0.95
+    classify = trasluz.load(taught / "student")
+    assert classify.config.num_layers == 2 and classify("the sail and the tide").label == "sea"
+    card = (taught / "student" / "README.md").read_text()
+    assert f"teacher: {taught / 'teacher'}" in card and "base_model" in card
+
+
+def test_what_the_teacher_thinks_is_learnt_without_labels(taught: Path) -> None:
+    # All labels are wrong, and count nothing.
+    lines = (taught / "texts.tsv").read_text().splitlines(keepends=True)
+    turned = {"sea": "sky", "sky": "bread", "bread": "sea"}
+    wrong = [turned[line.split("\t")[0]] + line[line.index("\t") :] for line in lines[1:]]
+    (taught / "wrong.tsv").write_text(lines[0] + "".join(wrong))
+    overrides = [f"data.train={taught / 'wrong.tsv'}", f"data.valid={taught / 'texts.tsv'}"]
+    shape = "model_dim: 32, num_heads: 2, feed_forward_dim: 48, num_layers: 1, max_positions: 40"
+    recipe = student_recipe(
+        taught,
+        *overrides,
+        f"model={{preset: bert-tiny, {shape}}}",
+        f"tokenizer.load={taught / 'teacher'}",
+        "distillation.data_weight=0",
+        "training.learning_rate=1e-2",
+        name="believer",
+    )
+    assert chosen(run(recipe))["accuracy"] > 0.9
+
+
+def test_masked_words_are_taught(tmp_path: Path) -> None:
+    run(words_recipe(tmp_path, name="teacher"))
+    student = f"model={{from: {tmp_path / 'teacher'}, layers: [1]}}"
+    recipe = words_recipe(
+        tmp_path, student, f"distillation.teacher={tmp_path / 'teacher'}", "training.max_steps=150", name="student"
+    )
+    assert chosen(run(recipe))["loss"] < 1.0
+    assert trasluz.load(tmp_path / "student").config.num_layers == 1
+
+
+def test_stopped_and_resumed_it_is_the_same_to_the_bit(taught: Path) -> None:
+    constant = "training.schedule=constant"
+    run(student_recipe(taught, constant, name="whole"))
+    run(student_recipe(taught, constant, "training.max_steps=50", name="half"))
+    assert isinstance(list(run_recipe(student_recipe(taught, constant, name="half"), resume=True))[-1], Ended)
+    first, second = (load_file(taught / name / "model.safetensors") for name in ("whole", "half"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_from_the_command_line(taught: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = taught / "recipe.yaml"
+    recipe.write_text(dump_recipe(student_recipe(taught, "training.max_steps=5", name="typed")))
+    assert run_command(["distill", str(recipe), "--quiet"]) == 0
+    assert trasluz.load(taught / "typed").config.num_layers == 2
+    assert run_command(["distill", str(recipe), "distillation.teacher=null"]) == 2
+    assert "distillation.teacher is missing: name the model that teaches" in capsys.readouterr().err
+
+
+def test_layers_are_overridden(taught: Path) -> None:
+    recipe = text_recipe(taught, f"model={taught / 'teacher'}", "model.layers=[0, 2]")
+    assert recipe.model == {"from": str(taught / "teacher"), "layers": [0, 2]}
+    assert parse_recipe(dump_recipe(recipe)).model == recipe.model
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model={from: TEACHER}"], r"`layers` is None: write every-second, or numbers in rising order"),
+        (["model={from: TEACHER, layers: [2, 1]}"], r"`layers` is \[2, 1\]: write every-second"),
+        (["model={from: TEACHER, layers: [0], num_heads: 3}"], r"beside `from` there is `layers`, not 'num_heads'"),
+        (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
+        (["model={from: pocket-en-es, layers: [0]}"], r"pocket-en-es is no encoder; only of encoders"),
+        (["distillation.teacher=FOLDER/nobody"], r"distillation\.teacher: .*nobody"),
+        (["distillation.teacher=pocket-en-es"], r"pocket-en-es is for the task translate, and cannot teach classify"),
+        (["distillation.teacher=FOLDER/encoder"], r"encoder is for the task fill-mask, and cannot teach classify"),
+        (["data.label_kind=several"], r"are of the kind one, and data\.label_kind is several"),
+        (["data.max_length=200"], r"teacher reads 40 tokens, and data\.max_length is 200"),
+        (["data.labels=[sea, bread, sky]"], r"the labels of .*teacher are bread, sea, sky; those to learn are sea, br"),
+        (
+            ["model={preset: bert-tiny, num_layers: 1, model_dim: 16, max_positions: 40}", "tokenizer.load=TEACHER"],
+            r"the states of .*teacher are 32 wide, the student's 16: .* set distillation\.hidden_weight to 0",
+        ),
+        (
+            ["model={preset: bert-tiny, num_layers: 1, max_positions: 40}", "tokenizer.vocab_size=120"],
+            r"teacher reads with another tokenizer than the student",
+        ),
+        (["task=translate", "tokenizer.kind=bpe"], r"distillation means nothing to the task translate"),
+    ],
+)
+def test_what_cannot_work_is_refused(taught: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
+    write_encoder(tmp_path / "encoder", "BertForMaskedLM")
+    filled = [one.replace("TEACHER", str(taught / "teacher")).replace("FOLDER", str(tmp_path)) for one in overrides]
+    with pytest.raises(RecipeError, match=message):
+        run(student_recipe(taught, f"output={tmp_path / 'run'}", *filled))
