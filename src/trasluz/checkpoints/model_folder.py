@@ -4,6 +4,7 @@
     model.safetensors       weights, fp32 or fp16
     generation_config.json  how to search, of models that write
     tokenizer.json, ...     or source.spm, target.spm, vocab.json of Marian's models, vocab.txt of BERT's
+    heads/TASK/             what further tasks change of an encoder (`task_folders.py`)
     modules.json, ...       how one vector is made of a text, of models that do (`sentence_vectors.py`)
     README.md, recipe.yaml  the model card, and how it was trained
 
@@ -25,6 +26,7 @@ from trasluz.checkpoints.folder_files import read_json, read_text, write_json, w
 from trasluz.checkpoints.generation_settings import read_generation, write_generation
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
+from trasluz.checkpoints.task_folders import weights_of_task
 from trasluz.checkpoints.tokenizer_files import load_tokenizers, save_tokenizers, tokenizer_kind
 from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
@@ -68,6 +70,9 @@ class _Notes(BaseModel):
     attention: _Place | None = None
     tokenizer: Literal["shared", "separate", "marian", "encoder"] | None = Field(
         None, description="None: as the files tell"
+    )
+    base: Literal["../.."] | None = Field(
+        None, description="the folder that has what this one lacks: see `task_folders.py`"
     )
 
     @model_validator(mode="after")
@@ -173,6 +178,7 @@ def save_model(
         both_directions=both_directions,
         attention=None if attention_default is None else _place(*attention_default),
         tokenizer=tokenizer_kind(source_tokenizer, target_tokenizer),
+        base=None,
     )
     tensors = model_tensors(model)
     hub = format_for(config)
@@ -248,12 +254,15 @@ def load_model(folder: str | Path) -> LoadedModel:
     shapes = {name: tensor.shape for name, tensor in wanted.items()}
     if key_map is None:
         key_map = KeyMap(Row(name, name) for name in wanted)
+    if notes.base:
+        weights = weights_of_task(folder, weights, set(key_map.write(wanted)))
     tensors = key_map.read(weights, shapes, str(folder))
     with torch.no_grad():
         for name, tensor in tensors.items():
             # Into memory of the model's own: where numbers lie in a file, kernels may add them up in another order.
             wanted[name].copy_(tensor)
-    source_tokenizer, target_tokenizer = load_tokenizers(folder, notes.tokenizer, config)
+    shared = folder / notes.base if notes.base else folder
+    source_tokenizer, target_tokenizer = load_tokenizers(shared, notes.tokenizer, config)
     return LoadedModel(
         model=model.eval(),
         config=config,
@@ -264,8 +273,8 @@ def load_model(folder: str | Path) -> LoadedModel:
         both_directions=notes.both_directions,
         attention_default=(notes.attention.layer, notes.attention.head) if notes.attention else None,
         generation=read_generation(folder, given),
-        pooling=read_pooling(folder),
-        name=folder.resolve().name,
+        pooling=read_pooling(shared),
+        name=shared.resolve().name,
         card=read_text(folder / CARD) or "",
         recipe_yaml=read_text(folder / RECIPE),
     )

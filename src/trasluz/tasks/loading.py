@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from trasluz.checkpoints.model_folder import CONFIG, LoadedModel, load_model
+from trasluz.checkpoints.task_folders import task_folders
 from trasluz.checkpoints.weights import INDEX, WEIGHTS, hub_class
 from trasluz.devices import choose_device, choose_dtype
 from trasluz.errors import ModelError, RequestError, nearest
@@ -53,12 +54,15 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
         raise RequestError(f"there is no task {task!r}.{hint}")
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    loaded = read_model(model)
+    folder = find_model(model)
+    further = task_folders(folder)
+    loaded = _read(model, further.get(task or "", folder))
     if loaded.task not in TASKS:
         raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
     chosen = task or loaded.task
-    if chosen not in tasks_of(loaded):
-        raise RequestError(f"{model} is for the task {' or '.join(map(repr, tasks_of(loaded)))}, not {chosen!r}.")
+    known = dict.fromkeys([*tasks_of(loaded), *further])
+    if chosen not in known:
+        raise RequestError(f"{model} is for the task {' or '.join(map(repr, known))}, not {chosen!r}.")
     return TASKS[chosen](loaded, chosen_device, chosen_dtype)
 
 
@@ -72,7 +76,11 @@ def tasks_of(loaded: LoadedModel) -> tuple[str, ...]:
 
 def read_model(model: str | Path) -> LoadedModel:
     """Return what the folder of a model holds, in fp32 on the CPU; `model` and errors are those of `load`."""
-    loaded = load_model(find_model(model))
+    return _read(model, find_model(model))
+
+
+def _read(model: str | Path, folder: Path) -> LoadedModel:
+    loaded = load_model(folder)
     if not Path(model).expanduser().is_dir():
         # A hub's folder is named after a commit.
         loaded.name = os.fspath(model)

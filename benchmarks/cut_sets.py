@@ -1,0 +1,78 @@
+"""Real data sets as the recipes read them: cut into parts where they come whole, in one form where they have their own.
+
+    python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, few.tsv
+    python benchmarks/cut_sets.py trec FOLDER      train.tsv, valid.tsv, test.tsv
+
+SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
+choose by; every phrase that stands in one of them is kept out of `train.tsv`. `few.tsv` has 500 sentences of each
+class, drawn from the rest. TREC's questions have classes before them; a tenth is drawn to choose by. Reads the folder
+that TRASLUZ_DATA names; its text stays out of the repository.
+"""
+
+import argparse
+import lzma
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+Labelled = tuple[str, str]
+
+SEED = 1
+HELD_OUT_SENTENCES = 700
+FEW_OF_A_CLASS = 500
+
+
+def write(path: Path, rows: Iterable[Labelled]) -> None:
+    """Write a table of labels and texts."""
+    lines = [f"{label}\t{text}\n" for label, text in rows]
+    path.write_text("label\ttext\n" + "".join(lines), encoding="utf-8")
+    print(f"{path}: {len(lines):,} texts")
+
+
+def cut_sst2(data: Path, out: Path) -> None:
+    """Cut SST-2 by sentence."""
+    with lzma.open(data / "sst2" / "train.tsv.xz", "rt", encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
+    phrases = [(label, text.strip()) for label, text in rows]
+    sentences = [
+        (label, text.strip())
+        for line in (data / "sst2" / "stsa.binary.train").read_text(encoding="utf-8").splitlines()
+        for label, text in [line.split(" ", 1)]
+    ]
+    generator = random.Random(SEED)
+    order = generator.sample(sentences, len(sentences))
+    held_out, rest = order[:HELD_OUT_SENTENCES], order[HELD_OUT_SENTENCES:]
+    within = "\n".join(f" {text} " for _, text in held_out)
+    write(out / "train.tsv", [phrase for phrase in phrases if f" {phrase[1]} " not in within])
+    write(out / "valid.tsv", held_out)
+    few = [row for label in "01" for row in [one for one in rest if one[0] == label][:FEW_OF_A_CLASS]]
+    write(out / "few.tsv", generator.sample(few, len(few)))
+
+
+def cut_trec(data: Path, out: Path) -> None:
+    """Bring TREC's questions into tables, by their coarse classes."""
+    parts = {}
+    for name in ("train", "test"):
+        lines = (data / "trec" / f"TREC.{name}").read_text(encoding="utf-8").splitlines()
+        told = [line.split(" ", 1) for line in lines if line.strip()]
+        parts[name] = [(label.split(":")[0], text.strip()) for label, text in told]
+    train = random.Random(SEED).sample(parts["train"], len(parts["train"]))
+    held_out = len(train) // 10
+    write(out / "train.tsv", train[held_out:])
+    write(out / "valid.tsv", train[:held_out])
+    write(out / "test.tsv", parts["test"])
+
+
+def main() -> None:
+    """Cut one set into a folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("sst2", "trec"))
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    {"sst2": cut_sst2, "trec": cut_trec}[options.name](Path(os.environ["TRASLUZ_DATA"]), options.out)
+
+
+if __name__ == "__main__":
+    main()
