@@ -67,9 +67,9 @@ def test_what_is_not_there_is_refused(base: Path, tmp_path: Path) -> None:
     ):
         trasluz.load(base, task="answer")
     write_encoder(tmp_path / "other", "BertForSequenceClassification", seed=9)
-    with pytest.raises(ModelError, match="other shares no weights with .*base: a model that was tuned from it"):
+    with pytest.raises(ModelError, match=r"other shares no weights with .*base: a model that was tuned from it"):
         add_task(base, tmp_path / "other", "classify")
-    with pytest.raises(ModelError, match="base changes nothing of .*base"):
+    with pytest.raises(ModelError, match=r"base changes nothing of .*base"):
         add_task(base, base, "fill-mask")
     (base / "heads" / "tag" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="has no weights"):
