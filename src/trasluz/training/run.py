@@ -14,6 +14,7 @@ from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_th
 from trasluz.errors import ModelError, RecipeError, TrasluzError, nearest
 from trasluz.models.registry import presets
 from trasluz.tasks.loading import find_model
+from trasluz.training.answering_job import AnsweringJob
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
@@ -34,6 +35,7 @@ JOBS: dict[str, type[Job]] = {
     "fill-mask": MaskedWordsJob,
     "classify": ClassificationJob,
     "tag": TaggingJob,
+    "answer": AnsweringJob,
 }
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.
