@@ -43,13 +43,16 @@ class DataSection(Section):
     sources: list[str] | None = Field(default=None, description="Only rows whose column `source` is one of these.")
     exclude: list[Entry] = Field(
         default_factory=list,
-        description="Data that must stay unseen: a training pair that shares a side with it is left out.",
+        description="Data that must stay unseen: a training pair that shares a side with it, or a question that shares "
+        "its context, is left out.",
     )
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="What a malformed line does; skipped ones are counted."
     )
     held_out: Count = Field(
-        default=1000, description="About how many pairs are held out where `valid` is absent (at most a tenth)."
+        default=1000,
+        description="About how many pairs are held out where `valid` is absent (at most a tenth); all questions about "
+        "a context are held out together.",
     )
     max_length: Count = Field(
         default=250,
