@@ -24,7 +24,8 @@ Columns = Annotated[
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll, squad."),
 ]
 Pairs = Annotated[bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")]
 From = Annotated[str | None, typer.Option("--from", metavar="LANGUAGE", help="The language of the text.")]
