@@ -105,6 +105,8 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     (tmp_path / "test.tsv").write_text("topic\ttext\nseas\tx\n")
     assert run(["evaluate", folder, *data]) == 2
     assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err
+    assert run(["evaluate", folder, "--task", "tag", *data]) == 2
+    assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
     assert "is a MaskFiller; so far translators, classifiers, taggers and what finds answers" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trasluz.cli.data_words import data_entry, guess_languages, named_columns
-from trasluz.cli.options import Columns, CommonOptions, Format, From, Model, Pairs, To, load_task, with_common_options
+from trasluz.cli.options import (
+    Columns,
+    CommonOptions,
+    Format,
+    From,
+    Model,
+    Pairs,
+    TaskName,
+    To,
+    load_task,
+    with_common_options,
+)
 from trasluz.cli.streams import answer, answer_json, remark
 
 if TYPE_CHECKING:
@@ -37,6 +48,7 @@ def evaluate(
     columns: Columns = None,
     format_: Format = None,
     pairs: Pairs = False,
+    task_name: TaskName = None,
     rules: Annotated[
         str, typer.Option(metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers.")
     ] = "squad",
@@ -56,7 +68,7 @@ def evaluate(
     from trasluz.errors import RequestError
 
     entry: Any = data_entry("--data", data or [])
-    task = load_task(common, model, None)
+    task = load_task(common, model, task_name)
     if columns is not None or format_ is not None:
         entry = {"path": entry, "format": format_, "columns": named_columns(columns) if columns else {}}
     if getattr(task, "head_name", None) == "classify":

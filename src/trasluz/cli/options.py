@@ -16,6 +16,9 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model or run fold
 Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="What to work on; standard input if not given.")
 ]
+TaskName = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="Which task, of a model that does several.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
 Columns = Annotated[
     str | None,
