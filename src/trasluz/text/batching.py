@@ -51,11 +51,24 @@ class TranslationBatch:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart."""
+    """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart.
+
+    A row is a text. Where `positions` says of each token where it stands in its text (from 0, padding too), a row may
+    hold several, one behind the other (`text/packing.py`); its length is that of all of them.
+    """
 
     ids: Int[Tensor, "batch positions"]
     lengths: Int[Tensor, "batch"]
     segments: Int[Tensor, "batch positions"]
+    positions: Int[Tensor, "batch positions"] | None = None
+
+    @property
+    def text_numbers(self) -> Int[Tensor, "batch positions"] | None:
+        """Return of each token the number of its text in the row; None where a row is a text.
+
+        Each place of padding counts as a text of its own.
+        """
+        return None if self.positions is None else (self.positions == 0).cumsum(1)
 
     @property
     def padding_share(self) -> float:
@@ -64,7 +77,9 @@ class TextBatch:
 
     def to(self, device: torch.device | str) -> "TextBatch":
         """Return the batch on another device."""
-        return TextBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        there = {name: one for name, one in tensors.items() if one is not None}
+        return TextBatch(**{name: one.to(device, non_blocking=True) for name, one in there.items()})
 
 
 @dataclass(frozen=True)

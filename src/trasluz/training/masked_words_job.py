@@ -17,8 +17,9 @@ from trasluz.text.masking import Masking
 from trasluz.text.readers import Text
 from trasluz.training.data import PreparedData
 from trasluz.training.job import EncoderJob, settings_of_stream
+from trasluz.training.masked_stream import MaskedStream, PackedStream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.raw_text import MaskedStream, RawTextExamples, masked_piece, pieces_of
+from trasluz.training.raw_text import RawTextExamples, masked_piece, pieces_of
 
 
 class MaskedWordsJob(EncoderJob):
@@ -48,14 +49,15 @@ class MaskedWordsJob(EncoderJob):
 
     def stream(self, data: PreparedData[Text], model: Any, processes: Processes) -> MaskedStream:
         """Return the updates."""
-        return MaskedStream(
-            data.cache,
-            data.files,
-            tokenizer=data.source_tokenizer,
-            masking=self._masking(data.source_tokenizer),
-            pad_id=model.config.pad_id,
+        settings = {
+            "tokenizer": data.source_tokenizer,
+            "masking": self._masking(data.source_tokenizer),
+            "pad_id": model.config.pad_id,
             **settings_of_stream(self.recipe, processes),
-        )
+        }
+        if self.recipe.data.packing:
+            return PackedStream(data.cache, data.files, row_length=self.recipe.data.max_length, **settings)
+        return MaskedStream(data.cache, data.files, **settings)
 
     def evaluator(
         self, data: PreparedData[Text], model: Any, device: torch.device, processes: Processes

@@ -56,6 +56,11 @@ class DataSection(Section):
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
         "it, special tokens included; plain text is taken in pieces of it.",
     )
+    packing: bool = Field(
+        default=False,
+        description="fill-mask: several short texts share a row of `max_length`, and see nothing of each other; "
+        "otherwise those of like length are put together.",
+    )
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
     )
@@ -235,6 +240,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "evaluation.beam": ("translate",),
     "evaluation.length_penalty": ("translate",),
     "evaluation.sentences": ("translate",),
+    "data.packing": ("fill-mask",),
     "data.pairs": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
