@@ -1,10 +1,12 @@
 """Made-up text and recipes that learn a language from it in a few seconds."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.masked_words_job import MaskedWordsJob
+from trasluz.training.next_sentence_job import pre_training_job
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
 
@@ -32,10 +34,42 @@ output: {folder / name}
 
 
 def prepare(recipe: Recipe) -> tuple[MaskedWordsJob, PreparedData[Any]]:
-    job = MaskedWordsJob(recipe, None)
+    job = pre_training_job(recipe, None)
     preparing = prepare_data(recipe, job.examples)
     while True:
         try:
             next(preparing)
         except StopIteration as end:
             return job, end.value
+
+
+TOPICS = {
+    "sea": "wave boat gull sand tide".split(),
+    "kitchen": "pan salt oven dough spoon".split(),
+    "garden": "rose spade seed bee hedge".split(),
+    "sky": "cloud star kite moon wind".split(),
+}
+
+
+def write_documents(path: Path, count: int = 120) -> Path:
+    """Write documents of some lines, each about one thing, with an empty line between two of them."""
+    generator = random.Random(2)
+    documents = []
+    for number in range(count):
+        topic, words = list(TOPICS.items())[number % len(TOPICS)]
+        lines = [
+            f"the {generator.choice(words)} and the {generator.choice(words)} of the {topic}"
+            for _ in range(generator.randint(2, 9))
+        ]
+        documents.append("\n".join(lines) + "\n")
+    path.write_text("\n".join(documents))
+    return path
+
+
+def document_recipe(folder: Path, *overrides: str, name: str = "run") -> Recipe:
+    """Return a recipe that learns masked words and next sentences from such documents."""
+    documents = folder / "documents.txt"
+    if not documents.exists():
+        write_documents(documents)
+    on_documents = (f"data.train={documents}", "data.held_out=20", "masking.next_sentence=true")
+    return text_recipe(folder, *on_documents, *overrides, name=name)

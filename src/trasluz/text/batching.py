@@ -119,6 +119,13 @@ class MaskedBatch(ExampleBatch):
     targets: Int[Tensor, " masked"]
 
 
+@dataclass(frozen=True)
+class NextSentenceBatch(MaskedBatch):
+    """Pairs of texts with places to guess, and whether the second follows the first (0) or is from elsewhere (1)."""
+
+    labels: Int[Tensor, "batch"]
+
+
 NOT_COUNTED = -100
 """What stands among labels where there is none."""
 
@@ -150,6 +157,14 @@ def make_masked_batch(pieces: Sequence[tuple[Ids, Ids, Ids]], *, pad_id: int) ->
     columns = np.concatenate([np.asarray(places, np.int64) for _, places, _ in pieces])
     targets = np.concatenate([np.asarray(found, np.int64) for _, _, found in pieces])
     return MaskedBatch(texts, torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(targets))
+
+
+def make_next_sentence_batch(pairs: Sequence[tuple[Ids, Ids, Ids, Ids, int]], *, pad_id: int) -> NextSentenceBatch:
+    """Return the batch of joined pairs: ids, places to guess, what stood there, segments, and the label of each."""
+    masked = make_masked_batch([(ids, places, found) for ids, places, found, _, _ in pairs], pad_id=pad_id)
+    texts = make_text_batch([ids for ids, *_ in pairs], [segments for *_, segments, _ in pairs], pad_id=pad_id)
+    labels = torch.tensor([label for *_, label in pairs])
+    return NextSentenceBatch(texts, masked.rows, masked.columns, masked.targets, labels)
 
 
 def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None, *, pad_id: int) -> TextBatch:

@@ -113,6 +113,12 @@ class MaskingSection(Section):
         default=0.1, ge=0, le=1, description="Of those: how many another piece stands for; the rest stay as they are."
     )
 
+    next_sentence: bool = Field(
+        default=False,
+        description="Learn also whether one text follows another; documents are kept apart by empty lines, or are the "
+        "rows of a table.",
+    )
+
     @model_validator(mode="after")
     def _shares_fit(self) -> "MaskingSection":
         if self.masked_share + self.random_share > 1:
@@ -224,6 +230,7 @@ MetricName = Literal[
     "pearson",
     "spearman",
     "mean_squared_error",
+    "next_sentence_accuracy",
     "entity_precision",
     "entity_recall",
     "entity_f1",
@@ -253,7 +260,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
 # By task, and by the kind of label: what decides, then what else may.
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
-    ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
+    ("fill-mask", "one"): ("loss", "perplexity", "accuracy", "next_sentence_accuracy"),
     ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
     ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
