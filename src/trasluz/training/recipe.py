@@ -83,6 +83,11 @@ class DataSection(Section):
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
         "it, special tokens included; plain text is taken in pieces of it, contexts of questions in windows.",
     )
+    packing: bool = Field(
+        default=False,
+        description="fill-mask: several short texts share a row of `max_length`, and see nothing of each other; "
+        "otherwise those of like length are put together.",
+    )
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
     )
@@ -138,6 +143,12 @@ class MaskingSection(Section):
     masked_share: Number = Field(default=0.8, ge=0, le=1, description="Of those: how many the mask token stands for.")
     random_share: Number = Field(
         default=0.1, ge=0, le=1, description="Of those: how many another piece stands for; the rest stay as they are."
+    )
+
+    next_sentence: bool = Field(
+        default=False,
+        description="Learn also whether one text follows another; documents are kept apart by empty lines, or are the "
+        "rows of a table.",
     )
 
     @model_validator(mode="after")
@@ -267,6 +278,7 @@ MetricName = Literal[
     "pearson",
     "spearman",
     "mean_squared_error",
+    "next_sentence_accuracy",
     "entity_precision",
     "entity_recall",
     "entity_f1",
@@ -285,6 +297,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "evaluation.beam": ("translate",),
     "evaluation.length_penalty": ("translate",),
     "evaluation.sentences": ("translate",),
+    "data.packing": ("fill-mask",),
     "data.pairs": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
@@ -300,7 +313,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
 # By task, and by the kind of label: what decides, then what else may.
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
-    ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
+    ("fill-mask", "one"): ("loss", "perplexity", "accuracy", "next_sentence_accuracy"),
     ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
     ("answer", "one"): ("answer_f1", "exact_match", "loss"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
