@@ -122,16 +122,18 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_readme_commands_on_the_bundled_model_run(page: str, bundled: Path) -> None:
     (bundled / "letter.txt").write_text("The light.\n\nThe paper.\n", encoding="utf-8")
     (bundled / "carta.txt").write_text("La luz.\n\nEl papel.\n", encoding="utf-8")
+    for name in ("story.txt", "historia.txt"):
+        (bundled / name).write_text("When evening came, Irene lit the lamp.", encoding="utf-8")
     block = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
-    commands = [line for line in "".join(block).splitlines() if "pocket-en-es" in line]
-    assert len(commands) >= 3
+    commands = [line for line in "".join(block).splitlines() if "pocket-" in line]
+    assert len(commands) >= 9
     script = "set -e -o pipefail\n" + "\n".join(commands).replace(
         "trasluz ", f"{shlex.quote(sys.executable)} -m trasluz "
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = [(bundled / name).stat().st_size for name in re.findall(r" (?:--out|>) (\S+)", script)]
-    assert len(written) == 2 and min(written) > 0
+    assert len(written) == 3 and min(written) > 0
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.es.md"])
