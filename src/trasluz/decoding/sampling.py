@@ -95,6 +95,8 @@ class Sampling(Generic[StateT]):
         self._begins = source.shape[1]
         # With the source, which counts as text so far.
         self._history = source.repeat_interleave(self._per_source, dim=0)
+        self._state: StateT
+        self._ids: Int[Tensor, " rows"]
         self._read(source, self._per_source)
 
     @property
