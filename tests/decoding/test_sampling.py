@@ -152,7 +152,7 @@ def test_a_text_over_the_window_is_read_anew_from_its_last_half(prompt_length: i
     model = small_gpt("odd")
     prompts = torch.tensor(random_texts(prompt_length, prompt_length))
     settings = SamplingSettings(temperature=0.0)
-    sampling = Sampling(model, prompts, settings, OF_GPT, [generator_of(1, 0)] * 4, 30, window=10)
+    sampling = Sampling(model, prompts, settings, OF_GPT, [generator_of(1, 0)] * 4, 16, window=10)
     found = ids_of(run(sampling))
     for row, prompt in enumerate(prompts.repeat_interleave(2, dim=0).tolist()):
         text, read = list(prompt), list(prompt)
@@ -163,7 +163,7 @@ def test_a_text_over_the_window_is_read_anew_from_its_last_half(prompt_length: i
             assert token == likeliest
             text.append(token)
             read.append(token)
-        assert len(found[row]) == 30
+        assert len(found[row]) == 16
 
 
 def logits_behind(model: Any, ids: list[int]) -> torch.Tensor:
