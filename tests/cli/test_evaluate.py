@@ -105,8 +105,10 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     (tmp_path / "test.tsv").write_text("topic\ttext\nseas\tx\n")
     assert run(["evaluate", folder, *data]) == 2
     assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err
+    assert run(["evaluate", folder, "--task", "tag", *data]) == 2
+    assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
-    assert "is a MaskFiller; so far translators, classifiers and taggers can be scored" in capsys.readouterr().err
+    assert "is a MaskFiller; so far translators, classifiers, taggers and what finds answers" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
 
@@ -126,3 +128,42 @@ def test_tags_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: 
     assert (tmp_path / "tags.txt").read_text().splitlines() == [" ".join(one) for one in tags]
     assert run(["evaluate", folder, *data]) == 0
     assert capsys.readouterr().out.startswith("entity_precision   1.0000  sentences:3|")
+
+
+def test_answers_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:
+    folder = encoder("reader")
+    context = "the old miller kept the bread, nobody sees it."
+    questions = ["who?", "what is kept?", "nobody?"]
+    found = trasluz.load(folder)(questions, context)
+    rows = [
+        {"question": question, "context": context, "answer": one.text, "answer_start": one.start}
+        for question, one in zip(questions, found, strict=True)
+    ]
+    wrong = next(word for word in ("miller", "bread") if word not in found[2].text.split())
+    rows[2] |= {"answer": wrong, "answer_start": context.index(wrong)}
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ("--data", str(test))
+    (report,) = reports(capsys, folder, *data, "--out", str(tmp_path / "answers.txt"))
+    assert report["exact_match"] == pytest.approx(200 / 3) and float(str(report["answer_f1"])) >= 200 / 3
+    signature = "questions:3|unanswerable:0|rules:squad-1.1|longest:30|window:40|trasluz:"
+    assert str(report["signature"]).startswith(signature)
+    assert (tmp_path / "answers.txt").read_text().splitlines() == [one.text for one in found]
+    assert run(["evaluate", folder, *data, "--rules", "mlqa-es"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("exact_match        66.67  questions:3|") and "|rules:mlqa-es|" in first
+    assert second.startswith("answer_f1 ")
+    # Where a question has no answer, the model may say so.
+    test.write_text("".join(json.dumps(row | {"answer": "", "answer_start": -1}) + "\n" for row in rows))
+    (report,) = reports(capsys, folder, *data)
+    may = [one.text for one in trasluz.load(folder)(questions, context, no_answer=True)]
+    assert report["exact_match"] == pytest.approx(100 * may.count("") / 3)
+    assert "unanswerable:3|rules:squad-2.0" in str(report["signature"])
+    assert run(["evaluate", folder, *data, "--rules", "mlqa"]) == 2
+    assert "--rules is 'mlqa'; did you mean mlqa-e" in capsys.readouterr().err
+    test.write_text(json.dumps(rows[0] | {"question": " "}) + "\n" + json.dumps(rows[1]) + "\n")
+    assert run(["evaluate", folder, *data]) == 2
+    assert "test.jsonl:1: the question is empty" in capsys.readouterr().err
+    assert run(["evaluate", folder, *data, "--on-error", "skip"]) == 0
+    answer = capsys.readouterr()
+    assert "1 of 2 read; 1 left out" in answer.err and "questions:1|" in answer.out

@@ -1,5 +1,6 @@
 """`init` writes a recipe that the trainer accepts, from data it has looked at, or says what is wrong with the data."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_cannot_be_is_refused_with_a_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", "corpus.{en,es}")
     assert "there is no task 'translat'; did you mean translate?" in refused(capsys, "translat", *data)
-    assert "there is no task 'cook'; so far there are translate, fill-mask, classify, tag." in refused(
+    assert "there is no task 'cook'; so far there are translate, fill-mask, classify, tag, answer." in refused(
         capsys, "cook", *data
     )
     assert "no data is named" in refused(capsys, "translate")
@@ -139,6 +140,32 @@ def test_a_recipe_for_tagged_words(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "30 sentences of 3.0 words" in text and "# Entities: LOC, PER." in text and "It learns from nothing" in text
     assert recipe.evaluation.metric == "entity_f1" and recipe.data.valid == recipe.data.train
     assert recipe.data.train["format"] == "conll" and "label_kind" not in text
+
+
+def test_a_recipe_for_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    context = "Irene lit the lamp at nine."
+    answers = [{"text": "Irene", "answer_start": 0}]
+    questions = [{"question": "Who lit it?", "answers": answers}, {"question": "Who saw it?", "answers": []}]
+    paragraphs = [{"context": context + " " * number, "qas": questions} for number in range(20)]
+    (tmp_path / "scenes.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    data = ["--data", str(tmp_path / "scenes.json")]
+    assert run(["init", "answer", *data]) == 0
+    text = capsys.readouterr().out
+    recipe = parse_recipe(text)
+    assert "40 questions about 20 contexts, 9.0 words together" in text and "It learns from nothing" in text
+    assert "20 of the questions have no answer" in text and "overlap: 128" in text and "label_kind" not in text
+    assert recipe.task == "answer" and recipe.evaluation.metric == "answer_f1" and recipe.output == "runs/answer"
+    assert recipe.data.max_length == 32 and recipe.training.label_smoothing == 0.0
+    assert "answer_rules: squad" in text and recipe.tokenizer.kind == "wordpiece"
+    assert run(["init", "answer", *data, "--model", "owner/encoder"]) == 0
+    tuned = parse_recipe(capsys.readouterr().out)
+    assert tuned.model == "owner/encoder" and tuned.training.layer_decay == 0.9
+    assert run(["init", "tag", *data]) == 2
+    assert "scenes.json is JSON of questions with answers" in capsys.readouterr().err
+    questions[0]["question"] = ""
+    (tmp_path / "scenes.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    assert run(["init", "answer", *data]) == 2
+    assert "scenes.json: data[0].paragraphs[0].qas[0]: the question is empty" in capsys.readouterr().err
 
 
 def test_columns_of_a_translation_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from trasluz.models.registry import build_model
+from trasluz.objectives.answers import AnswerObjective
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.objectives.distillation import DistillationObjective, angle_loss, soft_loss
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.objectives.tagging import TaggingObjective
-from trasluz.text.batching import NOT_COUNTED, LabelledBatch, MaskedBatch, TaggedBatch, TextBatch
+from trasluz.text.batching import NOT_COUNTED, AnswerBatch, LabelledBatch, MaskedBatch, TaggedBatch, TextBatch
 
 SHAPE = {"preset": "bert-tiny", "model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "max_positions": 12}
 LENGTHS = torch.tensor([7, 3, 5, 2])
@@ -101,11 +102,30 @@ def tagged_batch(rows: slice | None = None) -> Any:
     return TaggedBatch(whole, labels) if rows is None else TaggedBatch(some(whole, rows), labels[rows])
 
 
+def answer_batch(rows: slice | None = None) -> Any:
+    torch.manual_seed(7)
+    whole = texts()
+    spans = torch.tensor([[2, 5], [0, 0], [3, 3], [1, 1]])
+    allowed = torch.arange(7) < LENGTHS[:, None]
+    rows = rows or slice(None)
+    return AnswerBatch(some(whole, rows), spans[rows], allowed[rows])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_answers_step_by_step_are_those_in_one(smoothing: float) -> None:
+    student, batch = encoder("answer"), answer_batch()
+    plain = AnswerObjective(smoothing)
+    whole = plain(student, batch)
+    stepwise = plain.of_logits(plain.logits(student, student(batch.texts), batch), batch)
+    assert float(stepwise.total) / stepwise.count == pytest.approx(float(whole.total) / whole.count, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("head", "plain", "make", "fields"),
     [
         ("fill-mask", MaskedWordsObjective(), masked_batch, {}),
         ("tag", TaggingObjective(), tagged_batch, {"labels": ["O", "B-a", "I-a"]}),
+        ("answer", AnswerObjective(), answer_batch, {}),
     ],
 )
 def test_a_batch_in_pieces_is_the_batch_in_one(head: str, plain: Any, make: Any, fields: dict[str, Any]) -> None:

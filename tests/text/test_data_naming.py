@@ -43,6 +43,7 @@ def test_one_file_is_read_as_its_ending_says(folder):
         ("a.tsv", "tsv"),
         ("a.CSV.XZ", "csv"),
         ("a.ndjson.gz", "jsonl"),
+        ("a.json.xz", "squad"),
         ("a", "text"),
         ("a.txt", "text"),
         ("a.v1.es", "text"),
@@ -120,7 +121,7 @@ def test_a_mapping_says_what_the_ending_does_not(folder):
         ({"path": "a.tsv", "format": "tvs"}, r"^the format 'tvs' of a\.tsv is not known: did you mean tsv\?$"),
         (
             {"path": "a.tsv", "format": "xml"},
-            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, conll\.$",
+            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, conll, squad\.$",
         ),
         (
             {"path": "a.tsv", "columns": {"en": 0}},

@@ -9,7 +9,8 @@ import pytest
 from tests.hub_server import HubServer, ask_this_hub
 
 from trasluz.errors import DataError
-from trasluz.text.readers import read_pairs, read_texts
+from trasluz.text.questions import QUESTION_COLUMNS
+from trasluz.text.readers import read_pairs, read_records, read_texts
 
 CARD = """---
 configs:
@@ -29,7 +30,7 @@ dataset_info:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories: `moods`, two splits of lines and a card that says so; `pairs`, a parquet file and nothing else."""
+    """Repositories: `moods`, two splits and a card that says so; `pairs`, a parquet file alone; `questions`, lines."""
     root = tmp_path_factory.mktemp("sets")
     (root / "moods").mkdir()
     (root / "moods" / "README.md").write_text(CARD)
@@ -49,6 +50,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {"translation": pairs, "left": texts["en"], "right": texts["es"], "kind": [0, 1]}
     (root / "pairs").mkdir()
     datasets.Dataset.from_dict(columns, features=features).to_parquet(root / "pairs" / "train.parquet")
+    (root / "questions").mkdir()
+    asked = [("Who rowed?", ["Ana"], [0]), ("Who sang?", [], [])]
+    rows = [
+        json.dumps({"question": question, "context": "Ana rowed.", "answers": {"text": texts, "answer_start": places}})
+        for question, texts, places in asked
+    ]
+    (root / "questions" / "train.jsonl").write_text("\n".join(rows))
     return root
 
 
@@ -81,6 +89,13 @@ def test_pairs_and_columns(hub: HubServer) -> None:
     named = {"path": "hf:someone/pairs:train", "columns": {"en": "left", "es": "right"}, "source": "us"}
     assert [(pair.source, pair.target) for pair in read_pairs(named, sources=["us"])] == pairs
     assert next(iter(read_pairs(named))).place == ("hf:someone/pairs:train", 1)
+
+
+def test_answers_in_one_column(hub: HubServer) -> None:
+    found = [tuple(one.cells) for one in read_records("hf:someone/questions", QUESTION_COLUMNS)]
+    assert found == [("Who rowed?", "Ana rowed.", ("Ana",), (0,)), ("Who sang?", "Ana rowed.", (), ())]
+    with pytest.raises(DataError, match="hf:someone/moods has no column question"):
+        list(read_records("hf:someone/moods", QUESTION_COLUMNS))
 
 
 def test_classes_are_their_names(hub: HubServer) -> None:

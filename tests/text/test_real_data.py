@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from trasluz.text.batching import BatchOrder
-from trasluz.text.readers import ReadReport, read_pairs
+from trasluz.text.context_windows import tokens_of
+from trasluz.text.encoder_tokenizer import train_encoder_tokenizer
+from trasluz.text.questions import QUESTION_COLUMNS
+from trasluz.text.readers import ReadReport, read_pairs, read_records
 from trasluz.text.tokenizer import train_tokenizer
 
 pytestmark = pytest.mark.skipif("TRASLUZ_DATA" not in os.environ, reason="TRASLUZ_DATA names no folder")
@@ -42,3 +45,22 @@ def test_captions_come_back_and_leave_little_padding(data):
     order = BatchOrder(lengths, 4096, seed=1, epoch=0)
     places = sum((column[batch].max() + 1) * len(batch) for batch in order for column in lengths)
     assert 1 - sum(int((column + 1).sum()) for column in lengths) / places < 0.04
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_every_answer_of_xquad_is_found_among_the_tokens(data, language):
+    path = data / "xquad-en-es" / f"xquad.{language}.json"
+    cells = [record.cells for record in read_records(path, QUESTION_COLUMNS)]
+    assert len(cells) == 1_190 and len({context for _, context, _, _ in cells}) == 240
+    contexts = list(dict.fromkeys(context for _, context, _, _ in cells))
+    tokenizer = train_encoder_tokenizer(contexts, "wordpiece", 4000)
+    encoded = dict(zip(contexts, tokenizer.encode_batch(contexts), strict=True))
+    exact = 0
+    for _, context, (answer,), (start,) in cells:
+        spans = encoded[context].spans
+        first, last = tokens_of(encoded[context], start, start + len(answer))
+        found = context[spans[first, 0] : spans[last, 1]]
+        assert answer.strip() in found
+        exact += found == answer
+    # The others end within a word.
+    assert exact > 1_150

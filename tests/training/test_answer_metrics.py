@@ -18,6 +18,7 @@ from trasluz.training.answer_metrics import (
     AnswerRules,
     answer_metrics,
     normalize_answer,
+    rules_for,
 )
 
 EVERY_PUNCTUATION = set(string.punctuation) | {
@@ -180,3 +181,13 @@ def test_no_question_at_all() -> None:
 def test_every_question_needs_its_prediction() -> None:
     with pytest.raises(ValueError, match="longer"):
         answer_metrics(["Ebro"], [["Ebro"], ["Tajo"]])
+
+
+def test_rules_by_name_allow_for_none_where_a_question_has_none():
+    assert rules_for("squad", [["a lamp"], ["a boat", "boat"]]) == SQUAD_1
+    assert rules_for("squad", [["a lamp"], []]) == SQUAD_2
+    spanish = rules_for("mlqa-es", [["el faro"]])
+    assert spanish == MLQA_SPANISH and not spanish.may_have_no_answer
+    gold = [["el faro"], []]
+    found = answer_metrics(["«Faro»", ""], gold, rules_for("mlqa-es", gold))
+    assert found == {"exact_match": 100.0, "answer_f1": 100.0}

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from trasluz.cli.data_words import data_entry, guess_languages, named_columns
-from trasluz.cli.options import Columns, CommonOptions, Format, From, Model, Pairs, To, load_task, with_common_options
+from trasluz.cli.options import (
+    Columns,
+    CommonOptions,
+    Format,
+    From,
+    Model,
+    Pairs,
+    TaskName,
+    To,
+    load_task,
+    with_common_options,
+)
 from trasluz.cli.streams import answer, answer_json, remark
 
 if TYPE_CHECKING:
@@ -37,20 +48,27 @@ def evaluate(
     columns: Columns = None,
     format_: Format = None,
     pairs: Pairs = False,
+    task_name: TaskName = None,
+    rules: Annotated[
+        str, typer.Option(metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers.")
+    ] = "squad",
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the translations here, one a line.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the model says here, one a line.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
 ) -> None:
-    """Score a model: translations by sacreBLEU and chrF, labels by accuracy and F1, tags by the F1 of entities.
+    """Score a model: translations by sacreBLEU and chrF, labels by accuracy and F1, tags and answers by F1.
 
     A translator for both directions is scored in both, unless --to says which. Labelled texts stand in the columns
-    `text` and `label`, tagged words in a CoNLL file (.conll, or --format conll) or in the columns `words` and `tags`.
+    `text` and `label`, tagged words in a CoNLL file (.conll, or --format conll) or in the columns `words` and `tags`,
+    questions in the form of SQuAD (.json) or in the columns `question`, `context`, `answer` and `answer_start`.
     The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
 
     entry: Any = data_entry("--data", data or [])
-    task = load_task(common, model, None)
+    task = load_task(common, model, task_name)
     if columns is not None or format_ is not None:
         entry = {"path": entry, "format": format_, "columns": named_columns(columns) if columns else {}}
     if getattr(task, "head_name", None) == "classify":
@@ -80,9 +98,24 @@ def evaluate(
             batch_tokens=common.batch_tokens,
         )
         return
+    if getattr(task, "head_name", None) == "answer":
+        from trasluz.cli.evaluate_answers import evaluate_answers
+
+        evaluate_answers(
+            task,
+            entry,
+            rules_name=rules,
+            on_error=on_error,
+            out=out,
+            as_json=as_json,
+            quiet=common.quiet,
+            batch_tokens=common.batch_tokens,
+        )
+        return
     if not hasattr(task, "directions"):
         raise RequestError(
-            f"{model} is a {type(task).__name__}; so far translators, classifiers and taggers can be scored."
+            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers and what finds answers "
+            "can be scored."
         )
     translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trasluz.cli.sizing import Corpus, Machine
     from trasluz.training.recipe import Recipe
 
-TASKS = ("translate", "fill-mask", "classify", "tag")
+TASKS = ("translate", "fill-mask", "classify", "tag", "answer")
 # Counting more would take minutes and change no setting.
 MOST_COUNTED = 1_000_000
 _HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
@@ -29,7 +29,8 @@ _WIDTH = 130
 
 def init(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask, classify or tag.")
+        str,
+        typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask, classify, tag or answer."),
     ],
     data: Annotated[
         list[str] | None,
@@ -101,6 +102,8 @@ def init(
         values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
     elif task == "tag":
         values, top = tagging_recipe(entry, machine, model, on_error)
+    elif task == "answer":
+        values, top = answering_recipe(entry, machine, model, on_error)
     elif task == "fill-mask":
         values, top = masked_words_recipe(entry, machine, model, on_error)
     else:
@@ -214,6 +217,49 @@ def tagging_recipe(
         origin(entry),
         f"{at_least}{corpus.num_texts:,} sentences of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
         f"Entities: {', '.join(sorted(kinds)) or 'none'}.",
+        *([] if model else [_FROM_NOTHING]),
+        _HOW_TO_TRAIN,
+    ]
+
+
+def answering_recipe(
+    entry: Any, machine: "Machine", model: str | None, on_error: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts of a recipe for finding answers that data and machine decide, and what to say of them."""
+    from trasluz.cli import sizing
+    from trasluz.models.registry import presets
+    from trasluz.text.readers import ReadReport
+    from trasluz.training.answer_examples import read_questions
+
+    contexts: set[int] = set()
+    without = 0
+
+    def questions() -> Iterator[tuple[str, str]]:
+        nonlocal without
+        for one in read_questions(entry, on_error=on_error, report=ReadReport()):
+            contexts.add(hash(one.context))
+            without += not one.answers
+            yield f"{one.question} {one.context}", ""
+
+    corpus = sizing.count_labelled(questions(), MOST_COUNTED, "one")
+    name = model or "bert-tiny"
+    settings = sizing.classification_for(corpus, machine, pretrained=name not in presets())
+    settings["training"]["label_smoothing"] = 0.0
+    values = {
+        "task": "answer",
+        "model": name,
+        # What is longer is read in windows.
+        "data": {"max_length": min(384, corpus.max_length)},
+        "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
+        **settings,
+        "output": "runs/answer",
+    }
+    at_least = "at least " if corpus.more else ""
+    return values, [
+        origin(entry),
+        f"{at_least}{corpus.num_texts:,} questions about {len(contexts):,} contexts, "
+        f"{corpus.words / corpus.num_texts:.1f} words together; {on(machine)}.",
+        f"{without:,} of the questions have no answer.",
         *([] if model else [_FROM_NOTHING]),
         _HOW_TO_TRAIN,
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trasluz.cli.options import CommonOptions, From, Model, To, load_task, with_common_options
+from trasluz.cli.options import CommonOptions, From, Model, TaskName, To, load_task, with_common_options
 from trasluz.cli.streams import answer, input_texts, remark
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def inspect(
         str | None, typer.Option(metavar="WORD", help="Say only what this word looks at, most first, a line a head.")
     ] = None,
     pieces: Annotated[bool, typer.Option("--pieces", help="Leave words in the pieces that the model reads.")] = False,
+    task_name: TaskName = None,
 ) -> None:
     """Show what a model looks at.
 
@@ -63,7 +64,7 @@ def inspect(
         raise RequestError("--word writes lines and --out writes a file; give one of them.")
     ending = check_ending(out) if out is not None else None
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
-    task = load_task(common, model, None)
+    task = load_task(common, model, task_name)
     translates, continues = hasattr(task, "directions"), getattr(task, "attention_kind", None) == "decoder"
     if translates:
         refuse_other("--second-text", second_text, model, "translates")

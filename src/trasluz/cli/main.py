@@ -22,6 +22,7 @@ from trasluz.cli.generate import generate
 from trasluz.cli.init import init
 from trasluz.cli.inspect import inspect
 from trasluz.cli.models import models
+from trasluz.cli.plan import plan
 from trasluz.cli.train import distill, train
 from trasluz.cli.translate import translate
 from trasluz.errors import TrasluzError
@@ -38,7 +39,7 @@ app = typer.Typer(
 for verb in (
     *(demo, init, train, distill, evaluate),
     *(translate, fill_mask, classify, tag, answer, embed, generate),
-    *(inspect, export, models),
+    *(inspect, export, models, plan),
 ):
     app.command()(verb)
 

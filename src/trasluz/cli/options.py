@@ -16,6 +16,9 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model or run fold
 Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="What to work on; standard input if not given.")
 ]
+TaskName = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="Which task, of a model that does several.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
 Columns = Annotated[
     str | None,
@@ -24,7 +27,8 @@ Columns = Annotated[
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll.")
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="What a file is whose ending does not tell: conll, squad."),
 ]
 Pairs = Annotated[bool, typer.Option("--pairs", help="Labelled texts are pairs: columns text and second_text.")]
 From = Annotated[str | None, typer.Option("--from", metavar="LANGUAGE", help="The language of the text.")]

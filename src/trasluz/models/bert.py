@@ -36,6 +36,7 @@ from trasluz.models.heads import (
     TokenHead,
 )
 from trasluz.models.registry import Architecture, Preset, register
+from trasluz.models.workload import Workload, attention_layer
 from trasluz.text.batching import TextBatch
 
 LabelKind = Literal["one", "several", "number"]
@@ -228,6 +229,17 @@ def count_parameters(config: BertConfig) -> int:
     return embeddings + config.num_layers * layer + sum(heads[name] for name in config.heads)
 
 
+# Of a text's pieces, as many are masked in training as in the paper's.
+_MASKED_SHARE = 0.15
+
+
+def workload(config: BertConfig) -> Workload:
+    """Return what a model of this config computes; of its heads, that of masked words."""
+    dim = config.model_dim
+    stack = attention_layer("target", config.num_layers, dim, config.feed_forward_dim, config.num_heads)
+    return Workload((stack,), dim, dim + config.vocab_size, _MASKED_SHARE)
+
+
 register(
     Architecture(
         model_type="bert",
@@ -235,6 +247,7 @@ register(
         model_class=Bert,
         count_parameters=count_parameters,
         tasks=("fill-mask", "classify", "tag", "answer", "embed"),
+        workload=workload,
         vocab_fields=("vocab_size",),
         presets=(
             Preset(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from trasluz.models.bert import Bert, BertConfig, count_parameters
+from trasluz.models.bert import Bert, BertConfig, count_parameters, workload
 from trasluz.models.bert_layout import (
     class_suffix,
     head_class,
@@ -46,6 +46,7 @@ register(
         model_class=DistilBert,
         count_parameters=count_parameters,
         tasks=("fill-mask", "classify", "tag", "answer", "embed"),
+        workload=workload,
         vocab_fields=("vocab_size",),
         presets=(
             Preset(

@@ -35,6 +35,7 @@ from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.transformer_block import CausalBlock
 from trasluz.models.config import Overrides, Probability, TextConfig, must_divide
 from trasluz.models.registry import Architecture, Preset, register
+from trasluz.models.workload import Workload, attention_layer
 from trasluz.text.batching import CausalBatch
 
 
@@ -85,7 +86,7 @@ class GptState:
         return self.caches[0].lineage
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
-        """Keep these rows; the prompts of sources that nobody descends from stay where they are, unread."""
+        """Keep these rows; the prompts of sources that leave stay where they lie, and nobody looks at them."""
         self.lineage.select_rows(rows)
         if self.unread is not None:
             self.unread = self.unread[rows]
@@ -196,6 +197,13 @@ def count_parameters(config: GptConfig) -> int:
     return (config.vocab_size + config.max_positions) * d + config.num_layers * layer + norm
 
 
+def workload(config: GptConfig) -> Workload:
+    """Return what a model of this config computes."""
+    dim = config.model_dim
+    stack = attention_layer("target", config.num_layers, dim, config.feed_forward_dim, config.num_heads)
+    return Workload((stack,), dim, config.vocab_size)
+
+
 _VOCAB_SIZE = 50_257
 
 
@@ -229,6 +237,7 @@ register(
         model_class=Gpt,
         count_parameters=count_parameters,
         tasks=("generate",),
+        workload=workload,
         vocab_fields=("vocab_size",),
         presets=(
             # Printed: 117 million.

@@ -16,6 +16,7 @@ from torch import nn
 import trasluz.models
 from trasluz.errors import ModelError, nearest
 from trasluz.models.config import ModelConfig, Overrides
+from trasluz.models.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Preset:
 class Architecture:
     """What a model file offers: classes, presets, and the closed formula of its parameter count.
 
-    `vocab_fields` are the fields of its config that hold the size of a vocabulary.
+    `workload` says what a model of a config computes. `vocab_fields` are the fields of its config that hold the size of
+    a vocabulary.
     """
 
     model_type: str
@@ -45,6 +47,7 @@ class Architecture:
     count_parameters: Callable[[Any], int]
     tasks: tuple[str, ...]
     presets: tuple[Preset, ...]
+    workload: Callable[[Any], Workload]
     vocab_fields: tuple[str, ...] = ("source_vocab_size", "target_vocab_size")
 
 

@@ -13,7 +13,7 @@ Both end in a maxout readout of s_t, E y_{t-1} and the context. (The paper's sec
 A.2.2 s_{t-1}; this is section 3.1.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,7 @@ from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
 from trasluz.models.registry import Architecture, Preset, register
+from trasluz.models.workload import Stack, Workload
 from trasluz.text.batching import TranslationBatch
 
 
@@ -299,6 +300,40 @@ def count_search_parameters(config: RnnSearchConfig) -> int:
     return _shared_parameters(config, 2 * h) + encoder + attention + decoder + num_states * (h * h + h)
 
 
+def encoder_decoder_workload(config: RnnEncoderDecoderConfig) -> Workload:
+    """Return what a model of this config computes."""
+    h, e, gates = config.hidden_dim, config.embedding_dim, _num_gates(config)
+    readout = 2 * config.readout_dim * (h + e + h)
+    further = Stack("source", config.num_layers - 1, gates * 2 * h * h, h)
+    return Workload(
+        (
+            Stack("source", 1, gates * h * (e + h), h),
+            further,
+            Stack("target", 1, gates * h * (e + h + h) + readout, h),
+            replace(further, text="target"),
+        ),
+        config.readout_dim,
+        config.target_vocab_size,
+    )
+
+
+def search_workload(config: RnnSearchConfig) -> Workload:
+    """Return what a model of this config computes; a pair of positions costs a score and a part of the context."""
+    h, e, a, gates = config.hidden_dim, config.embedding_dim, config.attention_dim, _num_gates(config)
+    readout = 2 * config.readout_dim * (h + e + 2 * h)
+    decoder = Stack(
+        "target",
+        1,
+        gates * h * (e + 2 * h + h) + a * h + readout,
+        h,
+        cross_pairs=2 * a + 2 * 2 * h,
+        memory_weights=a * 2 * h,
+    )
+    return Workload(
+        (Stack("source", 1, 2 * gates * h * (e + h), h), decoder), config.readout_dim, config.target_vocab_size
+    )
+
+
 register(
     Architecture(
         model_type="rnn-encdec",
@@ -306,6 +341,7 @@ register(
         model_class=RnnEncoderDecoder,
         count_parameters=count_encoder_decoder_parameters,
         tasks=("translate",),
+        workload=encoder_decoder_workload,
         presets=(
             Preset(
                 "rnn-encdec",
@@ -322,6 +358,7 @@ register(
         model_class=RnnSearch,
         count_parameters=count_search_parameters,
         tasks=("translate",),
+        workload=search_workload,
         presets=(
             Preset(
                 "rnnsearch", "Bahdanau et al. 2015, RNNsearch: additive attention, 1,000 wide, vocabulary 30,000", {}

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from trasluz.errors import ModelError
-from trasluz.models.bert import Bert, BertConfig, count_parameters
+from trasluz.models.bert import Bert, BertConfig, count_parameters, workload
 from trasluz.models.bert_layout import (
     encoder_rows,
     head_class,
@@ -47,6 +47,7 @@ register(
         model_class=Roberta,
         count_parameters=count_parameters,
         tasks=("fill-mask", "classify", "tag", "answer", "embed"),
+        workload=workload,
         vocab_fields=("vocab_size",),
         presets=(),
     )

@@ -31,6 +31,7 @@ from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
+from trasluz.models.workload import Workload, attention_layer
 from trasluz.text.batching import TranslationBatch
 
 
@@ -255,6 +256,19 @@ def count_parameters(config: TransformerConfig) -> int:
     return encoder + decoder + matrices * d + positions + last_norms + bias
 
 
+def workload(config: TransformerConfig) -> Workload:
+    """Return what a model of this config computes."""
+    sizes = config.model_dim, config.feed_forward_dim, config.num_heads
+    return Workload(
+        (
+            attention_layer("source", config.num_encoder_layers, *sizes),
+            attention_layer("target", config.num_decoder_layers, *sizes, looks_at_source=True),
+        ),
+        config.model_dim,
+        config.target_vocab_size,
+    )
+
+
 register(
     Architecture(
         model_type="transformer",
@@ -262,6 +276,7 @@ register(
         model_class=Transformer,
         count_parameters=count_parameters,
         tasks=("translate",),
+        workload=workload,
         presets=(
             Preset(
                 "transformer-tiny",

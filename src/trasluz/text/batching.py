@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped
 from torch import Tensor
 
 from trasluz.errors import DataError, RequestError
@@ -134,6 +134,17 @@ class MaskedBatch(ExampleBatch):
     targets: Int[Tensor, " masked"]
 
 
+@dataclass(frozen=True)
+class AnswerBatch(ExampleBatch):
+    """Questions with parts of their contexts: where the answer's first and last token stand; 0 and 0: not there.
+
+    Only where `allowed` is true may an answer stand: in the context, and at the first position, which means none.
+    """
+
+    spans: Int[Tensor, "batch 2"]
+    allowed: Bool[Tensor, "batch positions"]
+
+
 NOT_COUNTED = -100
 """What stands among labels where there is none."""
 
@@ -156,6 +167,28 @@ def make_tagged_batch(texts: Sequence[Ids], labels: Sequence[Ids], offset: int, 
         found = np.asarray(numbers, np.int64)
         row[offset : offset + len(found)] = np.where(found >= 0, found, NOT_COUNTED)
     return TaggedBatch(batch, torch.from_numpy(placed))
+
+
+def make_answer_batch(
+    texts: Sequence[tuple[Ids, Ids]],
+    contexts: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int] | None],
+    *,
+    pad_id: int,
+) -> AnswerBatch:
+    """Return the batch of texts, given as ids and segments, in which contexts begin at a position and are so long.
+
+    `spans` count from the context's begin to the answer's first and last token; None: its answer is not there.
+    """
+    batch = make_text_batch([ids for ids, _ in texts], [segments for _, segments in texts], pad_id=pad_id)
+    allowed = np.zeros(tuple(batch.ids.shape), np.bool_)
+    allowed[:, 0] = True
+    placed = np.zeros((len(texts), 2), np.int64)
+    for row, ((begin, length), span) in enumerate(zip(contexts, spans, strict=True)):
+        allowed[row, begin : begin + length] = True
+        if span is not None:
+            placed[row] = begin + np.asarray(span)
+    return AnswerBatch(batch, torch.from_numpy(placed), torch.from_numpy(allowed))
 
 
 def make_masked_batch(pieces: Sequence[tuple[Ids, Ids, Ids]], *, pad_id: int) -> MaskedBatch:

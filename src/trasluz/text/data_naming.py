@@ -1,6 +1,6 @@
 """What a `data` entry names: files, their format and columns.
 
-pairs.tsv   reviews.jsonl   corpus.txt.gz        by its ending
+pairs.tsv  rows.jsonl  xquad.json  corpus.gz     by its ending
 corpus.{en,es}                                   two Moses files, one sentence a line in each
 data/*.tsv                                       every file that fits, in the order of their names
 [corpus.en, corpus.es]                           a brace pair that the shell has already expanded
@@ -21,7 +21,7 @@ from trasluz.errors import DataError, nearest
 # A list holds entries; the type checker is spared the recursion.
 Entry = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "conll")
+FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "conll", "squad")
 _COMPRESSIONS = (".gz", ".xz")
 _ENDINGS = {
     ".tsv": "tsv",
@@ -31,6 +31,7 @@ _ENDINGS = {
     ".conll": "conll",
     ".iob": "conll",
     ".bio": "conll",
+    ".json": "squad",
 }
 _LATER = {
     ".parquet": "parquet",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trasluz.errors import DataError, nearest
+from trasluz.text.questions import ANSWER_COLUMNS, ANSWERS
 
 # Translation sets of the hub keep both sides in one column of this name.
 TRANSLATION = "translation"
@@ -67,6 +68,8 @@ def read_hub_records(path: str, columns: Sequence[str]) -> Iterator[dict[str, An
 def _check_columns(path: str, columns: Sequence[str], record: Mapping[str, Any]) -> None:
     inner = record.get(TRANSLATION)
     known = [*record, *(inner if isinstance(inner, Mapping) else ())]
+    # Question sets of the hub keep texts and places of their answers in one column.
+    known += ANSWER_COLUMNS if isinstance(record.get(ANSWERS), Mapping) else ()
     for column in columns:
         if column not in known:
             close = nearest(column, known)

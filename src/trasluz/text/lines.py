@@ -22,9 +22,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Fault(str):
-    """Why a line cannot be used, in a few words; a string of its own type, so that no text is taken for one."""
+    """Why a line cannot be used, in a few words; a string of its own type, so that no text is taken for one.
 
-    __slots__ = ()
+    `detail` is what only this line has of it, which a count of such faults does not tell.
+    """
+
+    detail: str
+
+    def __new__(cls, reason: str, detail: str = "") -> "Fault":
+        fault = super().__new__(cls, reason)
+        fault.detail = detail
+        return fault
 
 
 INVALID_UTF8 = Fault("invalid UTF-8")

@@ -1,14 +1,15 @@
 """Readers: pairs and texts, one at a time, out of whatever files a `data` entry names, with the place of each.
 
 A malformed line stops the reading with its file and line, or is skipped and counted, as told. Malformed is: an empty
-side, a NUL character, invalid UTF-8, a line over 1 MB, a missing column, what is no JSON object. Moses files of unequal
-length are always refused. CRLF line ends and a byte order mark are not worth a word.
+side, a NUL character, invalid UTF-8, a line over 1 MB, a missing column, what is no JSON object, an answer that does
+not stand where it is said to. Moses files of unequal length are always refused. CRLF line ends and a byte order mark
+are not worth a word.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trasluz.errors import DataError, RequestError, nearest
 from trasluz.text.data_naming import DataFile, Entry, find_files
@@ -39,7 +40,7 @@ class Pair(NamedTuple):
 class Record(NamedTuple):
     """One example of any shape: its cells, in the order of the columns asked for."""
 
-    cells: Sequence[str]
+    cells: Sequence[Any]
     place: Place
 
 
@@ -86,7 +87,7 @@ class ReadReport:
         self.reasons[reason] += 1
         places = self.examples.setdefault(reason, [])
         if len(places) < _SHOWN_EXAMPLES:
-            places.append(f"{row.path}:{row.line}")
+            places.append(row.where)
 
 
 def read_pairs(
@@ -157,7 +158,7 @@ def _good_rows(
                 continue
             if isinstance(row.cells, Fault):
                 if stops:
-                    raise DataError(f"{row.path}:{row.line}: {row.cells}. Correct it, or set on_error: skip.")
+                    raise DataError(f"{row.where}: {row.cells}{row.cells.detail}. Correct it, or set on_error: skip.")
                 report._add_malformed(row, row.cells)
                 continue
             report.kept += 1

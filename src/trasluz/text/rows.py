@@ -11,6 +11,8 @@ from trasluz.errors import DataError, nearest
 from trasluz.text.data_naming import DataFile, one_side_message
 from trasluz.text.hub_records import TRANSLATION, read_hub_records
 from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines
+from trasluz.text.questions import ANSWER_COLUMNS, QUESTION_COLUMNS, answer_cell, question_cells
+from trasluz.text.squad import read_squad
 
 NO_OBJECT = Fault("no JSON object")
 NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
@@ -26,8 +28,15 @@ class Row(NamedTuple):
 
     path: str
     line: int
-    cells: Sequence[str] | Fault
+    cells: Sequence[Any] | Fault
     source: str | None
+    key: str = ""
+    """The key path, in formats where it tells more than a line; `line` then counts rows."""
+
+    @property
+    def where(self) -> str:
+        """Return the row's place as a message shows it."""
+        return f"{self.path}: {self.key}" if self.key else f"{self.path}:{self.line}"
 
 
 def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -35,6 +44,11 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
 
     Raises DataError where the file as a whole cannot give them.
     """
+    asks = tuple(names) == QUESTION_COLUMNS
+    if asks and file.format in ("text", "moses"):
+        raise DataError(
+            f"{file.name} is plain text; questions with answers stand in .json as of SQuAD, in .jsonl, .tsv or .csv."
+        )
     reader: Callable[[DataFile, Sequence[str]], Iterator[Row]] = {
         "text": _text_rows,
         "moses": _moses_rows,
@@ -42,9 +56,16 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         "csv": _csv_rows,
         "jsonl": _jsonl_rows,
         "conll": _conll_rows,
+        "squad": _squad_rows,
         "hf": _hub_rows,
     }[file.format]
-    return reader(file, names)
+    rows = reader(file, names)
+    return map(_with_answers, rows) if asks else rows
+
+
+def _with_answers(row: Row) -> Row:
+    """Return a row of a question with its answers as tuples, each where it is said to stand; or with its fault."""
+    return row if isinstance(row.cells, Fault) else row._replace(cells=question_cells(row.cells))
 
 
 def _text_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -174,7 +195,7 @@ def _table_rows(
             continue
         wanted = [cells[column] for column in columns]
         for place, cell in enumerate(wanted):
-            if not cell.strip():
+            if not cell.strip() and names[place] not in ANSWER_COLUMNS:
                 yield Row(path, number, empty[place], source)
                 break
         else:
@@ -258,6 +279,19 @@ def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
             words, tags, fault, begin = [], [], None, 0
 
 
+def _squad_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    (path,) = file.paths
+    if tuple(names) != QUESTION_COLUMNS:
+        raise DataError(
+            f"{path} is JSON of questions with answers, as its ending or format says; what was wanted of it is "
+            f"{' and '.join(names)}. If every line is an object, say so, as in {{path: ..., format: jsonl}}."
+        )
+    if file.columns:
+        raise DataError(f"{path} is in the form of SQuAD, which has no columns: leave `columns` out.")
+    for number, (key, cells) in enumerate(read_squad(path), 1):
+        yield Row(path, number, cells, file.source, key)
+
+
 def _jsonl_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     (path,) = file.paths
 
@@ -299,9 +333,16 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
             source = record.get(source_column)
             source = source if isinstance(source, str) else None
         inner = record.get(TRANSLATION)
-        cells: list[str] = []
+        cells: list[Any] = []
         fault: Fault | None = None
         for name, column, is_empty in zip(names, columns, empty, strict=True):
+            if name in ANSWER_COLUMNS:
+                cell = answer_cell(record, name, str(column))
+                if isinstance(cell, Fault):
+                    fault = cell
+                    break
+                cells.append(cell)
+                continue
             cell = record.get(column)
             if cell is None and isinstance(inner, Mapping):
                 cell = inner.get(column)
@@ -336,7 +377,7 @@ def _cell_fault(cell: Any, column: str, empty: Fault) -> Fault:
 
 
 def _empty(name: str) -> Fault:
-    return Fault("the text is empty" if name == "text" else f"the {name} side is empty")
+    return Fault(f"the {name} is empty" if name in ("text", *QUESTION_COLUMNS) else f"the {name} side is empty")
 
 
 def _known(name: str, names: Sequence[str]) -> str:

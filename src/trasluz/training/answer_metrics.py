@@ -15,7 +15,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 ENGLISH_ARTICLES = ("a", "an", "the")
@@ -40,6 +40,13 @@ SQUAD_1 = AnswerRules(may_have_no_answer=False)
 SQUAD_2 = AnswerRules()
 MLQA_ENGLISH = AnswerRules(punctuation="unicode", may_have_no_answer=False)
 MLQA_SPANISH = AnswerRules(SPANISH_ARTICLES, punctuation="unicode", may_have_no_answer=False)
+
+RULES = {"squad": SQUAD_1, "mlqa-en": MLQA_ENGLISH, "mlqa-es": MLQA_SPANISH}
+
+
+def rules_for(name: str, gold: Sequence[Sequence[str]]) -> AnswerRules:
+    """Return the rules of this name for these gold answers: those of SQuAD 2.0 where a question has none."""
+    return replace(RULES[name], may_have_no_answer=not all(gold))
 
 
 def answer_metrics(

@@ -276,11 +276,14 @@ class _Preparation(Generic[ExampleT]):
     def _columns(self, tokenizers: Tokenizers, files: dict[str, int]) -> Iterator[tuple[Any, ...]]:
         counts: Counter[str] = Counter()
         report = ReadReport()
+        last: ExampleT | None = None
         for example, columns in self.examples.encoded(self._kept(counts, report), tokenizers):
             if columns is None:
                 counts["too_long"] += 1
                 continue
-            counts["used"] += 1
+            # Some come in several pieces.
+            counts["used"] += example is not last
+            last = example
             place = example.place
             yield *columns, [files.setdefault(str(place.path), len(files)), place.line]
         self.counts = DataCounts(

@@ -67,18 +67,21 @@ class DataSection(Section):
     sources: list[str] | None = Field(default=None, description="Only rows whose column `source` is one of these.")
     exclude: list[Entry] = Field(
         default_factory=list,
-        description="Data that must stay unseen: a training pair that shares a side with it is left out.",
+        description="Data that must stay unseen: a training pair that shares a side with it, or a question that shares "
+        "its context, is left out.",
     )
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="What a malformed line does; skipped ones are counted."
     )
     held_out: Count = Field(
-        default=1000, description="About how many pairs are held out where `valid` is absent (at most a tenth)."
+        default=1000,
+        description="About how many pairs are held out where `valid` is absent (at most a tenth); all questions about "
+        "a context are held out together.",
     )
     max_length: Count = Field(
         default=250,
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
-        "it, special tokens included; plain text is taken in pieces of it.",
+        "it, special tokens included; plain text is taken in pieces of it, contexts of questions in windows.",
     )
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
@@ -89,6 +92,11 @@ class DataSection(Section):
     label_kind: Literal["one", "several", "number"] = Field(
         default="one",
         description="classify: a text has one label, several with commas between (or a list), or a number.",
+    )
+    overlap: Integer = Field(
+        default=128,
+        ge=0,
+        description="answer: tokens that two windows over a long context have in common; at most half of a window.",
     )
     cache: str | None = Field(
         default=None, description="Folder of the token cache, shared by runs on the same data; absent: in `output`."
@@ -212,7 +220,7 @@ class TrainingSection(Section):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of the probability spread over all tokens or labels, where there is one label a text.",
+        description="Share of the probability spread over all tokens, places or labels, where there is one a text.",
     )
     piece_dropout: Number = Field(
         default=0.0,
@@ -262,6 +270,8 @@ MetricName = Literal[
     "entity_precision",
     "entity_recall",
     "entity_f1",
+    "exact_match",
+    "answer_f1",
 ]
 
 METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
@@ -278,11 +288,13 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "data.pairs": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
+    "data.overlap": ("answer",),
     "masking": ("fill-mask",),
-    "distillation": ("fill-mask", "classify", "tag"),
-    "training.layer_decay": ("classify", "tag"),
-    "training.freeze_layers": ("classify", "tag"),
+    "distillation": ("fill-mask", "classify", "tag", "answer"),
+    "training.layer_decay": ("classify", "tag", "answer"),
+    "training.freeze_layers": ("classify", "tag", "answer"),
     "training.class_weights": ("classify",),
+    "evaluation.answer_rules": ("answer",),
 }
 
 # By task, and by the kind of label: what decides, then what else may.
@@ -290,6 +302,7 @@ METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
     ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
     ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
+    ("answer", "one"): ("answer_f1", "exact_match", "loss"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
     ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
     ("classify", "number"): ("spearman", "pearson", "mean_squared_error", "loss"),
@@ -303,7 +316,13 @@ class EvaluationSection(Section):
     metric: MetricName = Field(
         default="bleu",
         description="What decides which weights are better; where it is not given, bleu for translations, accuracy for "
-        "labels, micro_f1 for several, spearman for numbers, entity_f1 for tags, loss for masked words.",
+        "labels, micro_f1 for several, spearman for numbers, entity_f1 for tags, answer_f1 for answers, loss for "
+        "masked words.",
+    )
+    answer_rules: Literal["squad", "mlqa-en", "mlqa-es"] = Field(
+        default="squad",
+        description="answer: what makes no difference between two answers: case, punctuation and articles, as the "
+        "official program of SQuAD or of MLQA in a language counts.",
     )
     beam: Count = Field(default=4, description="Beam of the translations that bleu and chrf score.")
     length_penalty: Number = Field(default=0.6, ge=0, description="GNMT length penalty of that search.")
@@ -327,7 +346,7 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """Sections and names of the whole recipe."""
 
-    task: Literal["translate", "fill-mask", "classify", "tag"] = Field(
+    task: Literal["translate", "fill-mask", "classify", "tag", "answer"] = Field(
         default="translate", description="What the model will do."
     )
     model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")

@@ -11,6 +11,7 @@ import yaml
 
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RecipeError, TrasluzError
+from trasluz.training.answering_job import AnsweringJob
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
@@ -33,6 +34,7 @@ JOBS: dict[str, type[Job]] = {
     "fill-mask": MaskedWordsJob,
     "classify": ClassificationJob,
     "tag": TaggingJob,
+    "answer": AnsweringJob,
 }
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.

@@ -1,0 +1,203 @@
+"""`trasluz plan`: what a run of any size would take, before anything is bought or begun."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trasluz.planning.machines import Accelerator
+    from trasluz.planning.plan import Plan
+
+_GB, _TERA = 1e9, 1e12
+
+
+def plan(
+    model: Annotated[str, typer.Argument(metavar="PRESET", help="A preset (`trasluz models`), or a recipe's file.")],
+    tokens: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens to train on, as 300G; compute-optimal if not given.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens of a sequence; the longest that the model reads.")
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Sequences that a device works on at once.")] = 1,
+    vocab_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Size of the vocabulary; the paper's if not given.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="k80 k40 m40 p100 v100 a100 h100 h200 b200.")] = "h100",
+    gpus: Annotated[int | None, typer.Option(metavar="N", help="How many; the fewest that suffice.")] = None,
+    memory: Annotated[float | None, typer.Option(metavar="GB", help="Memory of one, in place of the list's.")] = None,
+    peak: Annotated[float | None, typer.Option(metavar="TFLOPS", help="Rate of one, in place of the list's.")] = None,
+    utilisation: Annotated[float, typer.Option(metavar="SHARE", help="Share of the peak that is reached.")] = 0.4,
+    time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="What share of the peak would it take to be done by then: 84h.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Say what training a model of any size takes: parameters, memory, operations, devices and time.
+
+    By arithmetic alone, nothing is built; docs/planning.md has the formulas. The layout is the smallest that fits: one
+    device, or slices of the model over several (training.parallel: fsdp), with activations recomputed only where that
+    saves devices.
+    """
+    from trasluz.cli.streams import answer, answer_json
+    from trasluz.planning.plan import make_plan
+    from trasluz.training.quantities import parse_count, parse_duration
+
+    preset, settings = model_of(model)
+    counted = None if tokens is None else amount("--tokens", tokens, parse_count)
+    given = {"tokens": counted, "length": length, "vocab_size": vocab_size}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    found = make_plan(
+        preset,
+        device_of(gpu, memory, peak),
+        batch_sequences=batch,
+        devices=gpus,
+        utilisation=utilisation,
+        **settings,
+    )
+    seconds = None if time is None else amount("--time", time, parse_duration)
+    if as_json:
+        answer_json(as_object(found, seconds))
+        return
+    for line in lines_of(found, seconds):
+        answer(line)
+
+
+def model_of(name: str) -> tuple[Any, dict[str, Any]]:
+    """Return the preset that a name or a recipe's file says, and what else a recipe says of the run."""
+    if not name.endswith((".yaml", ".yml")):
+        return name, {}
+    from trasluz.errors import RequestError
+    from trasluz.training.recipe_file import read_recipe
+
+    recipe = read_recipe(name)
+    if isinstance(recipe.model, dict) and "from" in recipe.model:
+        raise RequestError(f"{name} starts from a trained model; a plan is for a preset.")
+    settings: dict[str, Any] = {"vocab_size": recipe.tokenizer.vocab_size, "length": recipe.data.max_length}
+    if recipe.training.max_tokens:
+        settings["tokens"] = float(recipe.training.max_tokens)
+    elif recipe.training.max_steps:
+        settings["tokens"] = float(recipe.training.max_steps * recipe.training.batch_tokens)
+    return recipe.model, settings
+
+
+def device_of(name: str, memory: float | None, peak: float | None) -> "Accelerator":
+    """Return a device of the list, with what the options say of it."""
+    from dataclasses import replace
+
+    from trasluz.errors import RequestError
+    from trasluz.planning.machines import find_accelerator
+
+    device = find_accelerator(name)
+    for option, value in (("--memory", memory), ("--peak", peak)):
+        if value is not None and value <= 0:
+            raise RequestError(f"{option} is {value}; it must be more than 0.")
+    if memory is not None:
+        device = replace(device, memory=memory * _GB)
+    return device if peak is None else replace(device, operations=peak * _TERA)
+
+
+def amount(option: str, written: str, parse: Callable[[object], float]) -> float:
+    """Return an option's amount; RequestError where it is not written as one."""
+    from trasluz.errors import RequestError
+
+    try:
+        return float(parse(written))
+    except ValueError as error:
+        raise RequestError(f"{option} is {written!r}: {error}.") from None
+
+
+def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    memory, layout = plan.memory, plan.layout
+    told: dict[str, Any] = {
+        "model": plan.model,
+        "parameters": plan.parameters,
+        "tokens": plan.tokens,
+        "compute_optimal_tokens": plan.optimal_tokens,
+        "source_length": plan.source,
+        "length": plan.target,
+        "operations": plan.operations,
+        "forward_operations_a_token": plan.forward_a_token,
+        "bytes": {
+            "weights": memory.weights,
+            "gradients": memory.gradients,
+            "optimizer": memory.optimizer,
+            "activations": memory.activations,
+            "activations_with_scores": memory.activations_with_scores,
+            "activations_recomputed": memory.activations_recomputed,
+        },
+        "layout": None
+        if layout is None
+        else {
+            "parallel": layout.parallel,
+            "devices": layout.devices,
+            "recompute": layout.recompute,
+            "bytes_a_device": layout.bytes_a_device,
+        },
+        "device": plan.device.name,
+        "devices": plan.devices,
+        "utilisation": plan.utilisation,
+        "seconds": plan.seconds,
+    }
+    if seconds is not None:
+        rate = plan.devices * plan.device.operations
+        told |= {"time_times_rate": seconds * rate, "utilisation_within_time": plan.utilisation_within(seconds)}
+    return told
+
+
+def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
+    """Return the plan in lines."""
+    memory, device = plan.memory, plan.device
+    lengths = f"{plan.source:,} + {plan.target:,}" if plan.source else f"{plan.target:,}"
+    rows = [
+        ("parameters", f"{plan.parameters:,}"),
+        ("tokens", f"{plan.tokens:.3g}   (compute-optimal: {plan.optimal_tokens:.3g})"),
+        ("operations", f"{plan.operations:.3g}   ({plan.forward_a_token:.3g} a token, forward)"),
+        ("weights, gradients", f"{_bytes(memory.weights)} + {_bytes(memory.gradients)}   fp32"),
+        ("optimizer", _bytes(memory.optimizer)),
+        ("activations", f"{_bytes(memory.activations)}   {plan.batch_sequences} x {lengths} tokens, fused attention"),
+        ("  scores kept", _bytes(memory.activations_with_scores)),
+        ("  recomputed", _bytes(memory.activations_recomputed)),
+        ("layout", _layout(plan)),
+        (
+            "time",
+            f"{_duration(plan.seconds)} on {plan.devices:,} x {device.name} at {plan.utilisation:.0%} of "
+            f"{device.operations / _TERA:,.4g} TFLOP/s",
+        ),
+    ]
+    if seconds is not None:
+        rate = plan.devices * device.operations
+        rows.append(
+            (
+                f"within {_duration(seconds)}",
+                f"time times rate is {seconds * rate:.3g} operations, of which {plan.utilisation_within(seconds):.0%} "
+                "are the model's",
+            )
+        )
+    return [plan.model, *(f"  {name:<20} {value}" for name, value in rows)]
+
+
+def _layout(plan: "Plan") -> str:
+    layout, device = plan.layout, plan.device
+    if layout is None:
+        return f"no number of {device.name} suffices: one sequence is too much for a device"
+    number = "one device" if layout.devices == 1 else f"{layout.devices:,} devices, parallel: {layout.parallel}"
+    recomputed = ", activations recomputed" if layout.recompute else ""
+    return f"{number}{recomputed}: {_bytes(layout.bytes_a_device)} of {_bytes(device.memory)} each"
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:,.3g} {unit}"
+    return f"{count / 1e3:,.3g} kB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("years", 365 * 86_400), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.3g} {unit}"
+    return f"{seconds:,.3g} seconds"

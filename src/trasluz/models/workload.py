@@ -1,0 +1,75 @@
+"""What a model computes, as numbers: enough to count operations and bytes at any size without building it.
+
+    one layer, forward     2 * weights            for each of its positions          (a multiplication and an addition)
+                         + own_pairs              for each pair of its positions     dot-product attention: 4 * dim
+                         + cross_pairs            for each pair with the source
+                         + 2 * memory_weights     for each source position           keys and values of the source
+    output head            2 * dim * vocabulary   for each position that is judged
+
+Additions of biases, norms, softmax and activations are left out: they are few beside these.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Text = Literal["source", "target"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers that are alike, over the positions of one text; a text that is continued is a target without source."""
+
+    text: Text
+    num_layers: int
+    weights: int
+    """Numbers in the matrices that a position meets in one layer."""
+    dim: int
+    feed_forward_dim: int = 0
+    num_heads: int = 0
+    own_pairs: int = 0
+    cross_pairs: int = 0
+    memory_weights: int = 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """All of a model: its stacks, and the output head where it has one."""
+
+    stacks: tuple[Stack, ...]
+    head_dim: int = 0
+    head_vocab_size: int = 0
+    judged_share: float = 1.0
+    """Of the target's positions: at how many the head says something. Masked words: 0.15."""
+
+    def forward_operations(self, source: int, target: int) -> float:
+        """Return the operations of one forward pass over a source and a target of so many tokens."""
+        total = 0.0
+        for stack in self.stacks:
+            length = source if stack.text == "source" else target
+            layer = 2 * stack.weights * length + stack.own_pairs * length**2
+            layer += stack.cross_pairs * length * source + 2 * stack.memory_weights * source
+            total += stack.num_layers * layer
+        return total + 2 * self.head_dim * self.head_vocab_size * target * self.judged_share
+
+    @property
+    def reads_a_source(self) -> bool:
+        """Whether there are two texts."""
+        return any(stack.text == "source" for stack in self.stacks)
+
+
+def attention_layer(
+    text: Text, num_layers: int, dim: int, feed_forward_dim: int, num_heads: int, *, looks_at_source: bool = False
+) -> Stack:
+    """Return layers of multi-head self-attention, perhaps attention over a source, and a feed-forward network."""
+    square = dim * dim
+    return Stack(
+        text,
+        num_layers,
+        weights=(6 if looks_at_source else 4) * square + 2 * dim * feed_forward_dim,
+        dim=dim,
+        feed_forward_dim=feed_forward_dim,
+        num_heads=num_heads,
+        own_pairs=4 * dim,
+        cross_pairs=4 * dim if looks_at_source else 0,
+        memory_weights=2 * square if looks_at_source else 0,
+    )

@@ -1,0 +1,53 @@
+"""What models are said to compute, against what PyTorch counts while they do."""
+
+from typing import Any
+
+import pytest
+import torch
+from tests.models.zoo import SMALL_MODELS, VOCAB_SIZE, random_batch, small_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from trasluz.models.registry import architectures, build_model
+from trasluz.text.batching import TextBatch, make_causal_batch
+
+
+def counted(work: Any) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+# What goes on inside its kernel for LSTM, PyTorch does not count.
+@pytest.mark.parametrize("name", [name for name in SMALL_MODELS if "lstm" not in name])
+def test_translators(name: str) -> None:
+    model: Any = small_model(name)
+    # Sources have their end as well.
+    batch = random_batch([8, 8, 8], [11, 11, 11])
+    source, target = batch.source.shape[1], batch.target_input.shape[1]
+    workload = next(one.workload(model.config) for one in architectures().values() if one.model_class is type(model))
+    assert workload.reads_a_source and workload.head_vocab_size == VOCAB_SIZE
+    expected = 3 * workload.forward_operations(source, target)
+    found = counted(lambda: model.output_head(model(batch)))
+    # Additive attention is sums and not products; how a recurrent model begins is left out.
+    assert found == pytest.approx(expected, rel=0.12 if "rnn" in name else 1e-9)
+
+
+@pytest.mark.parametrize("preset", ["bert-tiny", "distilbert"])
+def test_encoders(preset: str) -> None:
+    shape = {"num_layers": 3, "model_dim": 20, "num_heads": 4, "feed_forward_dim": 28, "max_positions": 30}
+    model: Any = build_model({"preset": preset, **shape}, vocab_size=50, heads=["fill-mask"])
+    batch = TextBatch(torch.randint(1, 50, (2, 20)), torch.tensor([20, 20]), torch.zeros(2, 20, dtype=torch.int64))
+    workload = architectures()["bert"].workload(model.config)
+    # The head sees 3 of 20 positions: 15 %.
+    found = counted(lambda: model.heads["fill-mask"](model(batch)[:, :3]))
+    assert found == 2 * workload.forward_operations(0, 20)
+    assert not workload.reads_a_source
+
+
+def test_decoders_alone() -> None:
+    shape = {"num_layers": 3, "model_dim": 20, "num_heads": 4, "feed_forward_dim": 28, "max_positions": 30}
+    model: Any = build_model({"preset": "gpt2", **shape}, vocab_size=50)
+    batch = make_causal_batch(torch.randint(0, 50, (2, 21)).tolist(), pad_id=0)
+    workload = architectures()["gpt"].workload(model.config)
+    assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)
+    assert not workload.reads_a_source

@@ -1,0 +1,134 @@
+"""Plans against what papers say of their trainings, and against sums done by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trasluz.cli.main import run
+from trasluz.errors import RequestError
+from trasluz.models.registry import build_config, build_model
+from trasluz.models.workload import Workload, attention_layer
+from trasluz.planning.machines import Accelerator, find_accelerator
+from trasluz.planning.memory import training_memory
+from trasluz.planning.plan import make_plan, smallest_layout
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps", "hours", "published"),
+    [("transformer-base", 100_000, 12, 3.3e18), ("transformer-big", 300_000, 84, 2.3e19)],
+)
+def test_the_transformer_of_2017(preset: str, steps: int, hours: float, published: float) -> None:
+    """Its table 2 reckons with time times rate, on eight P100; its batches had 25,000 tokens a side."""
+    device = find_accelerator("p100")
+    plan = make_plan(preset, device, tokens=steps * 25_000.0, length=25, devices=8)
+    seconds = hours * 3600.0
+    assert seconds * 8 * device.operations == pytest.approx(published, rel=0.01)
+    # The operations that the model needs are a part of that.
+    assert 0.2 < plan.utilisation_within(seconds) < 0.6
+    assert plan.operations == pytest.approx(plan.utilisation_within(seconds) * published, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("preset", "published"),
+    [("gpt3-125m", 2.25e20), ("gpt3-1.3b", 2.38e21), ("gpt3-13b", 2.31e22), ("gpt3-175b", 3.14e23)],
+)
+def test_gpt_3(preset: str, published: float) -> None:
+    """Its table D.1; it reckons with six operations a parameter and token, pairs of positions left out."""
+    plan = make_plan(preset, find_accelerator("v100"), tokens=300e9)
+    assert 6.0 * plan.parameters * 300e9 == pytest.approx(published, rel=0.06)
+    pairs = 3 * 300e9 * architecture_pairs(preset)
+    assert plan.operations - pairs == pytest.approx(published, rel=0.06)
+    if preset == "gpt3-175b":
+        assert plan.operations == pytest.approx(published, rel=0.1)
+
+
+def architecture_pairs(preset: str) -> float:
+    """Return what attention computes for pairs, for each token of a window of 2,048."""
+    config: Any = build_config(preset, vocab_size=50_257)
+    return float(4 * config.model_dim * config.num_layers * 2048)
+
+
+def test_memory_is_the_sum_of_its_parts() -> None:
+    stack = attention_layer("target", 3, dim=8, feed_forward_dim=32, num_heads=2)
+    memory = training_memory(1000, Workload((stack,), 8, 100), source=0, target=10, sequences=4)
+    assert memory.state == 16 * 1000
+    head = 4 * 100 * 40
+    assert memory.activations == 4 * 3 * 10 * (18 * 8 + 4 * 32) + head
+    assert memory.activations_with_scores - memory.activations == 4 * 3 * 5 * 2 * 10 * 10
+    assert memory.activations_recomputed == 4 * (3 * 2 * 8 * 10 + 10 * (18 * 8 + 4 * 32) + 5 * 2 * 10 * 10) + head
+    assert memory.total() == memory.state + memory.activations
+    assert memory.total(recompute=True) < memory.total()
+
+
+def test_layouts_grow_only_when_they_must() -> None:
+    stack = attention_layer("target", 12, dim=768, feed_forward_dim=3072, num_heads=12)
+    memory = training_memory(100_000_000, Workload((stack,), 768, 30_000), source=0, target=512, sequences=8)
+    roomy, tight, small = (Accelerator("x", 1e12, size) for size in (1e10, memory.total() * 1.05, 1.1e9))
+    whole = smallest_layout(memory, roomy)
+    assert whole is not None and (whole.devices, whole.parallel, whole.recompute) == (1, "none", False)
+    recomputed = smallest_layout(memory, tight)
+    assert recomputed is not None and recomputed.devices == 1 and recomputed.recompute
+    sliced = smallest_layout(memory, small)
+    assert sliced is not None and sliced.parallel == "fsdp" and sliced.devices > 1
+    assert sliced.bytes_a_device <= 0.9 * small.memory
+    assert smallest_layout(memory, Accelerator("x", 1e12, 1e6)) is None
+
+
+def test_nothing_is_built() -> None:
+    plan = make_plan("bert-large", find_accelerator("h100"))
+    assert plan.target == 512 and plan.tokens == plan.optimal_tokens == 20 * plan.parameters
+    small = {"preset": "bert-tiny", "num_layers": 1}
+    model = build_model(small, vocab_size=100)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert make_plan(small, find_accelerator("a100"), vocab_size=100).parameters == counted
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": 0}, "length is 0; it must be 1 or more"),
+        ({"utilisation": 1.5}, r"utilisation is 1\.5; it is a share of the peak"),
+        ({"devices": -1}, "devices is -1"),
+    ],
+)
+def test_what_means_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        make_plan("bert-tiny", find_accelerator("h100"), **settings)
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "transformer-base", "--gpu", "p100", "--gpus", "8", "--tokens", "2500M", "--length", "25"]
+    assert run([*arguments, "--time", "12h"]) == 0
+    out = capsys.readouterr().out
+    assert "63,082,496" in out and "time times rate is 3.28e+18 operations, of which 29%" in out
+    assert run([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["layout"]["devices"] == 1 and told["bytes"]["weights"] == 4 * 63_082_496
+    for wrong, message in (
+        (["plan", "bert-bse"], "there is no preset 'bert-bse'. Did you mean bert-base?"),
+        (["plan", "bert-base", "--gpu", "h10"], "there is no device 'h10' in the list; did you mean h100?"),
+        (["plan", "bert-base", "--tokens", "many"], "--tokens is 'many': write a whole number"),
+        (["plan", "bert-base", "--time", "soon"], "--time is 'soon': write a time with its unit"),
+        (["plan", "bert-base", "--memory", "0"], "--memory is 0.0; it must be more than 0"),
+    ):
+        assert run(wrong) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "task: translate\nmodel: {preset: transformer-tiny, num_layers: 2}\ndata: {train: x.tsv, max_length: 40}\n"
+        "tokenizer: {vocab_size: 5000}\ntraining: {max_tokens: 3M}\noutput: out\n"
+    )
+    assert run(["plan", str(recipe), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["tokens"] == 3e6 and told["length"] == told["source_length"] == 40
+    recipe.write_text(
+        "task: classify\nmodel: {from: some/model, layers: [0]}\ndata: {train: x.tsv}\n"
+        "training: {max_steps: 9}\noutput: out\n"
+    )
+    assert run(["plan", str(recipe)]) == 2
+    assert "starts from a trained model; a plan is for a preset" in capsys.readouterr().err
