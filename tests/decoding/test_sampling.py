@@ -135,6 +135,13 @@ def test_what_a_row_draws_depends_on_no_other() -> None:
     assert some == {row: together[row] for row in (1, 2, 6, 7)}
 
 
+def test_nothing_is_kept_for_gradients() -> None:
+    sampling = Sampling(
+        small_gpt("odd"), torch.tensor([[1, 2, 3]]), SamplingSettings(), OF_GPT, [generator_of(1, 0)], 4
+    )
+    assert sampling._state.caches[0].key.is_inference()
+
+
 def test_an_end_stops_its_row_only() -> None:
     model = small_gpt("odd")
     prompts = torch.tensor(random_texts(4, 4))

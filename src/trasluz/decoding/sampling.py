@@ -156,6 +156,7 @@ class Sampling(Generic[StateT]):
             self._history, self._ids = self._history[places], self._ids[places]
             self._state.select_rows(places, torch.tensor(sources, device=places.device))
 
+    @torch.inference_mode()
     def _read(self, source: Int[Tensor, "sources source"], num_beams: int) -> None:
         self._room = self._left
         if self._window is not None:
