@@ -129,12 +129,16 @@ class KeyValueCache:
 
     def read(self) -> KeyValue:
         """Return all that is remembered, (rows, heads, positions, head_dim) each."""
+        both = self.key, self.value
+        length, rows = self.lineage.num_positions, self.lineage.rows_written
+        if not length:
+            # A graph that is drawn of a beginning cannot cut nothing into rows.
+            return KeyValue(*(whole.new_empty(rows, whole.shape[1], 0, whole.shape[2]) for whole in both))
         slots = self.lineage.slots()
         if slots is None:
-            shape = self.lineage.num_positions, self.lineage.rows_written
-            parts = (whole[: shape[0] * shape[1]].unflatten(0, shape) for whole in (self.key, self.value))
+            parts = (whole[: length * rows].unflatten(0, (length, rows)) for whole in both)
             return KeyValue(*(part.permute(1, 2, 0, 3) for part in parts))
-        return KeyValue(*(whole[slots].transpose(1, 2) for whole in (self.key, self.value)))
+        return KeyValue(*(whole[slots].transpose(1, 2) for whole in both))
 
     def can_attend(self, x: Tensor) -> bool:
         """Tell whether `attend` can be asked for queries projected from this."""
