@@ -1,6 +1,7 @@
 """Continuing texts, on random models: what the `transformers` library generates, piece by piece and to the end."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,8 @@ from trasluz.tasks.generator import Generator
 from trasluz.text.batching import CausalBatch
 
 PROMPTS = [text for pair in pairs(6, seed=4) for text in pair]
+# All 100 of the promise with TRASLUZ_GPT_PROMPTS=100.
+SEARCHED = [text for pair in pairs(50, seed=4) for text in pair][: int(os.environ.get("TRASLUZ_GPT_PROMPTS", "12"))]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +47,7 @@ def generate(folder: Path) -> Generator:
 @pytest.mark.parametrize("name", ["eights", "odd"])
 @pytest.mark.parametrize("beam", [1, 4])
 def test_searches_find_what_the_library_finds(tmp_path: Path, name: str, beam: int) -> None:
-    write_gpt(tmp_path, seed=7, **ODD_SIZES[name])
+    write_gpt(tmp_path, seed=7, n_positions=80, **ODD_SIZES[name])
     # The end is a token that stands in some texts.
     endless = trasluz.load(tmp_path)(PROMPTS, beam=beam, max_tokens=9)
     counts = Counter(token for one in endless for token in set(one.ids))
@@ -53,7 +56,7 @@ def test_searches_find_what_the_library_finds(tmp_path: Path, name: str, beam: i
         file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": end}))
     generate = trasluz.load(tmp_path)
     model = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
-    found = generate(PROMPTS, beam=beam, max_tokens=9)
+    found = generate(SEARCHED, beam=beam, max_tokens=9)
     ended = 0
     for one in found:
         theirs = model.generate(
