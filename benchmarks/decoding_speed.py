@@ -146,7 +146,7 @@ def _trasluz(work: Path, settings: dict[str, Any]) -> Translate:
     def translate(texts: list[list[int]], beam: int) -> list[list[int]]:
         source, lengths = pad_sequences([text[:-1] for text in texts], pad_id=config.pad_id, last_id=config.eos_id)
         wanted = SearchSettings(
-            beam=beam, min_length_ratio=1.0, max_length_ratio=1.0, max_length=steps, free_forced_end=True
+            beam=beam, min_length_ratio=1.0, max_length_ratio=1.0, max_length=steps, at_limit="free-end"
         )
         found = search(translator.model, source, lengths, wanted, tokens)
         return [list(hypotheses[0].ids) for hypotheses in found]

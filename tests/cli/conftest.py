@@ -102,3 +102,14 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         return str(root / name)
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def gpt_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random GPT-2."""
+    from tests.checkpoints.hub_gpts import write_gpt
+
+    folder = tmp_path_factory.mktemp("gpts") / "toy-gpt"
+    with contextlib.redirect_stderr(io.StringIO()):
+        write_gpt(folder)
+    return str(folder)

@@ -51,6 +51,28 @@ def test_a_recurrent_model_has_its_one_attention(recurrent_folder: str, tmp_path
     assert (only["kind"], only["layer"], only["head"]) == ("cross", 0, 0)
 
 
+def test_a_gpt_shows_what_each_token_looks_at(gpt_folder: str, tmp_path: Path, capsys: Captured) -> None:
+    maps = written(gpt_folder, tmp_path / "gpt.json")
+    assert [(one["kind"], one["layer"], one["head"]) for one in maps] == [
+        ("decoder", 0, "mean"),
+        *(("decoder", layer, head) for layer in (0, 1) for head in (0, 1, 2)),
+    ]
+    for one in maps:
+        assert np.triu(one["weights"], 1).max() == 0 and one["source_tokens"] == one["target_tokens"]
+    assert run(["inspect", gpt_folder, TEXT]) == 0
+    drawing = capsys.readouterr().out
+    assert "decoder attention" in drawing and "lamp" in drawing
+    assert run(["inspect", gpt_folder, TEXT, "--word", "lamp", "--kinds", "decoder"]) == 0
+    assert "\tlamp\t" in capsys.readouterr().out
+    for options, sentence in {
+        ("--second-text", "a"): "--second-text means nothing to",
+        ("--to", "es"): "--to means nothing to",
+        ("--kinds", "encoder"): "is of the kind decoder only.",
+    }.items():
+        assert run(["inspect", gpt_folder, TEXT, *options]) == 2
+        assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.svg", "a.html", "a.npz"])
 def test_pictures_and_pages_are_written(transformer_folder: str, tmp_path: Path, name: str) -> None:
     assert run(["inspect", transformer_folder, TEXT, "--to", "es", "--out", str(tmp_path / name)]) == 0

@@ -36,9 +36,9 @@ def test_renormalized_it_sums_to_one() -> None:
 def test_a_forced_end_costs_what_the_model_says_or_nothing() -> None:
     before, after = constrained(SearchSettings(), 3, [[3, 4], [4, 5]])
     torch.testing.assert_close(after[:, 2], before[:, 2])
-    _, free = constrained(SearchSettings(free_forced_end=True), 3, [[3, 4], [4, 5]])
+    _, free = constrained(SearchSettings(at_limit="free-end"), 3, [[3, 4], [4, 5]])
     torch.testing.assert_close(free[:, 2], torch.zeros(2))
     for forced in (after, free):
         assert (forced[:, [0, 1, 3, 4, 5]] == IMPOSSIBLE).all()
-    before, early = constrained(SearchSettings(free_forced_end=True), 9, [[3, 4], [4, 5]])
+    before, early = constrained(SearchSettings(at_limit="free-end"), 9, [[3, 4], [4, 5]])
     torch.testing.assert_close(early[:, 2:], before[:, 2:])

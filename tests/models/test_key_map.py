@@ -13,6 +13,7 @@ ROWS = [
     Row("layers.{}.fc.weight", "blocks.{}.expand.weight"),
     Row("layers.{}.parts.{}.fc.weight", "blocks.{}.inner.{}.weight"),
     Row("layers.{}.qkv.weight", ("blocks.{}.query.weight", "blocks.{}.key.weight")),
+    Row("layers.{}.turned", ("blocks.{}.left.weight", "blocks.{}.right.weight"), transposed=True),
     Row("bias", "head.bias", (1, -1)),
     Row("head.weight", None),
 ]
@@ -23,6 +24,8 @@ OURS = {
     "blocks.11.inner.2.weight": (2, 2),
     "blocks.0.query.weight": (2, 3),
     "blocks.0.key.weight": (4, 3),
+    "blocks.3.left.weight": (2, 3),
+    "blocks.3.right.weight": (4, 3),
     "head.bias": (5,),
 }
 
@@ -40,10 +43,12 @@ def test_written_then_read_is_equal_to_the_bit() -> None:
         "layers.1.fc.weight",
         "layers.11.parts.2.fc.weight",
         "layers.0.qkv.weight",
+        "layers.3.turned",
         "bias",
     }
     assert written["bias"].shape == (1, 5)
     assert torch.equal(written["layers.0.qkv.weight"][2:], tensors["blocks.0.key.weight"])
+    assert torch.equal(written["layers.3.turned"][:, 2:], tensors["blocks.3.right.weight"].T)
     read = KeyMap(ROWS).read(written, OURS, "a file")
     assert read.keys() == tensors.keys()
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
@@ -76,7 +81,12 @@ def test_a_layer_too_many_is_unexpected() -> None:
 
 @pytest.mark.parametrize(
     ("key", "wrong", "expected"),
-    [("emb.weight", (5, 4), "[5, 3]"), ("bias", (5,), "[1, 5]"), ("layers.0.qkv.weight", (5, 3), "[6, 3]")],
+    [
+        ("emb.weight", (5, 4), "[5, 3]"),
+        ("bias", (5,), "[1, 5]"),
+        ("layers.0.qkv.weight", (5, 3), "[6, 3]"),
+        ("layers.3.turned", (6, 3), "[3, 6]"),
+    ],
 )
 def test_another_shape_is_refused(key: str, wrong: tuple[int, ...], expected: str) -> None:
     theirs = KeyMap(ROWS).write(ours())

@@ -8,7 +8,7 @@ from tests.models.zoo import SMALL_MODELS, VOCAB_SIZE, random_batch, small_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from trasluz.models.registry import architectures, build_model
-from trasluz.text.batching import TextBatch
+from trasluz.text.batching import TextBatch, make_causal_batch
 
 
 def counted(work: Any) -> int:
@@ -41,4 +41,13 @@ def test_encoders(preset: str) -> None:
     # The head sees 3 of 20 positions: 15 %.
     found = counted(lambda: model.heads["fill-mask"](model(batch)[:, :3]))
     assert found == 2 * workload.forward_operations(0, 20)
+    assert not workload.reads_a_source
+
+
+def test_decoders_alone() -> None:
+    shape = {"num_layers": 3, "model_dim": 20, "num_heads": 4, "feed_forward_dim": 28, "max_positions": 30}
+    model: Any = build_model({"preset": "gpt2", **shape}, vocab_size=50)
+    batch = make_causal_batch(torch.randint(0, 50, (2, 21)).tolist(), pad_id=0)
+    workload = architectures()["gpt"].workload(model.config)
+    assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)
     assert not workload.reads_a_source

@@ -8,7 +8,7 @@ import pytest
 
 from trasluz.cli.main import run
 from trasluz.errors import RequestError
-from trasluz.models.registry import build_model
+from trasluz.models.registry import build_config, build_model
 from trasluz.models.workload import Workload, attention_layer
 from trasluz.planning.machines import Accelerator, find_accelerator
 from trasluz.planning.memory import training_memory
@@ -28,6 +28,26 @@ def test_the_transformer_of_2017(preset: str, steps: int, hours: float, publishe
     # The operations that the model needs are a part of that.
     assert 0.2 < plan.utilisation_within(seconds) < 0.6
     assert plan.operations == pytest.approx(plan.utilisation_within(seconds) * published, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("preset", "published"),
+    [("gpt3-125m", 2.25e20), ("gpt3-1.3b", 2.38e21), ("gpt3-13b", 2.31e22), ("gpt3-175b", 3.14e23)],
+)
+def test_gpt_3(preset: str, published: float) -> None:
+    """Its table D.1; it reckons with six operations a parameter and token, pairs of positions left out."""
+    plan = make_plan(preset, find_accelerator("v100"), tokens=300e9)
+    assert 6.0 * plan.parameters * 300e9 == pytest.approx(published, rel=0.06)
+    pairs = 3 * 300e9 * architecture_pairs(preset)
+    assert plan.operations - pairs == pytest.approx(published, rel=0.06)
+    if preset == "gpt3-175b":
+        assert plan.operations == pytest.approx(published, rel=0.1)
+
+
+def architecture_pairs(preset: str) -> float:
+    """Return what attention computes for pairs, for each token of a window of 2,048."""
+    config: Any = build_config(preset, vocab_size=50_257)
+    return float(4 * config.model_dim * config.num_layers * 2048)
 
 
 def test_memory_is_the_sum_of_its_parts() -> None:

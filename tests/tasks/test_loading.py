@@ -56,7 +56,8 @@ def test_tasks(toy_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"there is no task 'translat'\. Did you mean translate\?"):
         trasluz.load(toy_folder, task="translat")
     with pytest.raises(
-        RequestError, match=r"there is no task 'sing'\. There are: translate, fill-mask, classify, tag, answer, embed\."
+        RequestError,
+        match=r"there is no task 'sing'\. There are: translate, fill-mask, classify, tag, answer, embed, generate\.",
     ):
         trasluz.load(toy_folder, task="sing")
     with pytest.raises(RequestError, match="there is no device 'tpu'"):

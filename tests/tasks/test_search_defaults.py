@@ -23,7 +23,7 @@ def test_theirs() -> None:
     settings = search_defaults(
         {"normalization": "power", "max_new_tokens": 7, "renormalize_logits": True, "forced_eos_token_id": 0}, None
     )
-    assert (settings.max_length, settings.renormalize, settings.free_forced_end) == (7, True, True)
+    assert (settings.max_length, settings.renormalize, settings.at_limit) == (7, True, "free-end")
 
 
 def test_forbidden() -> None:

@@ -19,6 +19,13 @@ _GENERATION_NAMES = (
     "bad_words_ids",
     "forced_eos_token_id",
     "renormalize_logits",
+    # Of models that continue texts.
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
 )
 
 
@@ -54,6 +61,12 @@ def write_generation(folder: Path, config: Any, tokenizer: Any, given: Mapping[s
         "pad_token_id": config.pad_id,
     }
     write_json(folder / GENERATION, {**settings, **ids, _OURS: {"normalization": normalization}})
+
+
+def write_continuation(folder: Path, config: Any, given: Mapping[str, Any]) -> None:
+    """Write the generation_config.json of a model that continues texts; a text without a prompt begins with its end."""
+    settings = {name: value for name, value in given.items() if name != "normalization"}
+    write_json(folder / GENERATION, {**settings, "bos_token_id": config.eos_id, "eos_token_id": config.eos_id})
 
 
 def read_generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _HUB_TASKS = {
     "tag": "token-classification",
     "answer": "question-answering",
     "embed": "sentence-similarity",
+    "generate": "text-generation",
 }
 
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from trasluz.checkpoints.folder_files import read_json, read_text, write_json, write_text
-from trasluz.checkpoints.generation_settings import read_generation, write_generation
+from trasluz.checkpoints.generation_settings import read_generation, write_continuation, write_generation
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
 from trasluz.checkpoints.task_folders import weights_of_task
-from trasluz.checkpoints.tokenizer_files import load_tokenizers, save_tokenizers, tokenizer_kind
+from trasluz.checkpoints.tokenizer_files import TokenizerKind, load_tokenizers, save_tokenizers, tokenizer_kind
 from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
 from trasluz.layers.attention import Attention
@@ -68,9 +68,7 @@ class _Notes(BaseModel):
     languages: tuple[str, ...] = ()
     both_directions: bool = False
     attention: _Place | None = None
-    tokenizer: Literal["shared", "separate", "marian", "encoder"] | None = Field(
-        None, description="None: as the files tell"
-    )
+    tokenizer: TokenizerKind | None = Field(None, description="None: as the files tell")
     base: Literal["../.."] | None = Field(
         None, description="the folder that has what this one lacks: see `task_folders.py`"
     )
@@ -198,6 +196,8 @@ def save_model(
     save_tokenizers(folder, source_tokenizer, target_tokenizer)
     if isinstance(config, SequenceToSequenceConfig):
         write_generation(folder, config, target_tokenizer, generation or {})
+    elif config.task == "generate":
+        write_continuation(folder, config, generation or {})
     if pooling is not None:
         write_pooling(folder, config.model_dim, pooling)
     if recipe_yaml is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
@@ -26,7 +27,10 @@ class _JoinedLineage(Lineage):
 
 @dataclass
 class JoiningCache(KeyValueCache):
-    """A cache of (rows, heads, length, head_dim) that is full at every moment: one more position makes it longer."""
+    """A cache that is full at every moment: one more position makes it longer."""
+
+    key: Float[Tensor, "rows heads length head_dim"]
+    value: Float[Tensor, "rows heads length head_dim"]
 
     def write(self, new: KeyValue) -> None:
         """Put the new position behind the others."""

@@ -1,17 +1,18 @@
-"""The tokenizers in a model folder: one for both sides, one for each, Marian's, or an encoder's."""
+"""The tokenizers in a model folder: one for both sides, one for each, Marian's, an encoder's, or one of bytes."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 from trasluz.errors import ModelError
 from trasluz.models.config import TextConfig
+from trasluz.text.byte_tokenizer import ByteTokenizer
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.marian_tokenizer import MarianTokenizer
 from trasluz.text.tokenizer import Tokenizer
 
 TARGET_PREFIX = "target_"
 
-TokenizerKind = Literal["shared", "separate", "marian", "encoder"]
+TokenizerKind = Literal["shared", "separate", "marian", "encoder", "bytes"]
 
 
 def tokenizer_kind(source: Any, target: Any) -> TokenizerKind:
@@ -20,6 +21,8 @@ def tokenizer_kind(source: Any, target: Any) -> TokenizerKind:
         return "marian"
     if isinstance(source, EncoderTokenizer):
         return "encoder"
+    if isinstance(source, ByteTokenizer):
+        return "bytes"
     return "shared" if target is source else "separate"
 
 
@@ -47,6 +50,9 @@ def load_tokenizers(folder: Path, kind: str | None, config: Any) -> tuple[Any, A
 
 
 def _read(folder: Path, kind: str | None, config: Any) -> tuple[Any, Any]:
+    if kind == "bytes" or (kind is None and config.task == "generate"):
+        of_bytes = ByteTokenizer.load(folder)
+        return of_bytes, of_bytes
     if kind == "encoder" or (kind is None and isinstance(config, TextConfig)):
         encoder = EncoderTokenizer.load(folder)
         return encoder, encoder

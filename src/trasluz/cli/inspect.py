@@ -11,6 +11,7 @@ from trasluz.cli.streams import answer, input_texts, remark
 
 if TYPE_CHECKING:
     from trasluz.inspection.attention_map import AttentionMap
+    from trasluz.tasks.generator import Generator
     from trasluz.tasks.text_task import TextTask
     from trasluz.tasks.translator import Translator
 
@@ -64,13 +65,15 @@ def inspect(
     ending = check_ending(out) if out is not None else None
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
     task = load_task(common, model, task_name)
-    translates = hasattr(task, "directions")
+    translates, continues = hasattr(task, "directions"), getattr(task, "attention_kind", None) == "decoder"
     if translates:
         refuse_other("--second-text", second_text, model, "translates")
     else:
         for option, value in {"--target-text": target_text, "--from": from_, "--to": to}.items():
             refuse_other(option, value, model, "does not translate")
-        refuse_other_kinds(chosen[2], model)
+        if continues:
+            refuse_other("--second-text", second_text, model, "reads no pairs")
+        refuse_other_kinds(chosen[2], model, task.attention_kind)
         # There is one kind: naming it asks for nothing else.
         chosen = chosen[0], chosen[1], None
     source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
@@ -79,8 +82,9 @@ def inspect(
     if translates:
         maps = attention_of(task, source, target_text, to, from_, chosen, alone=alone)
     else:
-        maps = attention_within(task, source, second_text, chosen, alone=alone)
-        if left_out := task.left_out(source, second_text):
+        pair = () if continues else (second_text,)
+        maps = attention_within(task, source, pair, chosen, alone=alone)
+        if not continues and (left_out := task.left_out(source, second_text)):
             remark(f"the last {left_out:,} tokens had no room and are not shown", quiet=common.quiet)
     if word is not None:
         for line in looks_of(word, [one if pieces else one.words() for one in maps]):
@@ -134,18 +138,21 @@ def attention_of(
 
 
 def attention_within(
-    task: "TextTask", text: str, second_text: str | None, chosen: Chosen, *, alone: bool = False
+    task: "TextTask | Generator", text: str, pair: tuple[str | None, ...], chosen: Chosen, *, alone: bool = False
 ) -> "list[AttentionMap]":
-    """Return the maps of a text over itself, the model's own choice first; with `alone`, only that."""
+    """Return the maps of a text over itself, the model's own choice first; with `alone`, only that.
+
+    `pair` holds the second text for a task that reads pairs.
+    """
     from trasluz.inspection.attention_map import mean_map
 
     layers, heads, _ = chosen
     place = task.attention_place
-    maps = [] if alone and place else task.attention_maps(text, second_text, layers=layers, heads=heads)
+    maps = [] if alone and place else task.attention_maps(text, *pair, layers=layers, heads=heads)
     if place is None or (layers, heads) != (None, None):
         return maps
     layer, head = place
-    own = task.attention_maps(text, second_text, layers=[layer], heads=None if head == "mean" else [int(head)])
+    own = task.attention_maps(text, *pair, layers=[layer], heads=None if head == "mean" else [int(head)])
     return [mean_map(own) if head == "mean" else own[0], *maps]
 
 
@@ -180,13 +187,13 @@ def refuse_other(option: str, value: str | None, model: str, what: str) -> None:
         raise RequestError(f"{option} means nothing to {model}, which {what}.")
 
 
-def refuse_other_kinds(kinds: list[str] | None, model: str) -> None:
-    """Raise RequestError for kinds of attention that a model does not have which only reads."""
+def refuse_other_kinds(kinds: list[str] | None, model: str, only: str) -> None:
+    """Raise RequestError for kinds of attention that a model does not have which has but one."""
     from trasluz.errors import RequestError
 
     for kind in kinds or []:
-        if kind != "encoder":
-            raise RequestError(f"--kinds names {kind!r}, but the attention of {model} is of the kind encoder only.")
+        if kind != only:
+            raise RequestError(f"--kinds names {kind!r}, but the attention of {model} is of the kind {only} only.")
 
 
 def numbers(option: str, words: str | None) -> list[int] | None:

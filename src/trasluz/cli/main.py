@@ -18,6 +18,7 @@ from trasluz.cli.demo import demo
 from trasluz.cli.encoders import answer, classify, embed, fill_mask, tag
 from trasluz.cli.evaluate import evaluate
 from trasluz.cli.export import export
+from trasluz.cli.generate import generate
 from trasluz.cli.init import init
 from trasluz.cli.inspect import inspect
 from trasluz.cli.models import models
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for verb in (
     *(demo, init, train, distill, evaluate),
-    *(translate, fill_mask, classify, tag, answer, embed),
+    *(translate, fill_mask, classify, tag, answer, embed, generate),
     *(inspect, export, models, plan),
 ):
     app.command()(verb)

@@ -66,14 +66,15 @@ def beam_search(
         totals, beams, ids_tried = _best_extensions(running, logits, normalizer, 2 * beam)
         length = history.shape[1] + 1
         first_rows = torch.arange(len(active), device=device)[:, None] * beam
-        ends = ids_tried == tokens.eos_id
+        # What has no room for more stands as it is.
+        ends = (ids_tried == tokens.eos_id) | constraints.run_out(length)[::beam, None]
         for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
             row = place * beam + int(beams[place, rank])
             total = float(totals[place, rank])
             score = settings.normalized(total, length)
             if coverage is not None:
                 score += settings.coverage_penalty * coverage.penalty(row)
-            text = (*history[row].tolist(), tokens.eos_id)
+            text = (*history[row].tolist(), int(ids_tried[place, rank]))
             finished[active[place]].add(Hypothesis(text, total, score))
         # The best that do not end go on: a stable sort by "ends" keeps their order.
         going_on = ends.int().argsort(dim=1, stable=True)[:, :beam]

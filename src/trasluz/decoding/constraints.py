@@ -1,7 +1,7 @@
 """What a target may look like: lengths, forbidden tokens, no n-gram twice; what may not be gets probability 0."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
@@ -42,14 +42,18 @@ class Constraints:
             forbid_repeated_ngrams(logits, history, settings.no_repeat_ngram, eos_id)
         if next_length < self._last_too_short:
             logits[:, eos_id].masked_fill_(next_length < self._shortest, IMPOSSIBLE)
-        if next_length >= self._first_forced:
+        if next_length >= self._first_forced and settings.at_limit != "open":
             must_end = next_length >= self._longest
             end = logits[:, eos_id].clone()
-            if settings.free_forced_end:
+            if settings.at_limit == "free-end":
                 end = torch.where(must_end, normalizer, end)
             logits.masked_fill_(must_end[:, None], IMPOSSIBLE)
             logits[:, eos_id] = end
         return log_sum_exp(logits) if settings.renormalize else normalizer
+
+    def run_out(self, length: int) -> Bool[Tensor, " rows"]:
+        """Tell of each row whether a target of this length stops, ended or not: there is room for no more."""
+        return self._longest <= length
 
     def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
         """Keep these rows, in this order."""

@@ -35,7 +35,7 @@ def greedy_search(
         best, ids = best[:, 0] - normalizer, places[:, 0]
         totals = totals + best
         history = torch.cat([history, ids[:, None]], dim=1)
-        ended = (ids == tokens.eos_id).tolist()
+        ended = ((ids == tokens.eos_id) | constraints.run_out(history.shape[1])).tolist()
         if any(ended):
             going_on = []
             for row, has_ended in enumerate(ended):

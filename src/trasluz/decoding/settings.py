@@ -17,8 +17,10 @@ class SearchSettings:
         lp(Y) = ((5 + |Y|) / 6)^length_penalty      normalization "gnmt"
         lp(Y) = |Y|^length_penalty                  normalization "power", as Marian and transformers do
 
-    `renormalize` makes the tokens that constraints leave possible sum to 1 again. `free_forced_end` gives an end that
-    the maximum length forces the log-probability 0. Both are conventions of transformers, needed to equal it.
+    `renormalize` makes the tokens that constraints leave possible sum to 1 again. `at_limit` says what stands at the
+    maximum length: "end", the end token at its own price; "free-end", the same at log-probability 0; "open", whatever
+    is likeliest, so that a text may stop without an end. `renormalize` and "free-end" are conventions of transformers,
+    needed to equal it.
     """
 
     beam: int = 4
@@ -31,7 +33,7 @@ class SearchSettings:
     max_length: int = 512
     no_repeat_ngram: int = 0
     renormalize: bool = False
-    free_forced_end: bool = False
+    at_limit: Literal["end", "free-end", "open"] = "end"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -66,6 +68,10 @@ class SearchSettings:
         return float(log_probability / base**self.length_penalty)
 
 
+NO_END = -1
+"""In place of an end token, where a model has none: no token is it."""
+
+
 @dataclass(frozen=True)
 class DecodingTokens:
     """The ids a search must know: what a target begins and ends with, and what may never stand in it."""
@@ -77,7 +83,7 @@ class DecodingTokens:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One target found: its ids without the start token and with the end token, and how it was ranked."""
+    """One target found: its ids without the start token and with the end token, if it ended, and how it was ranked."""
 
     ids: tuple[int, ...]
     log_probability: float

@@ -1,9 +1,12 @@
 """What decoding remembers of its own past: keys and values written once, never moved, found again by lineage.
 
-    slot of step t, row r        t * rows + r
-    origins[r, t]                the row in which the hypothesis that now stands in row r was written at step t
+    slot of position p of the prompt of source s     p * sources + s
+    slot of step t, row r                            prompt length * sources + t * rows + r
+    origins[r, t]                                    the row in which the hypothesis that now stands in row r was
+                                                     written at step t
 
-A search that reorders its hypotheses, or drops some, moves only that small table. Every layer of a model shares one.
+A prompt, where a model has one, is written once a source, and all hypotheses of the source find it there. A search that
+reorders its hypotheses, or drops some, moves only a small table. Every layer of a model shares one.
 """
 
 from dataclasses import dataclass
@@ -17,18 +20,45 @@ from trasluz.layers.kernels.attention_step import attention_step, can_step
 
 
 class Lineage:
-    """From which rows each hypothesis descends, step by step; the same for every layer."""
+    """From which rows, and from which prompt, each hypothesis descends; the same for every layer.
 
-    def __init__(self, rows: int, capacity: int, device: torch.device) -> None:
+    `rows` are hypotheses, those of one source side by side; `capacity` counts the steps there is room for. Without a
+    prompt (`prompt_length` 0) it does not matter how many sources there are.
+    """
+
+    def __init__(
+        self, rows: int, capacity: int, device: torch.device, prompt_length: int = 0, num_sources: int = 1
+    ) -> None:
         self.capacity = capacity
         self.rows_written = rows
         self.rows = rows
         self.length = 0
         self.device = device
+        self.prompt_length = prompt_length
+        self.num_sources = num_sources
         # None: nobody has moved yet.
         self._origins: Int32[Tensor, "rows capacity"] | None = None
+        self._sources: Int32[Tensor, " rows"] | None = None
+        if prompt_length and num_sources < rows:
+            own = torch.arange(num_sources, dtype=torch.int32, device=device)
+            self._sources = own.repeat_interleave(rows // num_sources)
         self._slots: Int32[Tensor, "rows length"] | None = None
         self._spans: tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]] | None = None
+
+    @property
+    def prompt_slots(self) -> int:
+        """How many slots the prompts of all sources take."""
+        return self.prompt_length * self.num_sources
+
+    @property
+    def num_slots(self) -> int:
+        """How many slots there are, for prompts and all steps."""
+        return self.prompt_slots + self.capacity * self.rows_written
+
+    @property
+    def num_positions(self) -> int:
+        """How many positions each row remembers: its prompt, and the steps so far."""
+        return self.prompt_length + self.length
 
     def advance(self) -> None:
         """Begin the next step; every row writes into its own place."""
@@ -45,22 +75,34 @@ class Lineage:
             if rows.is_cpu and torch.equal(rows, own):
                 return
             self._origins = own[:, None].expand(-1, self.capacity)
+            if self.prompt_length and self._sources is None:
+                self._sources = own
         self._origins = self._origins.index_select(0, rows)
+        if self._sources is not None:
+            self._sources = self._sources.index_select(0, rows)
         self.rows = len(rows)
         self._slots = None
 
     def slots(self) -> Int32[Tensor, "rows length"] | None:
-        """Return where each row's past lies; None where each row has always stood where it stands."""
-        if self._slots is None and self._origins is not None:
+        """Return where each row's past lies; None where each row, with its own prompt, stands where it always stood."""
+        if self._slots is None and (self._origins is not None or self._sources is not None):
             steps = torch.arange(self.length, dtype=torch.int32, device=self.device)
-            self._slots = self._origins[:, : self.length] + steps * self.rows_written
+            origins = self._origins
+            if origins is None:
+                own = torch.arange(self.rows, dtype=torch.int32, device=self.device)
+                origins = own[:, None].expand(-1, self.length)
+            slots = origins[:, : self.length] + (steps * self.rows_written + self.prompt_slots)
+            if self._sources is not None:
+                places = torch.arange(self.prompt_length, dtype=torch.int32, device=self.device)
+                slots = torch.cat([self._sources[:, None] + places * self.num_sources, slots], dim=1)
+            self._slots = slots
         return self._slots
 
     def spans(self) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return the first slot of each row, where nobody has moved, and how many slots it has."""
         if self._spans is None:
             own = torch.arange(self.rows, device=self.device)
-            self._spans = own, torch.full_like(own, self.length)
+            self._spans = own, torch.full_like(own, self.num_positions)
         return self._spans
 
 
@@ -68,22 +110,35 @@ class Lineage:
 class KeyValueCache:
     """The keys and values of one layer, in tensors allocated once."""
 
-    key: Float[Tensor, "capacity rows heads head_dim"]
-    value: Float[Tensor, "capacity rows heads head_dim"]
+    key: Float[Tensor, "slots heads head_dim"]
+    value: Float[Tensor, "slots heads head_dim"]
     lineage: Lineage
+
+    def write_prompt(self, prompt: KeyValue) -> None:
+        """Write what the prompts are to be remembered by, (sources, heads, prompt length, head_dim) each."""
+        slots = self.lineage.prompt_slots
+        self.key[:slots] = prompt.key.permute(2, 0, 1, 3).flatten(0, 1)
+        self.value[:slots] = prompt.value.permute(2, 0, 1, 3).flatten(0, 1)
 
     def write(self, new: KeyValue) -> None:
         """Write what the current step is to be remembered by, (rows, heads, head_dim) each."""
-        step, rows = self.lineage.length - 1, self.lineage.rows
-        self.key[step, :rows] = new.key
-        self.value[step, :rows] = new.value
+        lineage = self.lineage
+        first = lineage.prompt_slots + (lineage.length - 1) * lineage.rows_written
+        self.key[first : first + lineage.rows] = new.key
+        self.value[first : first + lineage.rows] = new.value
 
     def read(self) -> KeyValue:
-        """Return all that is remembered, (rows, heads, length, head_dim) each."""
+        """Return all that is remembered, (rows, heads, positions, head_dim) each."""
+        both = self.key, self.value
+        length, rows = self.lineage.num_positions, self.lineage.rows_written
+        if not length:
+            # A graph that is drawn of a beginning cannot cut nothing into rows.
+            return KeyValue(*(whole.new_empty(rows, whole.shape[1], 0, whole.shape[2]) for whole in both))
         slots = self.lineage.slots()
         if slots is None:
-            return KeyValue(*(whole[: self.lineage.length].permute(1, 2, 0, 3) for whole in (self.key, self.value)))
-        return KeyValue(*(whole.flatten(0, 1)[slots].transpose(1, 2) for whole in (self.key, self.value)))
+            parts = (whole[: length * rows].unflatten(0, (length, rows)) for whole in both)
+            return KeyValue(*(part.permute(1, 2, 0, 3) for part in parts))
+        return KeyValue(*(whole[slots].transpose(1, 2) for whole in both))
 
     def can_attend(self, x: Tensor) -> bool:
         """Tell whether `attend` can be asked for queries projected from this."""

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
-from trasluz.layers.masks import EVERYTHING, Mask
+from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
 
 
@@ -16,6 +16,14 @@ class SelfAttention(MultiHeadAttention):
         """Let every position look over the whole sequence, as far as the mask allows."""
         return self.attend(x, self.remember(x), mask)
 
+    def read_prompt(
+        self, x: Float[Tensor, "sources positions dim"], cache: KeyValueCache
+    ) -> Float[Tensor, "sources positions dim"]:
+        """Let every position of the prompts look over those before it, and remember them all for the steps to come."""
+        prompt = self.remember(x)
+        cache.write_prompt(prompt)
+        return self.attend(x, prompt, CAUSAL)
+
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position look over itself and all positions before it; the cache's lineage has been advanced."""
         heads = (-1, self.num_heads, self.head_dim)
@@ -25,6 +33,6 @@ class SelfAttention(MultiHeadAttention):
         return self.attend(x, cache.read(), EVERYTHING)
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
-        """Allocate a cache for the rows and capacity of a lineage, of the type and device of `like`."""
-        shape = (lineage.capacity, lineage.rows_written, self.num_heads, self.head_dim)
+        """Allocate a cache for the prompts and steps of a lineage, of the type and device of `like`."""
+        shape = (lineage.num_slots, self.num_heads, self.head_dim)
         return KeyValueCache(like.new_empty(shape), like.new_empty(shape), lineage)

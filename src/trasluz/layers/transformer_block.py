@@ -1,4 +1,8 @@
-"""The two blocks of the Transformer (Vaswani et al. 2017, section 3.1 and figure 1), of parts given ready-made."""
+"""The blocks of the Transformer (Vaswani et al. 2017, section 3.1 and figure 1), of parts given ready-made.
+
+Encoder and decoder have one each; a decoder that stands alone (Liu et al. 2018, section 4.2.3) has the first of them,
+of a sequence that grows.
+"""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,6 +37,22 @@ class EncoderBlock(nn.Module):
     def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
         """Return the positions' next states."""
         x = self.self_attention_residual(x, lambda y: self.self_attention(y, mask))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+
+class CausalBlock(EncoderBlock):
+    """The block of a sequence that grows: what is given is read at once, then a position at a time."""
+
+    def read_prompt(
+        self, x: Float[Tensor, "sources positions dim"], cache: KeyValueCache
+    ) -> Float[Tensor, "sources positions dim"]:
+        """Return the next states of prompts, each position over those before it, and remember them."""
+        x = self.self_attention_residual(x, lambda y: self.self_attention.read_prompt(y, cache))
+        return self.feed_forward_residual(x, self.feed_forward)
+
+    def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
+        """Return the next state of one new position a row."""
+        x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         return self.feed_forward_residual(x, self.feed_forward)
 
 

@@ -5,6 +5,7 @@
     Row("attn.qkv.weight", ("query.weight", "key.weight"))       one tensor there, several here, stacked on axis 0
     Row("final_logits_bias", "output_head.bias", (1, -1))        the same numbers, in another shape there
     Row("LayerNorm.gamma", "norm.weight", read_only=True)        an older name: read, and written under its newer one
+    Row("fc.weight", "expand.weight", transposed=True)           a matrix whose rows are columns there
 
 `{}` stands for a layer number. Names match whole, never by their ending.
 """
@@ -23,12 +24,16 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of key: its name there, its name or names here (None: a copy that is not read), its shape there."""
+    """One kind of key: its name there, its name or names here (None: a copy that is not read), its shape there.
+
+    What is `transposed` is stacked as it is here, and then turned.
+    """
 
     theirs: str
     ours: str | tuple[str, ...] | None
     their_shape: tuple[int, ...] | None = None
     read_only: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class _Entry:
     theirs: str
     ours: tuple[str, ...]
     their_shape: tuple[int, ...] | None
+    transposed: bool
 
 
 class KeyMap:
@@ -71,10 +77,14 @@ class KeyMap:
             shapes = [tuple(wanted[name]) for name in entry.ours]
             stacked = (sum(shape[0] for shape in shapes), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
             expected = _their_shape(stacked, entry.their_shape)
+            if entry.transposed:
+                expected = expected[::-1]
             if tuple(tensor.shape) != expected:
                 raise ModelError(
                     f"{place}: {entry.theirs} has shape {list(tensor.shape)}, but the config asks for {list(expected)}."
                 )
+            if entry.transposed:
+                tensor = tensor.T
             pieces = [tensor]
             if len(shapes) > 1:
                 pieces = list(torch.split(tensor.reshape(stacked), [shape[0] for shape in shapes]))
@@ -93,7 +103,8 @@ class KeyMap:
                     continue
                 entry = _entry(row, match)
                 tensor = ours[name] if len(entry.ours) == 1 else torch.cat([ours[part] for part in entry.ours])
-                tensors[entry.theirs] = tensor.reshape(_their_shape(tuple(tensor.shape), entry.their_shape))
+                tensor = tensor.reshape(_their_shape(tuple(tensor.shape), entry.their_shape))
+                tensors[entry.theirs] = tensor.T.contiguous() if entry.transposed else tensor
                 used.update(entry.ours)
         unknown = [name for name in ours if name not in used]
         assert not unknown, f"the table has no row for {_listed(unknown)}"
@@ -134,7 +145,8 @@ def _pattern(name: str) -> re.Pattern[str]:
 def _entry(row: Row, match: re.Match[str]) -> _Entry:
     numbers = match.groups()
     ours = (row.ours,) if isinstance(row.ours, str) else row.ours or ()
-    return _Entry(row.theirs.format(*numbers), tuple(name.format(*numbers) for name in ours), row.their_shape)
+    names = tuple(name.format(*numbers) for name in ours)
+    return _Entry(row.theirs.format(*numbers), names, row.their_shape, row.transposed)
 
 
 def _their_shape(shape: tuple[int, ...], theirs: tuple[int, ...] | None) -> tuple[int, ...]:

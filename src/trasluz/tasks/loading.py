@@ -20,6 +20,7 @@ from trasluz.errors import ModelError, RequestError, nearest
 from trasluz.tasks.answerer import Answerer
 from trasluz.tasks.classifier import Classifier
 from trasluz.tasks.embedder import Embedder
+from trasluz.tasks.generator import Generator
 from trasluz.tasks.mask_filler import MaskFiller
 from trasluz.tasks.tagger import Tagger
 from trasluz.tasks.translator import Translator
@@ -32,6 +33,7 @@ TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
     "tag": Tagger,
     "answer": Answerer,
     "embed": Embedder,
+    "generate": Generator,
 }
 
 _POCKET = Path(__file__).parent.parent / "pocket"

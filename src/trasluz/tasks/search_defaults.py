@@ -46,7 +46,7 @@ def search_defaults(generation: Mapping[str, Any], longest: int | None) -> Searc
         max_length=max_length if longest is None else min(max_length, longest),
         max_length_ratio=_NO_RATIO if theirs else settings.max_length_ratio,
         renormalize=bool(generation.get("renormalize_logits")),
-        free_forced_end=theirs and generation.get("forced_eos_token_id") is not None,
+        at_limit="free-end" if theirs and generation.get("forced_eos_token_id") is not None else "end",
     )
 
 

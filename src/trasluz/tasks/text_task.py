@@ -43,6 +43,7 @@ class TextInput:
 class TextTask:
     """An encoder with its tokenizer, on a device; a subclass says what its states are asked for."""
 
+    attention_kind: ClassVar[str] = "encoder"
     head_name: ClassVar[str | None] = None
 
     def __init__(

@@ -83,6 +83,36 @@ class TextBatch:
 
 
 @dataclass(frozen=True)
+class CausalBatch:
+    """Padded texts for a model that continues them: what it reads, and the token that follows each position."""
+
+    inputs: Int[Tensor, "batch positions"]
+    targets: Int[Tensor, "batch positions"]
+    lengths: Int[Tensor, "batch"]
+
+    @property
+    def num_target_tokens(self) -> int:
+        """Return how many tokens of `targets` are not padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def padding_share(self) -> float:
+        """Return the share of places that hold padding."""
+        return 1.0 - float(self.lengths.sum()) / self.inputs.numel()
+
+    def to(self, device: torch.device | str) -> "CausalBatch":
+        """Return the batch on another device."""
+        return CausalBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+def make_causal_batch(texts: Sequence[Ids], *, pad_id: int) -> CausalBatch:
+    """Return the batch of these texts, of two tokens at least: inputs lack the last, targets the first."""
+    inputs, lengths = pad_sequences([text[:-1] for text in texts], pad_id=pad_id)
+    targets, _ = pad_sequences([text[1:] for text in texts], pad_id=pad_id)
+    return CausalBatch(inputs, targets, lengths)
+
+
+@dataclass(frozen=True)
 class ExampleBatch:
     """Texts with what is to be said of them, which a subclass adds."""
 

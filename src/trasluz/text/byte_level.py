@@ -23,7 +23,7 @@ _BYTES = _bytes_of_characters()
 
 def readable_piece(piece: str) -> str:
     """Return a piece as shown to people."""
-    return "".join(_stretches(_bytes(piece).decode("utf-8", "surrogateescape").replace(" ", MARK)))
+    return "".join(_stretches(piece_bytes(piece).decode("utf-8", "surrogateescape").replace(" ", MARK)))
 
 
 def readable_words(pieces: list[str], is_special: list[bool]) -> list[tuple[str, list[int]]]:
@@ -57,7 +57,7 @@ def readable_words(pieces: list[str], is_special: list[bool]) -> list[tuple[str,
 
 def _spelt(pieces: list[str], positions: list[int]) -> list[tuple[int, str]]:
     """Return the text of pieces in stretches, each with the position of the piece in which it begins."""
-    parts = [_bytes(pieces[position]) for position in positions]
+    parts = [piece_bytes(pieces[position]) for position in positions]
     owner_of_byte = [position for position, part in zip(positions, parts, strict=True) for _ in part]
     # Characters are put together first, so that one that is spread over pieces is seen whole.
     text = b"".join(parts).decode("utf-8", "surrogateescape")
@@ -70,7 +70,8 @@ def _spelt(pieces: list[str], positions: list[int]) -> list[tuple[int, str]]:
     return found or [(positions[0], "")]
 
 
-def _bytes(piece: str) -> bytes:
+def piece_bytes(piece: str) -> bytes:
+    """Return the bytes that a piece stands for."""
     if all(character in _BYTES for character in piece):
         return bytes(_BYTES[character] for character in piece)
     # A token that was added to the vocabulary is written as it is.

@@ -1,0 +1,240 @@
+"""Continuing texts, on random models: what the `transformers` library generates, piece by piece and to the end."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.checkpoints.hub_gpts import ODD_SIZES, write_gpt
+from tests.checkpoints.sentences import pairs
+from transformers import GPT2LMHeadModel
+from transformers.utils import logging
+
+import trasluz
+from trasluz.errors import RequestError
+from trasluz.tasks.generator import Generator
+from trasluz.text.batching import CausalBatch
+
+PROMPTS = [text for pair in pairs(6, seed=4) for text in pair]
+# All 100 of the promise with TRASLUZ_GPT_PROMPTS=100.
+SEARCHED = [text for pair in pairs(50, seed=4) for text in pair][: int(os.environ.get("TRASLUZ_GPT_PROMPTS", "12"))]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> None:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generators") / "gpt"
+    write_gpt(folder, **ODD_SIZES["eights"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generate(folder: Path) -> Generator:
+    generator: Generator = trasluz.load(folder, device="cpu")
+    return generator
+
+
+@pytest.mark.parametrize("name", ["eights", "odd"])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_searches_find_what_the_library_finds(tmp_path: Path, name: str, beam: int) -> None:
+    write_gpt(tmp_path, seed=7, n_positions=80, **ODD_SIZES[name])
+    # The end is a token that stands in some texts.
+    endless = trasluz.load(tmp_path)(PROMPTS, beam=beam, max_tokens=9)
+    counts = Counter(token for one in endless for token in set(one.ids))
+    end = min(counts, key=lambda token: (abs(counts[token] - 9), token))
+    for file in (tmp_path / "config.json", tmp_path / "generation_config.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": end}))
+    generate = trasluz.load(tmp_path)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    found = generate(SEARCHED, beam=beam, max_tokens=9)
+    ended = 0
+    for one in found:
+        theirs = model.generate(
+            torch.tensor([one.prompt_ids]),
+            num_beams=beam,
+            do_sample=False,
+            max_new_tokens=9,
+            pad_token_id=329,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        if beam > 1:
+            # Where the texts differ, this is what makes it a tie.
+            assert one.score == pytest.approx(float(theirs.sequences_scores[0]), abs=1e-4)
+        assert one.ids == tuple(theirs.sequences[0, len(one.prompt_ids) :].tolist())
+        ended += one.reason == "end"
+        assert one.reason == ("end" if one.ids[-1] == end else "length")
+    assert 0 < ended < len(found) and len({one.ids for one in found}) > 3
+    if beam > 1:
+        several = generate(PROMPTS[0], beam=beam, samples=3, max_tokens=9)
+        assert several.ids == found[0].ids and several.score >= several.alternatives[0].score
+        assert len(several.to_dict()["alternatives"]) == 2
+
+
+def test_the_likeliest_token_each_time_is_a_beam_of_one(generate: Generator) -> None:
+    searched = generate(PROMPTS, beam=1, max_tokens=12)
+    drawn = generate(PROMPTS, temperature=0, max_tokens=12)
+    assert [one.ids for one in searched] == [one.ids for one in drawn]
+
+
+def test_pieces_are_the_text(generate: Generator) -> None:
+    for seed, prompt in enumerate(PROMPTS[:5]):
+        options: dict[str, Any] = {"temperature": 1.2, "seed": seed, "max_tokens": 14}
+        whole = generate(prompt, **options)
+        pieces = list(generate.stream(prompt, **options))
+        assert "".join(pieces) == whole.text and "" not in pieces
+        # Bytes at the very end that are no whole character are left out.
+        assert generate.tokenizer.decode(whole.ids) in (whole.text, f"{whole.text}\ufffd")
+        # Nothing from a stop string on; the same tokens as far as they go.
+        stop = whole.text[3:5]
+        stopped = generate(prompt, stop=stop, **options)
+        assert stopped.text == whole.text[: whole.text.find(stop)] and stopped.reason == "stop"
+        assert stopped.ids == whole.ids[: len(stopped.ids)]
+        assert "".join(generate.stream(prompt, stop=["never ever", stop], **options)) == stopped.text
+    assert list(generate.stream("a", beam=1, max_tokens=9)) == list(generate.stream("a", temperature=0, max_tokens=9))
+
+
+def test_samples_and_seeds(generate: Generator) -> None:
+    options: dict[str, Any] = {"samples": 3, "max_tokens": 8, "seed": 5}
+    together = generate(PROMPTS, **options)
+    for prompt, several in zip(PROMPTS, together, strict=True):
+        texts = [several, *several.alternatives]
+        assert len({one.ids for one in texts}) == 3 and {one.prompt for one in texts} == {prompt}
+    alone = generate(PROMPTS[3], **options)
+    assert [one.ids for one in (alone, *alone.alternatives)] == [
+        one.ids for one in (together[3], *together[3].alternatives)
+    ]
+    assert generate(PROMPTS[3], max_tokens=8, seed=5).ids == alone.ids != generate(PROMPTS[3], max_tokens=8, seed=6).ids
+    small = generate(PROMPTS, batch_tokens=1, **options)
+    assert [one.ids for one in small] == [one.ids for one in together]
+    # Without a seed, torch's own random numbers say.
+    torch.manual_seed(1)
+    first = generate(PROMPTS[0], max_tokens=8)
+    assert generate(PROMPTS[0], max_tokens=8).ids != first.ids
+    torch.manual_seed(1)
+    assert generate(PROMPTS[0], max_tokens=8).ids == first.ids
+
+
+def test_log_probabilities_are_the_models_own(generate: Generator) -> None:
+    found = generate(PROMPTS[0], max_tokens=6, seed=3, temperature=2.0, repetition_penalty=1.5)
+    ids = torch.tensor([[*found.prompt_ids, *found.ids]])
+    model: Any = generate.model
+    batch = CausalBatch(ids[:, :-1], ids[:, 1:], torch.tensor([ids.shape[1] - 1]))
+    with torch.no_grad():
+        steps = model.output_head(model(batch))[0].log_softmax(-1).gather(1, batch.targets.T)
+    assert found.log_probability == pytest.approx(float(steps[len(found.prompt_ids) - 1 :].sum()), abs=1e-4)
+
+
+def test_an_empty_prompt_begins_a_text(generate: Generator, folder: Path, tmp_path: Path) -> None:
+    found = generate("", max_tokens=5, seed=1)
+    assert found.prompt_ids == (329,) and len(found.ids) <= 5
+    write_gpt(tmp_path, eos_token_id=None)
+    endless = trasluz.load(tmp_path)
+    assert endless("a", max_tokens=4, beam=2).reason == "length"
+    with pytest.raises(RequestError, match=r"the prompt is empty, and .* has no token that a text begins with"):
+        endless("")
+
+
+def test_what_is_too_long_is_refused_or_slides(generate: Generator) -> None:
+    long = " ".join(PROMPTS)
+    with pytest.raises(RequestError, match=r"prompt 2 has \d+ tokens, but gpt reads at most 48: shorten it, or let it"):
+        generate(["a", long])
+    found = generate(long, slide=True, max_tokens=30, temperature=0)
+    assert len(found.prompt_ids) > 48 and len(found.ids) == 30
+    with pytest.raises(RequestError, match=r"the text has \d+ tokens, but gpt reads at most 48: shorten it\."):
+        found.attention  # noqa: B018
+    # Without sliding, the window's end is the text's.
+    assert len(generate("a", max_tokens=60, temperature=0).ids) == 48
+    assert len(generate("a", max_tokens=60, temperature=0, slide=True).ids) == 60
+    assert "".join(generate.stream(long, slide=True, max_tokens=30, temperature=0)) == found.text
+
+
+def test_what_every_token_looks_at(generate: Generator) -> None:
+    found = generate("the old miller", max_tokens=4, seed=2)
+    shown = found.attention
+    size = len(found.prompt_ids) + len(found.ids)
+    assert (shown.kind, shown.layer, shown.head) == ("decoder", 0, "mean") and shown.weights.shape == (size, size)
+    np.testing.assert_allclose(shown.weights.sum(1), 1.0, atol=1e-5)
+    assert np.triu(shown.weights, 1).max() == 0
+    (one,) = generate.attention_maps("the old miller", layers=[1], heads=[2])
+    assert (one.layer, one.head, one.source_tokens) == (1, 2, one.target_tokens)
+    assert one.words().source_tokens == ["the", "old", "miller"]
+    assert len(generate.attention_maps("the old miller")) == 6
+    with pytest.raises(RequestError, match="the text is empty: there is nothing to look at"):
+        generate.attention_maps("")
+    with pytest.raises(RequestError, match="there is no layer 7; this model's attention layers are 0 to 1"):
+        generate.attention_maps("a", layers=[7])
+
+
+def test_batches_are_shifted_once(generate: Generator) -> None:
+    batch = generate.batch(["the old miller", "a"])
+    ids = generate.tokenizer.encode("the old miller")
+    assert batch.inputs[0].tolist() == ids and batch.targets[0].tolist() == [*ids[1:], 329]
+    assert batch.lengths.tolist() == [len(ids), 1] and batch.num_target_tokens == len(ids) + 1
+    assert batch.padding_share == pytest.approx((len(ids) - 1) / (2 * len(ids)))
+
+
+def test_saved_and_loaded_it_says_the_same(generate: Generator, tmp_path: Path) -> None:
+    generate.save(tmp_path / "copy")
+    again = trasluz.load(tmp_path / "copy", task="generate")
+    assert again("the", max_tokens=8, seed=4).ids == generate("the", max_tokens=8, seed=4).ids
+    assert repr(again) == "Generator(copy)"
+    small = trasluz.load(tmp_path / "copy", dtype="int8")
+    assert small("the", max_tokens=8, seed=4).text
+    with pytest.raises(RequestError, match="was loaded as int8, which cannot be saved"):
+        small.save(tmp_path / "more")
+
+
+def test_the_folders_own_settings_are_followed(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "own")
+    path = tmp_path / "own" / "generation_config.json"
+
+    def loaded(**settings: Any) -> Any:
+        path.write_text(json.dumps({"eos_token_id": 329, **settings}))
+        return trasluz.load(tmp_path / "own")
+
+    plain = trasluz.load(folder)
+    assert len(loaded(max_new_tokens=3)("a", seed=1).ids) <= 3
+    cold = loaded(do_sample=True, temperature=0.01, top_k=3)("a", seed=1, max_tokens=9)
+    assert cold.ids == plain("a", seed=1, max_tokens=9, temperature=0.01, top_k=3).ids
+    assert loaded(num_beams=3)("a", max_tokens=9).ids == plain("a", beam=3, max_tokens=9).ids
+    assert loaded(num_beams=3)("a", seed=1, temperature=1.0, max_tokens=9).ids == plain("a", seed=1, max_tokens=9).ids
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temprature": 1}, "there is no option 'temprature'. Did you mean temperature?"),
+        ({"qqq": 1}, "there is no option 'qqq'. There are max_tokens, temperature"),
+        ({"max_tokens": 0}, "`max_tokens` must be a whole number from 1 up, but is 0"),
+        ({"beam": True}, "`beam` must be a whole number from 1 up, but is True"),
+        ({"temperature": "hot"}, "`temperature` must be a number, but is 'hot'"),
+        ({"top_k": 2.5}, "`top_k` must be a whole number, but is 2.5"),
+        ({"top_p": 0}, "`top_p` must be above 0"),
+        ({"beam": 2, "top_k": 5}, "`top_k` is for texts that are drawn, and `beam` searches the likeliest"),
+        ({"beam": 2, "samples": 3}, r"`samples` must not exceed `beam` \(2\), but is 3"),
+        ({"beam": 2, "slide": True}, "`slide` does not go together with a `beam` of 2"),
+        ({"stop": ["a", ""]}, "`stop` holds ''; texts of one character at least were expected"),
+        ({"seed": -1}, "`seed` must be a whole number from 0 up, but is -1"),
+    ],
+)
+def test_refusals(generate: Generator, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        generate("a", **options)
+
+
+def test_only_one_text_comes_in_pieces(generate: Generator) -> None:
+    with pytest.raises(RequestError, match="`samples` is 2, but only one text can be given out piece by piece"):
+        generate.stream("a", samples=2)
+    with pytest.raises(RequestError, match="`beam` is 3, but only one text"):
+        generate.stream("a", beam=3)
