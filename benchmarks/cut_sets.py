@@ -1,12 +1,12 @@
 """Real data sets as the recipes read them: cut into parts where they come whole, in one form where they have their own.
 
-    python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, few.tsv
+    python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, few.tsv, dev.tsv, test.tsv
     python benchmarks/cut_sets.py trec FOLDER      train.tsv, valid.tsv, test.tsv
 
 SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
 choose by; every phrase that stands in one of them is kept out of `train.tsv`. `few.tsv` has 500 sentences of each
-class, drawn from the rest. TREC's questions have classes before them; a tenth is drawn to choose by. Reads the folder
-that TRASLUZ_DATA names; its text stays out of the repository.
+class, drawn from the rest; dev and test are as they come. TREC's questions have classes before them; a tenth is drawn
+to choose by. Reads the folder that TRASLUZ_DATA names; its text stays out of the repository.
 """
 
 import argparse
@@ -32,9 +32,12 @@ def write(path: Path, rows: Iterable[Labelled]) -> None:
 
 def cut_sst2(data: Path, out: Path) -> None:
     """Cut SST-2 by sentence."""
-    with lzma.open(data / "sst2" / "train.tsv.xz", "rt", encoding="utf-8") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file][1:]
-    phrases = [(label, text.strip()) for label, text in rows]
+    parts = {}
+    for name in ("train", "dev", "test"):
+        with lzma.open(data / "sst2" / f"{name}.tsv.xz", "rt", encoding="utf-8") as file:
+            rows = [line.rstrip("\n").split("\t") for line in file][1:]
+        parts[name] = [(label, text.strip()) for label, text in rows]
+    phrases = parts["train"]
     sentences = [
         (label, text.strip())
         for line in (data / "sst2" / "stsa.binary.train").read_text(encoding="utf-8").splitlines()
@@ -48,6 +51,8 @@ def cut_sst2(data: Path, out: Path) -> None:
     write(out / "valid.tsv", held_out)
     few = [row for label in "01" for row in [one for one in rest if one[0] == label][:FEW_OF_A_CLASS]]
     write(out / "few.tsv", generator.sample(few, len(few)))
+    for name in ("dev", "test"):
+        write(out / f"{name}.tsv", parts[name])
 
 
 def cut_trec(data: Path, out: Path) -> None:
