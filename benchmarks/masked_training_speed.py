@@ -35,7 +35,7 @@ from alternate import (
 )
 from encoder_folder import LONGEST, MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_tokenizer
 from machine_limits import LIMITS
-from training_batches import LEARNING_RATE, peer_turns
+from training_batches import LEARNING_RATE, peer_turns, turns_of
 from training_speed import training_rows
 
 SCRIPT = "masked_training_speed.py"
@@ -131,24 +131,7 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
 
 
 def _trasluz(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
-    from trasluz.training.reports import Update
-    from trasluz.training.run import run_recipe
-
-    # What comes before the first update is the business of the first turn, which warms up and does not count.
-    reports = run_recipe(recipe(settings))
-
-    def turn(request: dict[str, Any]) -> Reply:
-        start, updates = time.perf_counter(), []
-        while len(updates) < request["updates"]:
-            report = next(reports)
-            if isinstance(report, Update):
-                updates.append(report)
-        seconds = time.perf_counter() - start
-        tokens = sum(update.tokens for update in updates)
-        loss = sum(update.loss * update.tokens for update in updates) / tokens
-        return {"amount": tokens, "seconds": seconds, "loss": loss}
-
-    return turn
+    return turns_of(recipe(settings))
 
 
 def _model(settings: dict[str, Any]) -> Any:

@@ -142,12 +142,17 @@ def batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
 
 
 def trasluz_turns(settings: dict[str, Any], model: str) -> Callable[[dict[str, Any]], Reply]:
+    """Return turns of trasluz training a translator of this preset."""
+    return turns_of(recipe(settings, model, settings["precision"]))
+
+
+def turns_of(described: Any) -> Callable[[dict[str, Any]], Reply]:
     """Return turns of trasluz training from a recipe: a turn goes on with the run for so many updates."""
     from trasluz.training.reports import Update
     from trasluz.training.run import run_recipe
 
     # What comes before the first update is the business of the first turn, which warms up and does not count.
-    reports = run_recipe(recipe(settings, model, settings["precision"]))
+    reports = run_recipe(described)
 
     def turn(request: dict[str, Any]) -> Reply:
         start, updates = time.perf_counter(), []
