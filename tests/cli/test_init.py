@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from trasluz.cli.main import run
-from trasluz.training.recipe import ONLY_FOR, Recipe
+from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
+from trasluz.training.task_rules import ONLY_FOR
 
 
 @pytest.fixture

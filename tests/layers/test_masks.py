@@ -39,3 +39,12 @@ def test_what_was_written_out_once_is_not_written_again() -> None:
     assert mask.dense(1, 3) is mask.dense(1, 3)
     assert mask.dense(2, 3).shape == (2, 2, 3)
     assert mask.dense(1, 4).shape == (2, 1, 4)
+
+
+def test_texts_in_one_row_see_nothing_of_each_other() -> None:
+    mask = Mask(texts=torch.tensor([[1, 1, 2, 2, 2, 3]]))
+    assert drawn(mask, 6, 6) == ["xx....", "xx....", "..xxx.", "..xxx.", "..xxx.", ".....x"]
+    assert not mask.sees_everything(6, 6) and not mask.hides_everything_somewhere()
+    assert mask.dense(6, 6) is mask.dense(6, 6)
+    assert drawn(Mask(texts=torch.tensor([[1, 1, 2]]), causal=True), 3, 3) == ["x..", "xx.", "..x"]
+    assert drawn(Mask(torch.tensor([2]), texts=torch.tensor([[1, 1, 1]])), 3, 3) == ["xx.", "xx.", "xx."]

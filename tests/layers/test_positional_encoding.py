@@ -32,3 +32,12 @@ def test_trained_positions_have_an_end() -> None:
     assert positions(2, start=4).shape == (2, 4)
     with pytest.raises(RequestError, match="7 tokens does not fit: this model has 6 trained positions"):
         positions(3, start=4)
+
+
+def test_trained_positions_of_rows_with_several_texts() -> None:
+    positions = TrainablePositions(4, max_positions=3)
+    torch.nn.init.normal_(positions.weight)
+    found = positions.at(torch.tensor([[0, 1, 0, 1, 2]]))
+    assert torch.equal(found[0], positions.weight[[0, 1, 0, 1, 2]])
+    with pytest.raises(RequestError, match="4 tokens does not fit: this model has 3 trained positions"):
+        positions.at(torch.tensor([[0, 3]]))

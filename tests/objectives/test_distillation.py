@@ -45,7 +45,7 @@ def test_the_formula() -> None:
     loss = DistillationObjective(ClassificationObjective(), teacher, 2.0, 5.0, 2.0, 1.0)(student, batch)
     hidden, taught = student(batch.texts), teacher(batch.texts)
     ours, theirs = student.heads["classify"](hidden), teacher.heads["classify"](taught)
-    data = float(torch.nn.functional.cross_entropy(ours, batch.labels, reduction="sum"))
+    data = float(torch.nn.functional.cross_entropy(ours, batch.labels, reduction="sum").detach())
     angles = sum(
         sum(1.0 - float(torch.cosine_similarity(hidden[row, p], taught[row, p], dim=0)) for p in range(n)) / n
         for row, n in enumerate(LENGTHS.tolist())

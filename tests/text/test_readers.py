@@ -3,7 +3,8 @@ import json
 import pytest
 
 from trasluz.errors import DataError, RequestError
-from trasluz.text.readers import Place, ReadReport, read_pairs, read_texts
+from trasluz.text.readers import Place, ReadReport, read_documents, read_pairs, read_texts
+from trasluz.text.rows import DOCUMENT_LIMIT
 
 ROWS = [("The lamp is lit.", "La lámpara está encendida."), ("Close the door.", "Cierra la puerta.")]
 
@@ -297,3 +298,45 @@ def test_texts_of_plain_files_and_of_columns(write):
     assert [text.text for text in read_texts(moses(write, "one\n", "uno\n"))] == ["one", "uno"]
     with pytest.raises(DataError, match=r"^e\.txt:2: the text is empty\. Correct it"):
         list(read_texts(write("e.txt", "one\n\n")))
+
+
+def test_documents_of_plain_files_have_empty_lines_between(write):
+    write("a.txt", "\nThe lamp is lit.\nThe room is warm.\n\n \nThe door is shut.\n")
+    write("b.txt.part", "One line.\n\n")
+    found = list(read_documents(["a.txt", "b.txt.part"]))
+    assert [one.lines for one in found] == [
+        ("The lamp is lit.", "The room is warm."),
+        ("The door is shut.",),
+        ("One line.",),
+    ]
+    assert [str(one.place) for one in found] == ["a.txt:2", "a.txt:6", "b.txt.part:1"]
+
+
+def test_documents_of_tables_are_their_rows(write):
+    rows = [{"text": "The lamp is lit.\n\nThe room is warm."}, {"text": "One line."}]
+    write("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [one.lines for one in read_documents("a.jsonl")] == [
+        ("The lamp is lit.", "The room is warm."),
+        ("One line.",),
+    ]
+
+
+def test_a_malformed_line_of_a_document_stops_or_is_left_out(write):
+    write("a.txt", "The lamp is lit.\nnul \0\nThe room is warm.\n\nThe door is shut.\n")
+    with pytest.raises(DataError, match=r"^a\.txt:2: NUL character\. Correct it, or set on_error: skip\."):
+        list(read_documents("a.txt"))
+    report = ReadReport()
+    found = [one.lines for one in read_documents("a.txt", on_error="skip", report=report)]
+    assert found == [("The lamp is lit.", "The room is warm."), ("The door is shut.",)]
+    assert report.malformed == 1
+
+
+def test_a_file_that_is_one_endless_document_is_refused(write):
+    line = "The lamp is lit. " * 50_000 + "\n"
+    write("a.txt", line * (DOCUMENT_LIMIT // len(line) + 1) + "\nThe door is shut.\n")
+    with pytest.raises(
+        DataError,
+        match=r"^a\.txt:1: a document over 10,000,000 characters: an empty line must stand between two documents\.",
+    ):
+        list(read_documents("a.txt"))
+    assert [one.lines for one in read_documents("a.txt", on_error="skip")] == [("The door is shut.",)]

@@ -43,6 +43,17 @@ def test_held_out_pairs_share_no_side_with_training_pairs(tmp_path: Path) -> Non
     assert "data.valid is absent" in said[-1] and "held_out.jsonl" in said[-1]
 
 
+def test_signs_that_end_lines_elsewhere_stay_within_held_out_pairs(tmp_path: Path) -> None:
+    odd = "ant\x85bee\u2028cat\x0bdog"
+    write_pairs(tmp_path / "pairs.tsv")
+    lines = (tmp_path / "pairs.tsv").read_text(encoding="utf-8").split("\n")
+    (tmp_path / "pairs.tsv").write_text("\n".join(line and f"{odd} {line}" for line in lines), encoding="utf-8")
+    recipe = small_recipe(tmp_path, "data.held_out=15")
+    first, again = (prepare(recipe)[0].valid for _ in range(2))
+    assert len(first) > 10 and [one.source for one in first] == [one.source for one in again]
+    assert all(one.source.startswith(odd) for one in first)
+
+
 def test_the_seed_decides_which(tmp_path: Path) -> None:
     first, _ = prepare(small_recipe(tmp_path))
     same, _ = prepare(small_recipe(tmp_path, name="b"))

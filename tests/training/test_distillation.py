@@ -126,6 +126,10 @@ def test_layers_are_overridden(taught: Path) -> None:
             ["model={preset: bert-tiny, num_layers: 1, max_positions: 40}", "tokenizer.vocab_size=120"],
             r"teacher reads with another tokenizer than the student",
         ),
+        (
+            ["task=fill-mask", "masking.next_sentence=true", "data.held_out=2"],
+            r"what follows what is not taught: set masking\.next_sentence to false",
+        ),
         (["task=translate", "tokenizer.kind=bpe"], r"distillation means nothing to the task translate"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_run import run
+from small_text import WEEK, prepare, text_recipe
 from tests.checkpoints.hub_encoders import write_encoder
 from torch.nn.functional import cross_entropy
 
@@ -16,45 +17,9 @@ import trasluz
 from trasluz.errors import RecipeError
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.text.batching import make_masked_batch
-from trasluz.training.data import PreparedData, prepare_data
-from trasluz.training.masked_words_job import MaskedWordsJob
 from trasluz.training.processes import ALONE
-from trasluz.training.recipe import Recipe
-from trasluz.training.recipe_file import parse_recipe
 from trasluz.training.reports import Chosen
 from trasluz.training.run import run_recipe
-
-WEEK = "monday tuesday wednesday thursday friday".split()
-
-
-def text_recipe(folder: Path, *overrides: str, name: str = "run") -> Recipe:
-    """Return a recipe over text in which every day is known from its neighbours."""
-    lines = folder / "text.txt"
-    if not lines.exists():
-        days = [" then ".join(WEEK[(first + step) % 5] for step in range(3)) for first in range(5)]
-        lines.write_text("".join(f"{day}, {number % 7} times\n" for number, day in enumerate(days * 60)))
-    text = f"""
-task: fill-mask
-model: {{preset: bert-tiny, model_dim: 32, num_heads: 2, feed_forward_dim: 64, num_layers: 2, max_positions: 40,
-  dropout: 0.0, attention_dropout: 0.0}}
-data: {{train: {lines}, held_out: 2, max_length: 30}}
-tokenizer: {{kind: wordpiece, vocab_size: 300, lowercase: true}}
-training: {{max_steps: 300, batch_tokens: 400, warmup_steps: 20, learning_rate: 5e-3, schedule: linear, threads: 1,
-  label_smoothing: 0.0}}
-evaluation: {{every: 150 steps, patience: null}}
-output: {folder / name}
-"""
-    return parse_recipe(text, overrides)
-
-
-def prepare(recipe: Recipe) -> tuple[MaskedWordsJob, PreparedData[Any]]:
-    job = MaskedWordsJob(recipe, None)
-    preparing = prepare_data(recipe, job.examples)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            return job, end.value
 
 
 def test_words_are_learnt_from_their_neighbours(tmp_path: Path) -> None:

@@ -343,8 +343,9 @@ def on(machine: "Machine") -> str:
 
 def commented(recipe: "Recipe", heading: Sequence[str]) -> str:
     """Return the recipe as YAML with every key that means something to its task, and beside each what it does."""
-    from trasluz.training.recipe import ONLY_FOR, Recipe
+    from trasluz.training.recipe import Recipe
     from trasluz.training.recipe_file import dump_recipe
+    from trasluz.training.task_rules import ONLY_FOR
 
     lines = [f"# {line}" for line in heading]
     section: type[BaseModel] | None = None

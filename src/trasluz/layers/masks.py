@@ -16,48 +16,59 @@ class Mask:
     """Which keys a query may see.
 
     `key_lengths` hides the padding behind each sentence; `causal` hides the keys after the query. Queries are aligned
-    with the *end* of the keys, so one new query over ten remembered keys sees all ten.
+    with the *end* of the keys, so one new query over ten remembered keys sees all ten. `texts` is for self-attention
+    over rows in which several texts lie one behind the other: the number of the text at each position, and a position
+    sees those of its own text.
 
-        causal, 3 queries over 5 keys      key_lengths = 2, 3 queries over 5 keys
-            x x x . .                          x x . . .
-            x x x x .                          x x . . .
-            x x x x x                          x x . . .
+        causal, 3 queries over 5 keys      key_lengths = 2, 3 queries over 5 keys      texts = 1 1 2 2 2
+            x x x . .                          x x . . .                                   x x . . .
+            x x x x .                          x x . . .                                   x x . . .
+            x x x x x                          x x . . .                                   . . x x x
+                                                                                           . . x x x
+                                                                                           . . x x x
     """
 
     key_lengths: Int[Tensor, " batch"] | None = None
     causal: bool = False
+    texts: Int[Tensor, "batch positions"] | None = None
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def sees_everything(self, num_queries: int, num_keys: int) -> bool:
         """Tell whether no key is hidden from any of the queries."""
-        if self.causal and num_queries > 1:
+        if (self.causal and num_queries > 1) or self.texts is not None:
             return False
         if self.key_lengths is None:
             return True
         # On a GPU the answer would have to be waited for, and a graph that is being drawn is for any lengths.
         if not self.key_lengths.is_cpu or torch.compiler.is_exporting():
             return False
-        return self._remembered(("full", num_keys), lambda lengths: bool((lengths >= num_keys).all()))
+        lengths = self.key_lengths
+        return self._remembered(("full", num_keys), lambda: bool((lengths >= num_keys).all()))
 
     def hides_everything_somewhere(self) -> bool:
         """Tell whether some sentence has no key at all; a graph that is being drawn must stand it."""
         if self.key_lengths is None:
             return False
-        return torch.compiler.is_exporting() or self._remembered(("empty",), lambda lengths: bool((lengths == 0).any()))
+        lengths = self.key_lengths
+        return torch.compiler.is_exporting() or self._remembered(("empty",), lambda: bool((lengths == 0).any()))
 
     def dense(
         self, num_queries: int, num_keys: int, device: torch.device | None = None
     ) -> Bool[Tensor, "#batch query key"]:
         """Return the mask written out."""
-        if self.key_lengths is None:
+        lengths, texts = self.key_lengths, self.texts
+        if lengths is None and texts is None:
             return self._causal_part(num_queries, num_keys, device)
-        return self._remembered(
-            ("dense", num_queries, num_keys, device),
-            lambda lengths: (
-                self._causal_part(num_queries, num_keys, device)
-                & (torch.arange(num_keys, device=device) < lengths[:, None, None])
-            ),
-        )
+
+        def answer() -> Tensor:
+            seen = self._causal_part(num_queries, num_keys, device)
+            if lengths is not None:
+                seen = seen & (torch.arange(num_keys, device=device) < lengths[:, None, None])
+            if texts is not None:
+                seen = seen & (texts[:, :, None] == texts[:, None, :])
+            return seen
+
+        return self._remembered(("dense", num_queries, num_keys, device), answer)
 
     def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return where each sentence's keys begin among those of all, end to end, and how many of them may be seen.
@@ -65,7 +76,10 @@ class Mask:
         Each sentence comes `repeats` times.
         """
 
-        def answer(lengths: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = self.key_lengths
+        assert lengths is not None
+
+        def answer() -> tuple[Tensor, Tensor]:
             first = torch.arange(0, len(lengths) * num_keys, num_keys, device=lengths.device)
             return first.repeat_interleave(repeats), lengths.repeat_interleave(repeats)
 
@@ -77,14 +91,13 @@ class Mask:
         queries = torch.arange(num_keys - num_queries, num_keys, device=device)
         return (torch.arange(num_keys, device=device) <= queries[:, None])[None]
 
-    def _remembered(self, question: tuple[Any, ...], answer: Callable[[Tensor], T]) -> T:
+    def _remembered(self, question: tuple[Any, ...], answer: Callable[[], T]) -> T:
         """Return what was found out before about these sentences: every layer of a model asks the same."""
-        assert self.key_lengths is not None
         if torch.compiler.is_exporting():
             # Sizes are symbols there, by which nothing can be found again.
-            return answer(self.key_lengths)
+            return answer()
         if question not in self._answers:
-            self._answers[question] = answer(self.key_lengths)
+            self._answers[question] = answer()
         found: T = self._answers[question]
         return found
 

@@ -8,7 +8,7 @@ all cosines after them: the same numbers under a fixed permutation of the column
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.errors import RequestError
@@ -51,9 +51,19 @@ class TrainablePositions(nn.Module):
     def forward(self, length: int, start: int = 0) -> Float[Tensor, "positions dim"]:
         """Return the vectors of `length` positions from `start` on; RequestError past the last trained one."""
         end = start + length
+        self._check(end)
+        return self.weight[start:end]
+
+    def at(self, positions: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
+        """Return the vectors of positions that do not simply count up: rows in which several texts begin."""
+        # On a GPU the answer would have to be waited for.
+        if positions.is_cpu and positions.numel():
+            self._check(int(positions.max()) + 1)
+        return nn.functional.embedding(positions, self.weight)
+
+    def _check(self, end: int) -> None:
         if end > self.weight.shape[0]:
             raise RequestError(
                 f"a text of {end} tokens does not fit: this model has {self.weight.shape[0]} trained positions. "
                 "Cut the text, or train with a larger max_positions or with sinusoidal positions."
             )
-        return self.weight[start:end]

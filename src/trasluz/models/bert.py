@@ -163,14 +163,21 @@ class Bert(nn.Module):
 
     def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
         """Return the states of every position; those behind a text's end mean nothing."""
-        x = self.word_embedding(batch.ids) + self.positions(batch.ids.shape[1], self.config.first_position)
+        x = self.word_embedding(batch.ids) + self._positions_of(batch)
         if self.segment_embedding is not None:
             x = x + self.segment_embedding(batch.segments)
         x = self.embedding_dropout(sum_norm(self.embedding_norm, x))
-        mask = Mask(batch.lengths)
+        numbers = batch.text_numbers
+        mask = Mask(batch.lengths) if numbers is None else Mask(texts=numbers)
         for block in self.blocks:
             x = block(x, mask)
         return x
+
+    def _positions_of(self, batch: TextBatch) -> Float[Tensor, "*batch positions dim"]:
+        first = self.config.first_position
+        if batch.positions is None:
+            return self.positions(batch.ids.shape[1], first)
+        return self.positions.at(batch.positions + first)
 
     def depths(self) -> dict[str, int]:
         """Return how deep each parameter lies: embeddings 0, the lowest layer 1, heads above the highest."""

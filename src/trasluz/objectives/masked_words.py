@@ -23,8 +23,12 @@ class MaskedWordsObjective:
 
     def __call__(self, model: Any, batch: MaskedBatch) -> Loss:
         """Return the loss of a batch, summed over its masked positions."""
+        return self.loss(model, model(batch.texts), batch)
+
+    def loss(self, model: Any, states: Float[Tensor, "batch positions dim"], batch: MaskedBatch) -> Loss:
+        """Return the loss, given the states of the batch's texts."""
         head = model.heads["fill-mask"]
-        features = head.features(model(batch.texts)[batch.rows, batch.columns])
+        features = head.features(states[batch.rows, batch.columns])
         total, likelihood = output_loss(
             features, head.output.weight, head.output.bias, batch.targets, self.label_smoothing
         )

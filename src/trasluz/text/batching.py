@@ -51,11 +51,24 @@ class TranslationBatch:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart."""
+    """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart.
+
+    A row is a text. Where `positions` says of each token where it stands in its text (from 0, padding too), a row may
+    hold several, one behind the other (`text/packing.py`); its length is that of all of them.
+    """
 
     ids: Int[Tensor, "batch positions"]
     lengths: Int[Tensor, "batch"]
     segments: Int[Tensor, "batch positions"]
+    positions: Int[Tensor, "batch positions"] | None = None
+
+    @property
+    def text_numbers(self) -> Int[Tensor, "batch positions"] | None:
+        """Return of each token the number of its text in the row; None where a row is a text.
+
+        Each place of padding counts as a text of its own.
+        """
+        return None if self.positions is None else (self.positions == 0).cumsum(1)
 
     @property
     def padding_share(self) -> float:
@@ -64,7 +77,9 @@ class TextBatch:
 
     def to(self, device: torch.device | str) -> "TextBatch":
         """Return the batch on another device."""
-        return TextBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        there = {name: one for name, one in tensors.items() if one is not None}
+        return TextBatch(**{name: one.to(device, non_blocking=True) for name, one in there.items()})
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,13 @@ class MaskedBatch(ExampleBatch):
 
 
 @dataclass(frozen=True)
+class NextSentenceBatch(MaskedBatch):
+    """Pairs of texts with places to guess, and whether the second follows the first (0) or is from elsewhere (1)."""
+
+    labels: Int[Tensor, "batch"]
+
+
+@dataclass(frozen=True)
 class AnswerBatch(ExampleBatch):
     """Questions with parts of their contexts: where the answer's first and last token stand; 0 and 0: not there.
 
@@ -198,6 +220,14 @@ def make_masked_batch(pieces: Sequence[tuple[Ids, Ids, Ids]], *, pad_id: int) ->
     columns = np.concatenate([np.asarray(places, np.int64) for _, places, _ in pieces])
     targets = np.concatenate([np.asarray(found, np.int64) for _, _, found in pieces])
     return MaskedBatch(texts, torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(targets))
+
+
+def make_next_sentence_batch(pairs: Sequence[tuple[Ids, Ids, Ids, Ids, int]], *, pad_id: int) -> NextSentenceBatch:
+    """Return the batch of joined pairs: ids, places to guess, what stood there, segments, and the label of each."""
+    masked = make_masked_batch([(ids, places, found) for ids, places, found, _, _ in pairs], pad_id=pad_id)
+    texts = make_text_batch([ids for ids, *_ in pairs], [segments for *_, segments, _ in pairs], pad_id=pad_id)
+    labels = torch.tensor([label for *_, label in pairs])
+    return NextSentenceBatch(texts, masked.rows, masked.columns, masked.targets, labels)
 
 
 def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None, *, pad_id: int) -> TextBatch:

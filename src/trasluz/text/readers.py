@@ -8,7 +8,7 @@ are not worth a word.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from trasluz.errors import DataError, RequestError, nearest
@@ -48,6 +48,13 @@ class Text(NamedTuple):
     """One text."""
 
     text: str
+    place: Place
+
+
+class Document(NamedTuple):
+    """A text of several lines, which are sentences or paragraphs of it."""
+
+    lines: tuple[str, ...]
     place: Place
 
 
@@ -121,6 +128,26 @@ def read_texts(
     """
     rows = _read(find_files(entry), (column,), sources, on_error, report or ReadReport())
     return (Text(row.cells[0], Place(row.path, row.line)) for row in rows)
+
+
+def read_documents(
+    entry: Entry,
+    *,
+    sources: Collection[str] | None = None,
+    on_error: str = "stop",
+    report: ReadReport | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of a `data` entry, in order; none of their lines is empty.
+
+    In plain files an empty line stands between two documents; in tables each column `text` is one. Errors are those of
+    `read_pairs`.
+    """
+    files = [
+        replace(file, format="documents") if file.format in ("text", "moses") else file for file in find_files(entry)
+    ]
+    for row in _read(files, ("text",), sources, on_error, report or ReadReport()):
+        lines = tuple(line for line in row.cells[0].split("\n") if line.strip())
+        yield Document(lines, Place(row.path, row.line))
 
 
 def read_records(

@@ -19,6 +19,9 @@ NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may nev
 _SOURCE = "source"
 WORDS_AND_TAGS = ("words", "tags")
 _COLUMN_END = re.compile(r"[ \t]+")
+# More is hardly one document; it would have to stand in memory as a whole.
+DOCUMENT_LIMIT = 10_000_000
+_TOO_MUCH = Fault(f"a document over {DOCUMENT_LIMIT:,} characters: an empty line must stand between two documents")
 # Between the documents of a CoNLL file.
 _DOCUMENT = "-DOCSTART-"
 
@@ -51,6 +54,7 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         )
     reader: Callable[[DataFile, Sequence[str]], Iterator[Row]] = {
         "text": _text_rows,
+        "documents": _document_rows,
         "moses": _moses_rows,
         "tsv": _tsv_rows,
         "csv": _csv_rows,
@@ -78,6 +82,24 @@ def _text_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
             yield Row(path, number, line, file.source)
         else:
             yield Row(path, number, (line,) if line.strip() else empty, file.source)
+
+
+def _document_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the documents of plain files, their lines joined by line ends: an empty line stands between two."""
+    for path in file.paths:
+        lines: list[str] = []
+        begin = size = 0
+        for number, line in enumerate(itertools.chain(read_lines(path), [""]), 1):
+            if isinstance(line, Fault):
+                yield Row(path, number, line, file.source)
+            elif line.strip():
+                begin = begin or number
+                size += len(line)
+                if size <= DOCUMENT_LIMIT:
+                    lines.append(line)
+            elif begin:
+                yield Row(path, begin, ("\n".join(lines),) if size <= DOCUMENT_LIMIT else _TOO_MUCH, file.source)
+                lines, begin, size = [], 0, 0
 
 
 def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:

@@ -126,7 +126,8 @@ def _open(
     stored = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     examples.labels = stored.get("labels", [])
     if recipe.data.valid is None:
-        lines = (folder / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
+        # By line feeds alone: texts have other signs in them that end a line for Python.
+        lines = (folder / "held_out.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
         valid = [examples.from_record(json.loads(line)) for line in lines]
     else:
         valid = list(examples.read(recipe.data.valid, ReadReport()))

@@ -1,25 +1,30 @@
 """Pre-training an encoder: it learns a language by guessing masked words."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from trasluz.errors import RecipeError
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.tasks.grouping import groups_by_length
-from trasluz.text.batching import make_masked_batch
+from trasluz.text.batching import MaskedBatch, make_masked_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
-from trasluz.text.readers import Text
 from trasluz.training.data import PreparedData
-from trasluz.training.job import EncoderJob, settings_of_stream
+from trasluz.training.encoder_examples import EncoderExamples
+from trasluz.training.job import EncoderJob, Measure, settings_of_stream
+from trasluz.training.masked_stream import MaskedStream, PackedStream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.raw_text import MaskedStream, RawTextExamples, masked_piece, pieces_of
+from trasluz.training.raw_text import RawTextExamples, masked_piece, pieces_of
 from trasluz.training.starting_model import named_model
+from trasluz.training.stream import ExampleStream
+from trasluz.training.trainer import Loss
 
 
 class MaskedWordsJob(EncoderJob):
@@ -28,7 +33,7 @@ class MaskedWordsJob(EncoderJob):
     does = "guess masked words"
 
     @property
-    def examples(self) -> RawTextExamples:
+    def examples(self) -> EncoderExamples[Any]:
         """Texts without labels."""
         return RawTextExamples(self.recipe)
 
@@ -36,34 +41,38 @@ class MaskedWordsJob(EncoderJob):
         """Raise RecipeError where the model is no encoder or cannot take pieces of the length asked for."""
         recipe = self.recipe
         self.check_length(self.encoder_config())
+        if recipe.evaluation.metric == "next_sentence_accuracy" and not recipe.masking.next_sentence:
+            raise RecipeError(
+                f"{recipe.place('evaluation.metric')} is next_sentence_accuracy, but masking.next_sentence is false: "
+                "set it to true, or choose by loss"
+            )
         if self.given is not None and self.given.source_tokenizer.mask_id is None:
             raise RecipeError(f"{recipe.place('model')}: the tokenizer of {named_model(recipe)} has no mask token")
 
-    def build_model(self, data: PreparedData[Text]) -> nn.Module:
+    def build_model(self, data: PreparedData[Any]) -> nn.Module:
         """Return the encoder to go on with, or a new one."""
         return self.encoder(data, ["fill-mask"])
 
-    def objective(self, data: PreparedData[Text]) -> MaskedWordsObjective:
+    def objective(self, data: PreparedData[Any]) -> Callable[[Any, Any], Loss]:
         """Return the cross-entropy of the masked words."""
         return MaskedWordsObjective(self.recipe.training.label_smoothing)
 
-    def stream(self, data: PreparedData[Text], model: Any, processes: Processes) -> MaskedStream:
+    def stream(self, data: PreparedData[Any], model: Any, processes: Processes) -> ExampleStream[Any]:
         """Return the updates."""
-        return MaskedStream(
-            data.cache,
-            data.files,
-            tokenizer=data.source_tokenizer,
-            masking=self._masking(data.source_tokenizer),
-            pad_id=model.config.pad_id,
+        settings = {
+            "tokenizer": data.source_tokenizer,
+            "masking": self.masking(data.source_tokenizer),
+            "pad_id": model.config.pad_id,
             **settings_of_stream(self.recipe, processes),
-        )
+        }
+        if self.recipe.data.packing:
+            return PackedStream(data.cache, data.files, row_length=self.recipe.data.max_length, **settings)
+        return MaskedStream(data.cache, data.files, **settings)
 
-    def evaluator(
-        self, data: PreparedData[Text], model: Any, device: torch.device, processes: Processes
-    ) -> "MaskedWordsEvaluator":
+    def evaluator(self, data: PreparedData[Any], model: Any, device: torch.device, processes: Processes) -> Measure:
         """Return what measures guesses on the validation texts, which are always masked alike."""
         tokenizer: EncoderTokenizer = data.source_tokenizer
-        masking, continues = self._masking(tokenizer), tokenizer.continues
+        masking, continues = self.masking(tokenizer), tokenizer.continues
         room = self.examples.room(tokenizer)
         texts = tokenizer.encode_arrays([one.text for one in data.valid])
         pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
@@ -90,7 +99,8 @@ class MaskedWordsJob(EncoderJob):
             f'print(fill("... {mask} ...").masks[0].candidates[0].token)',
         ]
 
-    def _masking(self, tokenizer: EncoderTokenizer) -> Masking:
+    def masking(self, tokenizer: EncoderTokenizer) -> Masking:
+        """Return how words are masked."""
         wanted = self.recipe.masking
         assert tokenizer.mask_id is not None
         special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
@@ -111,16 +121,27 @@ class MaskedWordsEvaluator:
 
     def __call__(self, model: Any) -> dict[str, float]:
         """Return the mean loss of a masked piece, its exponential, and the share of pieces guessed right."""
-        sums = [0.0, 0.0, 0.0]
-        head = model.heads["fill-mask"]
+        sums = np.zeros(3)
         groups = groups_by_length([len(ids) for ids, _, _ in self.pieces], self.batch_tokens)
         for rows in self.processes.own(groups):
             batch = make_masked_batch([self.pieces[row] for row in rows], pad_id=self.pad_id).to(self.device)
-            logits = head(model(batch.texts)[batch.rows, batch.columns]).float()
-            loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
-            right = (logits.argmax(-1) == batch.targets).sum()
-            own = float(loss), float(right), float(len(batch.targets))
-            sums = [before + now for before, now in zip(sums, own, strict=True)]
-        total, right_all, count = self.processes.sum(sums)
-        loss_value = total / count
-        return {"loss": loss_value, "perplexity": math.exp(min(loss_value, 700.0)), "accuracy": right_all / count}
+            sums += guessed(model, model(batch.texts), batch)
+        return guess_metrics(self.processes.sum(sums.tolist()))
+
+
+def guessed(model: Any, states: Float[Tensor, "batch positions dim"], batch: MaskedBatch) -> tuple[float, float, float]:
+    """Return three sums over a batch: the loss of the masked pieces, how many were guessed right, how many there are.
+
+    `states` are those of the batch's texts.
+    """
+    logits = model.heads["fill-mask"](states[batch.rows, batch.columns]).float()
+    loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
+    right = (logits.argmax(-1) == batch.targets).sum()
+    return float(loss), float(right), float(len(batch.targets))
+
+
+def guess_metrics(sums: Sequence[float]) -> dict[str, float]:
+    """Return the metrics of such sums."""
+    total, right, count = sums
+    loss = total / count
+    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": right / count}

@@ -8,9 +8,10 @@ from typing import Any
 from trasluz.checkpoints.model_card import Score, card_head
 from trasluz.training.data import DataCounts
 from trasluz.training.quantities import format_duration
-from trasluz.training.recipe import METRIC_NAMES, Recipe
+from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.starting_model import base_model
+from trasluz.training.task_rules import METRIC_NAMES
 
 
 def write_card(

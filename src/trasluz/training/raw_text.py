@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from trasluz.text.batching import MaskedBatch, make_masked_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
 from trasluz.text.readers import Place, ReadReport, Text, read_texts
-from trasluz.text.token_cache import TokenCache
 from trasluz.training.encoder_examples import EncoderExamples
 from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
-from trasluz.training.stream import ExampleStream
 
 
 class RawTextExamples(EncoderExamples[Text]):
@@ -59,38 +56,6 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
     """Yield the ids in pieces of at most `room`; what has none is left out."""
     for begin in range(0, len(ids), room):
         yield ids[begin : begin + room]
-
-
-class MaskedStream(ExampleStream[MaskedBatch]):
-    """Pieces of text, masked otherwise in every epoch; the cache's columns are ids and place."""
-
-    def __init__(
-        self,
-        cache: TokenCache,
-        files: Sequence[str],
-        *,
-        tokenizer: EncoderTokenizer,
-        masking: Masking,
-        pad_id: int,
-        **settings: Any,
-    ) -> None:
-        """Take the cache and what batches need; `settings` are those of every stream."""
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added() - 1], **settings)
-        self.tokenizer = tokenizer
-        self.masking = masking
-        self.pad_id = pad_id
-        self.continues = tokenizer.continues
-
-    def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> MaskedBatch:
-        """Return the padded batch of some pieces, masked for this epoch (None: as for the one before the first)."""
-        drawn = -1 if epoch is None else epoch
-        pieces = [
-            masked_piece(self.tokenizer, self.masking, self.continues, self.cache[int(number)][0], generator)
-            for number in examples
-            for generator in [np.random.default_rng([self.seed, drawn + 1, int(number)])]
-        ]
-        return make_masked_batch(pieces, pad_id=self.pad_id)
 
 
 def masked_piece(

@@ -3,11 +3,12 @@
 The descriptions below are the text of docs/recipe.md.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from trasluz.training.quantities import Averaging, Count, Duration, Entry, Every, Form, Integer, Number, Rhythm, Seconds
+from trasluz.training.task_rules import METRICS, ONLY_FOR, MetricName
 
 
 class Section(BaseModel):
@@ -83,6 +84,11 @@ class DataSection(Section):
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
         "it, special tokens included; plain text is taken in pieces of it, contexts of questions in windows.",
     )
+    packing: bool = Field(
+        default=False,
+        description="fill-mask: several short texts share a row of `max_length`, and see nothing of each other; "
+        "otherwise those of like length are put together.",
+    )
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
     )
@@ -138,6 +144,12 @@ class MaskingSection(Section):
     masked_share: Number = Field(default=0.8, ge=0, le=1, description="Of those: how many the mask token stands for.")
     random_share: Number = Field(
         default=0.1, ge=0, le=1, description="Of those: how many another piece stands for; the rest stay as they are."
+    )
+
+    next_sentence: bool = Field(
+        default=False,
+        description="Learn also whether one text follows another; documents are kept apart by empty lines, or are the "
+        "rows of a table.",
     )
 
     @model_validator(mode="after")
@@ -252,61 +264,6 @@ class TrainingSection(Section):
     max_skipped: Count = Field(
         default=5, description="Updates in a row with a loss or gradient that is no number, until the run gives up."
     )
-
-
-MetricName = Literal[
-    "bleu",
-    "chrf",
-    "loss",
-    "perplexity",
-    "accuracy",
-    "macro_f1",
-    "micro_f1",
-    "matthews",
-    "subset_accuracy",
-    "pearson",
-    "spearman",
-    "mean_squared_error",
-    "entity_precision",
-    "entity_recall",
-    "entity_f1",
-    "exact_match",
-    "answer_f1",
-]
-
-METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
-
-# Keys, and whole sections, that mean something to one task only.
-ONLY_FOR: dict[str, tuple[str, ...]] = {
-    "data.languages": ("translate",),
-    "data.both_directions": ("translate",),
-    "tokenizer.shared": ("translate",),
-    "training.piece_dropout": ("translate",),
-    "evaluation.beam": ("translate",),
-    "evaluation.length_penalty": ("translate",),
-    "evaluation.sentences": ("translate",),
-    "data.pairs": ("classify",),
-    "data.labels": ("classify", "tag"),
-    "data.label_kind": ("classify",),
-    "data.overlap": ("answer",),
-    "masking": ("fill-mask",),
-    "distillation": ("fill-mask", "classify", "tag", "answer"),
-    "training.layer_decay": ("classify", "tag", "answer"),
-    "training.freeze_layers": ("classify", "tag", "answer"),
-    "training.class_weights": ("classify",),
-    "evaluation.answer_rules": ("answer",),
-}
-
-# By task, and by the kind of label: what decides, then what else may.
-METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
-    ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
-    ("fill-mask", "one"): ("loss", "perplexity", "accuracy"),
-    ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
-    ("answer", "one"): ("answer_f1", "exact_match", "loss"),
-    ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
-    ("classify", "several"): ("micro_f1", "macro_f1", "subset_accuracy", "loss"),
-    ("classify", "number"): ("spearman", "pearson", "mean_squared_error", "loss"),
-}
 
 
 class EvaluationSection(Section):

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RecipeError, TrasluzError
 from trasluz.training.answering_job import AnsweringJob
@@ -16,8 +17,8 @@ from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
 from trasluz.training.job import Job
-from trasluz.training.masked_words_job import MaskedWordsJob
 from trasluz.training.metrics_log import MetricsLog
+from trasluz.training.next_sentence_job import pre_training_job
 from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
@@ -29,9 +30,9 @@ from trasluz.training.teacher import Teacher, read_teacher
 from trasluz.training.trainer import Trainer
 from trasluz.training.translation_job import TranslationJob
 
-JOBS: dict[str, type[Job]] = {
+JOBS: dict[str, Callable[[Recipe, LoadedModel | None], Job]] = {
     "translate": TranslationJob,
-    "fill-mask": MaskedWordsJob,
+    "fill-mask": pre_training_job,
     "classify": ClassificationJob,
     "tag": TaggingJob,
     "answer": AnsweringJob,

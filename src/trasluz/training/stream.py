@@ -2,14 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, Integer
 
 from trasluz.text.batching import BatchOrder
 from trasluz.text.token_cache import TokenCache
 from trasluz.training.trainer import BatchT
+
+
+@runtime_checkable
+class Order(Protocol):
+    """The updates of one epoch, each an array of examples."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Integer[np.ndarray, "_"]: ...
 
 
 class ExampleStream(ABC, Generic[BatchT]):
@@ -42,7 +50,7 @@ class ExampleStream(ABC, Generic[BatchT]):
         self.rank = rank
         self.size = size
         self._lengths = lengths
-        self._order: tuple[int, BatchOrder] | None = None
+        self._order: tuple[int, Order] | None = None
 
     @abstractmethod
     def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> BatchT:
@@ -85,13 +93,15 @@ class ExampleStream(ABC, Generic[BatchT]):
         """Return the row of the cache that an example is made of."""
         return example
 
-    def _order_of(self, epoch: int) -> BatchOrder:
+    def _order_of(self, epoch: int) -> Order:
         if self._order is None or self._order[0] != epoch:
             # Two orders at a time would be twice the memory.
             self._order = None
-            order = BatchOrder(self._lengths, self.batch_tokens, self.seed, epoch, place_of=self.place)
-            self._order = (epoch, order)
+            self._order = (epoch, self._draw_order(epoch))
         return self._order[1]
+
+    def _draw_order(self, epoch: int) -> Order:
+        return BatchOrder(self._lengths, self.batch_tokens, self.seed, epoch, place_of=self.place)
 
     def _pieces(self, examples: Any) -> list[Any]:
         rounds = 1

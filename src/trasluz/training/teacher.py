@@ -62,6 +62,10 @@ def read_teacher(recipe: Recipe) -> Teacher | None:
     if name is None:
         return None
     place = recipe.place("distillation.teacher")
+    if recipe.masking.next_sentence:
+        raise RecipeError(
+            f"{place}: what follows what is not taught: set masking.next_sentence to false, or leave out the teacher"
+        )
     found = read_named(recipe, "distillation.teacher", name)
     model: Any = found.model
     if not isinstance(model, Bert) or recipe.task not in model.config.heads:

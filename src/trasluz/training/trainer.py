@@ -1,7 +1,7 @@
 """The trainer: a generator of reports that knows batches and losses, but no text, no tokenizer and no kind of model.
 
     for update n:
-        total, count = sum over pieces of objective(model, piece)
+        total, count = sum over pieces of objective(model, piece)            a sum of several means: objectives/loss.py
         gradient = d total / count          one division by the global count, then clipping: exact for unequal pieces
         learning rate = learning_rate * schedule(n)
     now and then: evaluate, save; at the end: the best weights, or an average of several
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import TrainingError
 from trasluz.training.checkpoint import CheckpointFolder, Evaluation, RunState
+from trasluz.training.further_losses import weighted_total, weights_of_further
 from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
 from trasluz.training.processes import ALONE, Processes, told_of_loss
 from trasluz.training.recipe import EvaluationSection, TrainingSection
@@ -95,6 +96,7 @@ class Trainer:
         self.processes = processes
         self.shared = share_model(model, objective, training.parallel, processes, device)
         self.model = model
+        self.objective = objective
         self.stream = stream
         self.evaluate = evaluate
         self.judge = judge
@@ -197,14 +199,16 @@ class Trainer:
         state.step += 1
         torch.manual_seed(_derived_seed(self.training.seed, state.step, self.processes.rank))
         total, sums = torch.zeros((), device=self.device), [0.0, 0.0, 0.0]
+        weights = weights_of_further(self.objective, pieces, self.processes)
         for number, piece in enumerate(pieces):
             with self.shared.accumulating(last=number == len(pieces) - 1) as loss_of:
                 batch = self.stream.stand_in() if piece is None else piece
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                     loss = loss_of(batch.to(self.device))
-                (loss.total * 0.0 if piece is None else loss.total).backward()
+                with_further = weighted_total(loss, weights)
+                (with_further * 0.0 if piece is None else with_further).backward()
             if piece is not None:
-                total += loss.total.detach().float()
+                total += with_further.detach().float()
                 own = (loss.count, piece.num_target_tokens, piece.padding_share * piece.num_target_tokens)
                 sums = [before + now for before, now in zip(sums, own, strict=True)]
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
