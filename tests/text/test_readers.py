@@ -342,7 +342,7 @@ def test_a_file_that_is_one_endless_document_is_refused(write):
     assert [one.lines for one in read_documents("a.txt", on_error="skip")] == [("The door is shut.",)]
 
 
-def test_a_whole_file_is_one_text(tmp_path: Path) -> None:
+def test_a_whole_file_is_one_text(tmp_path):
     for name, content in (("a.txt", b"\xef\xbb\xbfOne.\r\n\r\n  Two.\n"), ("b.txt", b" \n"), ("c.txt", b"\xff")):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "rows.tsv").write_text("text\nThree.\nFour.\n")

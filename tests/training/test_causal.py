@@ -20,7 +20,6 @@ import trasluz
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_causal_batch
-from trasluz.training.causal_examples import _STRETCH, stretches
 from trasluz.training.causal_job import CausalJob
 from trasluz.training.causal_stream import CausalStream
 from trasluz.training.data import PreparedData, prepare_data
@@ -221,8 +220,6 @@ def test_whole_files_keep_their_line_ends(tmp_path: Path) -> None:
     expected = "Irene lit the lamp.\n\n  It was nine. ñ\n" * 9
     assert data.source_tokenizer.decode(data.cache[0][0]) == expected == data.valid[0].text
     assert len(data.cache[0][0]) == len(expected) + 1 and data.cache[0][0][-1] == data.source_tokenizer.end_id
-    long = "x" * _STRETCH + expected * 3000
-    assert "".join(stretches(long)) == long and len(list(stretches(long))) > 1
     # Where fewer tokens are than a window holds, all of them are one.
     stream = CausalStream(
         data.cache, [], window_length=999, end_id=0, batch_tokens=999, micro_batch_tokens=None, seed=1

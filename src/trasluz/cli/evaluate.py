@@ -52,17 +52,26 @@ def evaluate(
     rules: Annotated[
         str, typer.Option(metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers.")
     ] = "squad",
+    document: Annotated[
+        str, typer.Option(metavar="line|file", help="What a document is in plain text, for a model that continues it.")
+    ] = "line",
+    stride: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Tokens that a window over a document is moved by; half of it if not given."),
+    ] = None,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what the model says here, one a line.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
 ) -> None:
-    """Score a model: translations by sacreBLEU and chrF, labels by accuracy and F1, tags and answers by F1.
+    """Score a model: translations by sacreBLEU and chrF, labels, tags and answers by F1, texts by perplexity.
 
     A translator for both directions is scored in both, unless --to says which. Labelled texts stand in the columns
     `text` and `label`, tagged words in a CoNLL file (.conll, or --format conll) or in the columns `words` and `tags`,
     questions in the form of SQuAD (.json) or in the columns `question`, `context`, `answer` and `answer_start`.
+    A model that continues texts guesses every token of documents, each once, from at least a window less --stride
+    before it: lines of plain files, whole ones with --document file, or rows of the column `text`.
     The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
@@ -112,10 +121,24 @@ def evaluate(
             batch_tokens=common.batch_tokens,
         )
         return
+    if getattr(task, "attention_kind", None) == "decoder":  # a Generator
+        from trasluz.cli.evaluate_generated import evaluate_documents
+
+        evaluate_documents(
+            task,
+            entry,
+            document=document,
+            stride=stride,
+            on_error=on_error,
+            as_json=as_json,
+            quiet=common.quiet,
+            batch_tokens=common.batch_tokens,
+        )
+        return
     if not hasattr(task, "directions"):
         raise RequestError(
-            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers and what finds answers "
-            "can be scored."
+            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers, what finds answers and "
+            "what continues texts can be scored."
         )
     translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}

@@ -1,23 +1,16 @@
 """Documents to be continued: lines, whole files or rows of tables, as ids with the end of a document behind each."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trasluz.errors import DataError, RecipeError, RequestError
 from trasluz.text.byte_tokenizer import ByteTokenizer
 from trasluz.text.byte_tokenizer_training import BYTE_KINDS, train_byte_tokenizer
+from trasluz.text.documents import document_ids, stretches
 from trasluz.text.readers import Place, ReadReport, Text, read_texts
 from trasluz.training.examples import Examples, Tokenizers, in_chunks
-
-# A long document is cut into tokens in stretches, or the cutting would take a hundred times its size of memory.
-_STRETCH = 1 << 16
-# Where a line begins with a word no tokenizer has joined anything.
-_LINE_BEGINS = re.compile(r"(?<=\n)(?=\S)")
 
 
 class CausalExamples(Examples[Text]):
@@ -93,25 +86,6 @@ class CausalExamples(Examples[Text]):
     ) -> Iterator[tuple[Text, tuple[Any, ...] | None]]:
         """Yield each document with its ids, the end behind them."""
         for some in in_chunks(examples):
-            for text, ids in zip(some, document_ids(tokenizers[0], [one.text for one in some]), strict=True):
+            found = document_ids(tokenizers[0], [one.text for one in some], tokenizers[0].end_id)
+            for text, ids in zip(some, found, strict=True):
                 yield text, (ids,)
-
-
-def document_ids(tokenizer: ByteTokenizer, texts: Sequence[str]) -> list[Any]:
-    """Return the ids of each document, as an array with the end of a document behind them."""
-    pieces = [list(stretches(text)) for text in texts]
-    found = iter(tokenizer.encode_arrays([piece for some in pieces for piece in some]))
-    end = np.asarray([tokenizer.end_id], tokenizer.dtype)
-    return [np.concatenate([*islice(found, len(some)), end]) for some in pieces]
-
-
-def stretches(text: str) -> Iterator[str]:
-    """Yield a text in stretches of some length, each up to a line that begins with a word; together they are it."""
-    begin = 0
-    while len(text) - begin > _STRETCH:
-        found = _LINE_BEGINS.search(text, begin + _STRETCH)
-        if found is None:
-            break
-        yield text[begin : found.start()]
-        begin = found.start()
-    yield text[begin:]

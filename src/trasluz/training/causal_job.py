@@ -15,7 +15,8 @@ from trasluz.models.gpt import GptConfig
 from trasluz.models.registry import model_of, presets
 from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_window_batch
-from trasluz.training.causal_examples import CausalExamples, document_ids
+from trasluz.text.documents import document_ids
+from trasluz.training.causal_examples import CausalExamples
 from trasluz.training.causal_stream import CausalStream
 from trasluz.training.data import PreparedData
 from trasluz.training.job import Job, Measure, settings_of_stream, write_text_model
@@ -82,7 +83,7 @@ class CausalJob(Job):
         """Return what measures guesses on the validation documents."""
         tokenizer = data.source_tokenizer
         return NextWordsEvaluator(
-            ids=np.concatenate(document_ids(tokenizer, [one.text for one in data.valid])),
+            ids=np.concatenate(document_ids(tokenizer, [one.text for one in data.valid], tokenizer.end_id)),
             window_length=self.recipe.data.max_length,
             end_id=tokenizer.end_id,
             device=device,
