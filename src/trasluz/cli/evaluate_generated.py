@@ -21,16 +21,10 @@ def evaluate_documents(
 ) -> None:
     """Tell perplexity, loss and number of tokens; documents are lines of plain files, or whole files."""
     import trasluz
-    from trasluz.errors import RequestError, nearest
     from trasluz.tasks.perplexity import measure_perplexity
     from trasluz.text.readers import ReadReport, read_texts
 
-    kinds = ("line", "file")
-    if document not in kinds:
-        close = nearest(document, kinds)
-        raise RequestError(
-            f"--document is {document!r}; {f'did you mean {close}?' if close else 'it is line or file.'}"
-        )
+    check_document(document)
     report = ReadReport()
     found = read_texts(entry, on_error=on_error, report=report, whole_files=document == "file")
     texts = [one.text for one in found]
@@ -45,3 +39,15 @@ def evaluate_documents(
     for name, value in metrics.items():
         answer(f"{name:<18} {value:.4f}  {signature}")
     answer(f"{'tokens':<18} {measured.tokens}")
+
+
+def check_document(document: str) -> None:
+    """Raise RequestError for what is no kind of document."""
+    from trasluz.errors import RequestError, nearest
+
+    kinds = ("line", "file")
+    if document not in kinds:
+        close = nearest(document, kinds)
+        raise RequestError(
+            f"--document is {document!r}; {f'did you mean {close}?' if close else 'it is line or file.'}"
+        )

@@ -1,6 +1,8 @@
 """Perplexity of documents by sliding window: each token is guessed once, from as many before it as the window leaves.
 
-    perplexity = exp(- sum over all tokens of log p(x_t | x_s ... x_(t-1)) / number of tokens),   t - s >= window - stride
+    perplexity = exp(- sum over all tokens of log p(x_t | x_s ... x_(t-1)) / number of tokens)
+
+Where a document has that many before x_t, t - s is at least the window less the stride.
 
 A window begins `stride` tokens behind the one before, and only what that one did not reach is counted; so a smaller
 stride lets more be seen and costs more. With a stride as long as the window no window sees anything of another.
