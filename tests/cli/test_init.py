@@ -191,6 +191,7 @@ def test_a_recipe_for_continuing_texts(tmp_path: Path, capsys: pytest.CaptureFix
     assert "is a single document, of which none can be held out: name another with --valid" in refused(
         capsys, "generate", *data, "--document", "file"
     )
+    assert "--document is for models that continue texts" in refused(capsys, "fill-mask", *data, "--document", "file")
     assert "--document is 'book'; it is line or file." in refused(capsys, "generate", *data, "--document", "book")
     options = ["--document", "file", "--valid", data[1], "--model", "owner/gpt"]
     assert run(["init", "generate", *data, *options]) == 0

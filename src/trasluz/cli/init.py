@@ -103,6 +103,8 @@ def init(
     machine = this_machine()
     if task != "translate":
         refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
+    if task != "generate" and document != "line":
+        raise RequestError(f"--document is for models that continue texts; the task {task} has no use for it.")
     if task == "classify":
         values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
     elif task == "tag":

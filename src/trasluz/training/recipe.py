@@ -132,7 +132,8 @@ class TokenizerSection(Section):
     """How text becomes ids."""
 
     kind: Literal["bpe", "unigram", "word", "character", "wordpiece"] = Field(
-        default="bpe", description="What the pieces are; encoders take bpe (of bytes) or wordpiece."
+        default="bpe",
+        description="What the pieces are; encoders take bpe or wordpiece, generate takes bpe or character, of bytes.",
     )
     vocab_size: Count = Field(default=8000, description="Number of different tokens, special ones included.")
     shared: bool = Field(default=True, description="One vocabulary for both languages, or one for each.")
