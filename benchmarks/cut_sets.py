@@ -2,11 +2,14 @@
 
     python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, few.tsv, dev.tsv, test.tsv
     python benchmarks/cut_sets.py trec FOLDER      train.tsv, valid.tsv, test.tsv
+    python benchmarks/cut_sets.py shakespeare FOLDER      train.txt, valid.txt
+    python benchmarks/cut_sets.py quijote FOLDER          train.txt, valid.txt
 
 SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
 choose by; every phrase that stands in one of them is kept out of `train.tsv`. `few.tsv` has 500 sentences of each
 class, drawn from the rest; dev and test are as they come. TREC's questions have classes before them; a tenth is drawn
-to choose by. Reads the folder that TRASLUZ_DATA names; its text stays out of the repository.
+to choose by. Of Shakespeare's plays and of Don Quijote, the last tenth of the characters is kept to choose by. Reads
+the folder that TRASLUZ_DATA names; its text stays out of the repository.
 """
 
 import argparse
@@ -69,14 +72,37 @@ def cut_trec(data: Path, out: Path) -> None:
     write(out / "test.tsv", parts["test"])
 
 
+def cut_prose(text: str, out: Path) -> None:
+    """Cut one long text by characters, with line feeds for line ends: the last tenth is to choose by."""
+    text = text.replace("\r\n", "\n")
+    place = int(len(text) * 0.9)
+    for name, part in (("train", text[:place]), ("valid", text[place:])):
+        # As bytes, so that no system writes other line ends.
+        (out / f"{name}.txt").write_bytes(part.encode())
+        print(f"{out / name}.txt: {len(part):,} characters")
+
+
+def cut_shakespeare(data: Path, out: Path) -> None:
+    """Cut the plays."""
+    cut_prose((data / "tinyshakespeare" / "input.txt").read_bytes().decode(), out)
+
+
+def cut_quijote(data: Path, out: Path) -> None:
+    """Cut the novel."""
+    cut_prose(lzma.decompress((data / "quijote" / "quijote.txt.xz").read_bytes()).decode(), out)
+
+
+CUTS = {"sst2": cut_sst2, "trec": cut_trec, "shakespeare": cut_shakespeare, "quijote": cut_quijote}
+
+
 def main() -> None:
     """Cut one set into a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=("sst2", "trec"))
+    parser.add_argument("name", choices=CUTS)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    {"sst2": cut_sst2, "trec": cut_trec}[options.name](Path(os.environ["TRASLUZ_DATA"]), options.out)
+    CUTS[options.name](Path(os.environ["TRASLUZ_DATA"]), options.out)
 
 
 if __name__ == "__main__":

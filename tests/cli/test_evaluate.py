@@ -1,6 +1,7 @@
 """`evaluate` gives sacreBLEU's own figures, with signatures, for every direction of a model."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert run(["evaluate", folder, "--task", "tag", *data]) == 2
     assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
-    assert "is a MaskFiller; so far translators, classifiers, taggers and what finds answers" in capsys.readouterr().err
+    assert "is a MaskFiller; so far translators, classifiers, taggers, what finds" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
 
@@ -167,3 +168,20 @@ def test_answers_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsy
     assert run(["evaluate", folder, *data, "--on-error", "skip"]) == 0
     answer = capsys.readouterr()
     assert "1 of 2 read; 1 left out" in answer.err and "questions:1|" in answer.out
+
+
+@pytest.mark.usefixtures("test_pair")
+def test_documents_are_scored_by_perplexity(gpt_folder: str, capsys: Captured) -> None:
+    (lines,) = reports(capsys, gpt_folder, "--data", "test.en")
+    assert lines["perplexity"] == pytest.approx(math.exp(lines["loss"]))  # type: ignore[arg-type]
+    assert f"tokens:{lines['tokens']}|documents:3|window:48|stride:24|document:line" in str(lines["signature"])
+    (whole,) = reports(capsys, gpt_folder, "--data", "test.en", "--document", "file", "--stride", "48")
+    assert "documents:1|window:48|stride:48|document:file" in str(whole["signature"])
+    assert run(["evaluate", gpt_folder, "--data", "test.en"]) == 0
+    assert capsys.readouterr().out.split()[0] == "perplexity"
+    for options, complaint in (
+        (["--stride", "49"], "the stride is 49, but it must be at least 1 and at most the window of toy-gpt, 48"),
+        (["--document", "files"], "--document is 'files'; did you mean file?"),
+    ):
+        assert run(["evaluate", gpt_folder, "--data", "test.en", *options]) == 2
+        assert complaint in capsys.readouterr().err

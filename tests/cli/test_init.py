@@ -81,8 +81,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_what_cannot_be_is_refused_with_a_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", "corpus.{en,es}")
     assert "there is no task 'translat'; did you mean translate?" in refused(capsys, "translat", *data)
-    assert "there is no task 'cook'; so far there are translate, fill-mask, classify, tag, answer." in refused(
-        capsys, "cook", *data
+    assert (
+        "there is no task 'cook'; so far there are translate, fill-mask, classify, tag, answer, generate."
+        in refused(capsys, "cook", *data)
     )
     assert "no data is named" in refused(capsys, "translate")
     assert "Did you mean transformer-tiny?" in refused(capsys, "translate", *data, "--model", "transformer-tyni")
@@ -176,3 +177,23 @@ def test_columns_of_a_translation_table(tmp_path: Path, capsys: pytest.CaptureFi
     assert parse_recipe(capsys.readouterr().out).data.train["columns"] == {"en": "first", "es": "second"}
     assert run(["init", "translate", *options]) == 2
     assert "tell its languages; say them, as in --languages en,es." in capsys.readouterr().err
+
+
+def test_a_recipe_for_continuing_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "days.txt").write_text("The sun rose.\nThe rain fell for hours.\n" * 30)
+    data = ["--data", str(tmp_path / "days.txt")]
+    assert run(["init", "generate", *data]) == 0
+    text = capsys.readouterr().out
+    recipe = parse_recipe(text)
+    assert recipe.task == "generate" and recipe.evaluation.metric == "loss" and recipe.output == "runs/generate"
+    assert "60 documents of 4.0 words" in text and "document: line" in text and recipe.training.max_time == 3600.0
+    assert "languages" not in text and "label_kind" not in text and recipe.model["max_positions"] == 256
+    assert "is a single document, of which none can be held out: name another with --valid" in refused(
+        capsys, "generate", *data, "--document", "file"
+    )
+    assert "--document is for models that continue texts" in refused(capsys, "fill-mask", *data, "--document", "file")
+    assert "--document is 'book'; it is line or file." in refused(capsys, "generate", *data, "--document", "book")
+    options = ["--document", "file", "--valid", data[1], "--model", "owner/gpt"]
+    assert run(["init", "generate", *data, *options]) == 0
+    recipe = parse_recipe(capsys.readouterr().out)
+    assert recipe.data.document == "file" and recipe.model == "owner/gpt" and recipe.training.learning_rate == 1e-4

@@ -340,3 +340,20 @@ def test_a_file_that_is_one_endless_document_is_refused(write):
     ):
         list(read_documents("a.txt"))
     assert [one.lines for one in read_documents("a.txt", on_error="skip")] == [("The door is shut.",)]
+
+
+def test_a_whole_file_is_one_text(tmp_path):
+    for name, content in (("a.txt", b"\xef\xbb\xbfOne.\r\n\r\n  Two.\n"), ("b.txt", b" \n"), ("c.txt", b"\xff")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "rows.tsv").write_text("text\nThree.\nFour.\n")
+    entry = [str(tmp_path / "a.txt"), str(tmp_path / "rows.tsv")]
+    found = list(read_texts(entry, whole_files=True))
+    assert [one.text for one in found] == ["One.\n\n  Two.\n", "Three.", "Four."]
+    assert str(found[0].place) == f"{tmp_path / 'a.txt'}:1"
+    with pytest.raises(DataError, match=r"b\.txt:1: the text is empty"):
+        list(read_texts(str(tmp_path / "b.txt"), whole_files=True))
+    with pytest.raises(DataError, match=r"c\.txt:1: invalid UTF-8"):
+        list(read_texts(str(tmp_path / "c.txt"), whole_files=True))
+    (tmp_path / "c.txt").write_bytes(b"a\0b")
+    with pytest.raises(DataError, match=r"c\.txt:1: NUL character"):
+        list(read_texts(str(tmp_path / "c.txt"), whole_files=True))

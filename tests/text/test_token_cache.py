@@ -154,3 +154,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(WriteError, match=r"^cannot write .*tokens: No space left on device"):
         TokenCache.build(tmp_path / "tokens", ROWS, fingerprint="abc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_are_found_by_their_place_in_the_whole_column(tmp_path):
+    cache = TokenCache.build(tmp_path / "tokens", ROWS, fingerprint="abc")
+    assert cache.ids_at("source", np.array([[0, 3], [2, 1]])).tolist() == [[4, 10], [6, 5]]
+    assert [cache.row_of("source", place) for place in range(4)] == [0, 0, 0, 2]

@@ -1,6 +1,6 @@
 """`trasluz evaluate`: translations scored against references, with signatures that let others repeat the figures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -52,17 +52,26 @@ def evaluate(
     rules: Annotated[
         str, typer.Option(metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers.")
     ] = "squad",
+    document: Annotated[
+        str, typer.Option(metavar="line|file", help="What a document is in plain text, for a model that continues it.")
+    ] = "line",
+    stride: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Tokens that a window over a document is moved by; half of it if not given."),
+    ] = None,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what the model says here, one a line.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a direction.")] = False,
 ) -> None:
-    """Score a model: translations by sacreBLEU and chrF, labels by accuracy and F1, tags and answers by F1.
+    """Score a model: translations by sacreBLEU and chrF, labels, tags and answers by F1, texts by perplexity.
 
     A translator for both directions is scored in both, unless --to says which. Labelled texts stand in the columns
     `text` and `label`, tagged words in a CoNLL file (.conll, or --format conll) or in the columns `words` and `tags`,
     questions in the form of SQuAD (.json) or in the columns `question`, `context`, `answer` and `answer_start`.
+    A model that continues texts guesses every token of documents, each once, from at least a window less --stride
+    before it: lines of plain files, whole ones with --document file, or rows of the column `text`.
     The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
@@ -71,51 +80,25 @@ def evaluate(
     task = load_task(common, model, task_name)
     if columns is not None or format_ is not None:
         entry = {"path": entry, "format": format_, "columns": named_columns(columns) if columns else {}}
-    if getattr(task, "head_name", None) == "classify":
-        from trasluz.cli.evaluate_texts import evaluate_classes
-
-        evaluate_classes(
-            task,
-            entry,
-            pairs=pairs,
-            on_error=on_error,
-            out=out,
-            as_json=as_json,
-            quiet=common.quiet,
-            batch_tokens=common.batch_tokens,
-        )
-        return
-    if getattr(task, "head_name", None) == "tag":
-        from trasluz.cli.evaluate_texts import evaluate_tags
-
-        evaluate_tags(
-            task,
-            entry,
-            on_error=on_error,
-            out=out,
-            as_json=as_json,
-            quiet=common.quiet,
-            batch_tokens=common.batch_tokens,
-        )
-        return
-    if getattr(task, "head_name", None) == "answer":
-        from trasluz.cli.evaluate_answers import evaluate_answers
-
-        evaluate_answers(
-            task,
-            entry,
-            rules_name=rules,
-            on_error=on_error,
-            out=out,
-            as_json=as_json,
-            quiet=common.quiet,
-            batch_tokens=common.batch_tokens,
+    kind = "generate" if getattr(task, "attention_kind", None) == "decoder" else getattr(task, "head_name", None)
+    # What each kind of model is told beside what all are.
+    own: dict[str | None, dict[str, Any]] = {
+        "classify": {"pairs": pairs, "out": out},
+        "tag": {"out": out},
+        "answer": {"rules_name": rules, "out": out},
+        "generate": {"document": document, "stride": stride},
+    }
+    if kind in own:
+        score = scorer_of(kind)
+        batch_tokens = common.batch_tokens
+        score(
+            task, entry, on_error=on_error, as_json=as_json, quiet=common.quiet, batch_tokens=batch_tokens, **own[kind]
         )
         return
     if not hasattr(task, "directions"):
         raise RequestError(
-            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers and what finds answers "
-            "can be scored."
+            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers, what finds answers and "
+            "what continues texts can be scored."
         )
     translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}
@@ -141,6 +124,19 @@ def evaluate(
             continue
         for name in ("bleu", "chrf"):
             answer(f"{way}  {name:<5} {report[name]:6.2f}  {report[f'{name}_signature']}")
+
+
+def scorer_of(kind: str | None) -> Callable[..., None]:
+    """Return what scores a kind of model that does not translate."""
+    from trasluz.cli import evaluate_answers, evaluate_generated, evaluate_texts
+
+    scorers: dict[str | None, Callable[..., None]] = {
+        "classify": evaluate_texts.evaluate_classes,
+        "tag": evaluate_texts.evaluate_tags,
+        "answer": evaluate_answers.evaluate_answers,
+        "generate": evaluate_generated.evaluate_documents,
+    }
+    return scorers[kind]
 
 
 def directions_of(translator: "Translator", to: str | None, from_: str | None) -> "list[Direction]":

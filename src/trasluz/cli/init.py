@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from trasluz.cli.sizing import Corpus, Machine
     from trasluz.training.recipe import Recipe
 
-TASKS = ("translate", "fill-mask", "classify", "tag", "answer")
+TASKS = ("translate", "fill-mask", "classify", "tag", "answer", "generate")
 # Counting more would take minutes and change no setting.
 MOST_COUNTED = 1_000_000
-_HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
+HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
 _FROM_NOTHING = "It learns from nothing; with --model it starts from a pre-trained encoder, which is worth a lot."
 _COMMENT_COLUMN = 42
 _WIDTH = 130
@@ -30,7 +30,9 @@ _WIDTH = 130
 def init(
     task: Annotated[
         str,
-        typer.Argument(metavar="TASK", help="What the model will do: translate, fill-mask, classify, tag or answer."),
+        typer.Argument(
+            metavar="TASK", help="What the model will do: translate, fill-mask, classify, tag, answer or generate."
+        ),
     ],
     data: Annotated[
         list[str] | None,
@@ -64,6 +66,9 @@ def init(
     label_kind: Annotated[
         str, typer.Option(metavar="one|several|number", help="What a label is: one a text, several, or a number.")
     ] = "one",
+    document: Annotated[
+        str, typer.Option(metavar="line|file", help="generate: what a document is in plain text.")
+    ] = "line",
     max_time: Annotated[str, typer.Option(metavar="TIME", help="How long to train: 90s, 60m, 1h30m.")] = "60m",
     on_error: Annotated[
         str, typer.Option(metavar="stop|skip", help="What a malformed line does, here and in training.")
@@ -98,12 +103,18 @@ def init(
     machine = this_machine()
     if task != "translate":
         refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
+    if task != "generate" and document != "line":
+        raise RequestError(f"--document is for models that continue texts; the task {task} has no use for it.")
     if task == "classify":
         values, top = classification_recipe(entry, machine, model, pairs, label_kind, on_error)
     elif task == "tag":
         values, top = tagging_recipe(entry, machine, model, on_error)
     elif task == "answer":
         values, top = answering_recipe(entry, machine, model, on_error)
+    elif task == "generate":
+        from trasluz.cli.init_generate import generation_recipe
+
+        values, top = generation_recipe(entry, machine, model, document, on_error, has_valid=bool(valid))
     elif task == "fill-mask":
         values, top = masked_words_recipe(entry, machine, model, on_error)
     else:
@@ -127,7 +138,7 @@ def refuse_of_translation(options: dict[str, Any]) -> None:
 
     for option, value in options.items():
         if value:
-            raise RequestError(f"{option} is for translators; a model that reads only has no use for it.")
+            raise RequestError(f"{option} is for translators; a model of one text has no use for it.")
 
 
 def translation_recipe(
@@ -179,7 +190,7 @@ def classification_recipe(
         origin(entry),
         f"{at_least}{labels.num_texts:,} texts of {labels.words / labels.num_texts:.1f} words, {kinds}; {on(machine)}.",
         *([] if model else [_FROM_NOTHING]),
-        _HOW_TO_TRAIN,
+        HOW_TO_TRAIN,
     ]
 
 
@@ -218,7 +229,7 @@ def tagging_recipe(
         f"{at_least}{corpus.num_texts:,} sentences of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
         f"Entities: {', '.join(sorted(kinds)) or 'none'}.",
         *([] if model else [_FROM_NOTHING]),
-        _HOW_TO_TRAIN,
+        HOW_TO_TRAIN,
     ]
 
 
@@ -261,7 +272,7 @@ def answering_recipe(
         f"{corpus.words / corpus.num_texts:.1f} words together; {on(machine)}.",
         f"{without:,} of the questions have no answer.",
         *([] if model else [_FROM_NOTHING]),
-        _HOW_TO_TRAIN,
+        HOW_TO_TRAIN,
     ]
 
 
@@ -288,7 +299,7 @@ def masked_words_recipe(
     return values, [
         origin(entry),
         f"{at_least}{corpus.num_texts:,} texts of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
-        _HOW_TO_TRAIN,
+        HOW_TO_TRAIN,
     ]
 
 
@@ -331,7 +342,7 @@ def heading(corpus: "Corpus", machine: "Machine", entry: Any) -> list[str]:
     return [
         origin(entry),
         f"{at_least}{corpus.num_pairs:,} pairs of {words} words; {on(machine)}.",
-        _HOW_TO_TRAIN,
+        HOW_TO_TRAIN,
     ]
 
 

@@ -125,6 +125,35 @@ def masked_words_for(machine: Machine, *, pretrained: bool) -> dict[str, Any]:
     }
 
 
+def generator_for(corpus: LabelledCorpus, machine: Machine, window: int) -> dict[str, Any]:
+    """Return the shape of a GPT that the machine can train within hours; the less text, the more dropout."""
+    layers, heads = (6, 6) if machine.has_gpu else (4, 4)
+    return {
+        "preset": "gpt2",
+        "num_layers": layers,
+        "num_heads": heads,
+        "model_dim": 64 * heads,
+        "feed_forward_dim": 256 * heads,
+        "max_positions": window,
+        "dropout": 0.2 if corpus.words < 1_000_000 else 0.1,
+    }
+
+
+def continuation_for(machine: Machine, *, pretrained: bool) -> dict[str, Any]:
+    """Return the settings of `training` and `evaluation` for continuing texts: a time that is used to its end."""
+    return {
+        "training": {
+            "batch_tokens": 16_384 if machine.has_gpu else 4_096,
+            "schedule": "cosine",
+            "warmup_steps": 200,
+            "learning_rate": 1e-4 if pretrained else 1e-3,
+            "weight_decay": 0.1,
+            "label_smoothing": 0.0,
+        },
+        "evaluation": {"every": "250 steps", "patience": None},
+    }
+
+
 def preset_for(corpus: Corpus, machine: Machine) -> str:
     """Return the Transformer that the text can fill and the machine can train within hours."""
     if corpus.num_pairs < 200_000 or not machine.has_gpu:

@@ -44,7 +44,7 @@ def dot_product_attention(
         return dropout(weights, dropout_probability, training=True) @ value
     if mask.sees_everything(num_queries, num_keys):
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability)
-    if mask.causal and mask.key_lengths is None and num_queries == num_keys:
+    if mask.causal and mask.key_lengths is None and mask.texts is None and num_queries == num_keys:
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability, is_causal=True)
     seen = mask.dense(num_queries, num_keys, query.device)[:, None]
     context = scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout_probability)

@@ -28,7 +28,7 @@ from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.kernels.sum_norm import sum_norm
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
-from trasluz.layers.masks import CAUSAL
+from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PreNorm
 from trasluz.layers.self_attention import SelfAttention
@@ -142,9 +142,13 @@ class Gpt(nn.Module):
     def forward(self, batch: CausalBatch) -> Float[Tensor, "batch positions dim"]:
         """Return the states of every position, before the output head; those behind a text's end mean nothing."""
         # Padding stands behind a text, where no position of the text looks.
-        x = self.embedding_dropout(self.word_embedding(batch.inputs) + self.positions(batch.inputs.shape[1]))
+        if batch.positions is None:
+            positions, mask = self.positions(batch.inputs.shape[1]), CAUSAL
+        else:
+            positions, mask = self.positions.at(batch.positions), Mask(causal=True, texts=batch.text_numbers)
+        x = self.embedding_dropout(self.word_embedding(batch.inputs) + positions)
         for block in self.blocks:
-            x = block(x, CAUSAL)
+            x = block(x, mask)
         return sum_norm(self.decoder_norm, x)
 
     def start(

@@ -84,11 +84,21 @@ class TextBatch:
 
 @dataclass(frozen=True)
 class CausalBatch:
-    """Padded texts for a model that continues them: what it reads, and the token that follows each position."""
+    """Padded texts for a model that continues them: what it reads, and the token that follows each position.
+
+    Where `positions` says of each token where it stands in its text (from 0), a row may hold parts of several, one
+    behind the other; without them a row is one text, or a part of one.
+    """
 
     inputs: Int[Tensor, "batch positions"]
     targets: Int[Tensor, "batch positions"]
     lengths: Int[Tensor, "batch"]
+    positions: Int[Tensor, "batch positions"] | None = None
+
+    @property
+    def text_numbers(self) -> Int[Tensor, "batch positions"] | None:
+        """Return of each token the number of its text in the row; None where a row is a text."""
+        return None if self.positions is None else (self.positions == 0).cumsum(1)
 
     @property
     def num_target_tokens(self) -> int:
@@ -102,7 +112,9 @@ class CausalBatch:
 
     def to(self, device: torch.device | str) -> "CausalBatch":
         """Return the batch on another device."""
-        return CausalBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        there = {name: one for name, one in tensors.items() if one is not None}
+        return CausalBatch(**{name: one.to(device, non_blocking=True) for name, one in there.items()})
 
 
 def make_causal_batch(texts: Sequence[Ids], *, pad_id: int) -> CausalBatch:
@@ -110,6 +122,23 @@ def make_causal_batch(texts: Sequence[Ids], *, pad_id: int) -> CausalBatch:
     inputs, lengths = pad_sequences([text[:-1] for text in texts], pad_id=pad_id)
     targets, _ = pad_sequences([text[1:] for text in texts], pad_id=pad_id)
     return CausalBatch(inputs, targets, lengths)
+
+
+def make_window_batch(windows: Integer[np.ndarray, "batch length"], *, end_id: int) -> CausalBatch:
+    """Return the batch of windows over documents that lie end to end, each behind the end of the one before.
+
+        window     b c </s> d e          inputs   b c </s> d       targets   c </s> d e       positions   0 1 0 1
+
+    An end begins the next document, as it does where a text is written from nothing.
+    """
+    tokens = torch.from_numpy(windows.astype(np.int64))
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    lengths = torch.full((len(tokens),), inputs.shape[1])
+    begins = inputs == end_id
+    if not bool(begins[:, 1:].any()):
+        return CausalBatch(inputs, targets, lengths)
+    places = torch.arange(inputs.shape[1])
+    return CausalBatch(inputs, targets, lengths, places - torch.where(begins, places, 0).cummax(1).values)
 
 
 @dataclass(frozen=True)

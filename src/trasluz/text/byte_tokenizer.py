@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
+from jaxtyping import Integer
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from trasluz.errors import ModelError
@@ -69,6 +70,10 @@ class ByteTokenizer:
         """Return the ids of each text."""
         encodings = self.backend.encode_batch_fast([readable(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[Integer[np.ndarray, "_"]]:
+        """Return the ids of each text as an array."""
+        return [np.asarray(ids, self.dtype) for ids in self.encode_batch(texts)]
 
     def bytes_of(self, index: int) -> bytes:
         """Return what an id stands for; special tokens, and ids that the vocabulary has not, stand for nothing."""

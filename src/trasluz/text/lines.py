@@ -52,6 +52,21 @@ def read_lines(path: str) -> Iterator[str | Fault]:
             line = file.readline(LONGEST_READ)
 
 
+def read_whole(path: str) -> str | Fault:
+    """Return all of a file as one text, its line ends line feeds, or the fault that makes it unusable.
+
+    Raises DataError as `read_lines` does.
+    """
+    with open_text(path) as file:
+        content = without_mark(file.read(), path)
+    if b"\0" in content:
+        return NUL
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        return INVALID_UTF8
+
+
 @contextlib.contextmanager
 def open_text(path: str) -> Iterator[io.BufferedIOBase]:
     """Open a file whatever its compression; raises DataError, also for what goes wrong while it is read."""

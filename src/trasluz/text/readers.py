@@ -121,12 +121,17 @@ def read_texts(
     sources: Collection[str] | None = None,
     on_error: str = "stop",
     report: ReadReport | None = None,
+    whole_files: bool = False,
 ) -> Iterator[Text]:
     """Yield the texts of a `data` entry, in order: lines of plain files, one column of tables.
 
-    Errors are those of `read_pairs`.
+    With `whole_files` a plain file is one text, with its line ends, which are line feeds then. Errors are those of
+    `read_pairs`.
     """
-    rows = _read(find_files(entry), (column,), sources, on_error, report or ReadReport())
+    files = find_files(entry)
+    if whole_files:
+        files = [replace(file, format="file") if file.format in ("text", "moses") else file for file in files]
+    rows = _read(files, (column,), sources, on_error, report or ReadReport())
     return (Text(row.cells[0], Place(row.path, row.line)) for row in rows)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from trasluz.errors import DataError, nearest
 from trasluz.text.data_naming import DataFile, one_side_message
 from trasluz.text.hub_records import TRANSLATION, read_hub_records
-from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines
+from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines, read_whole
 from trasluz.text.questions import ANSWER_COLUMNS, QUESTION_COLUMNS, answer_cell, question_cells
 from trasluz.text.squad import read_squad
 
@@ -55,6 +55,7 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     reader: Callable[[DataFile, Sequence[str]], Iterator[Row]] = {
         "text": _text_rows,
         "documents": _document_rows,
+        "file": _file_rows,
         "moses": _moses_rows,
         "tsv": _tsv_rows,
         "csv": _csv_rows,
@@ -100,6 +101,15 @@ def _document_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
             elif begin:
                 yield Row(path, begin, ("\n".join(lines),) if size <= DOCUMENT_LIMIT else _TOO_MUCH, file.source)
                 lines, begin, size = [], 0, 0
+
+
+def _file_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    for path in file.paths:
+        text = read_whole(path)
+        if isinstance(text, Fault):
+            yield Row(path, 1, text, file.source)
+        else:
+            yield Row(path, 1, (text,) if text.strip() else _empty(names[0]), file.source)
 
 
 def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:

@@ -114,6 +114,17 @@ class TokenCache(Sequence[tuple[Any, ...]]):
         """Return how many ids a column has in all."""
         return len(self._ids[self.names.index(name)])
 
+    def ids_at(self, name: str, places: Integer[np.ndarray, "..."]) -> Integer[np.ndarray, "..."]:
+        """Return the ids of a column at these places, counted over all its rows one behind the other."""
+        self._looks += 1
+        if self._looks >= _LOOKS:
+            self._let_go()
+        return self._ids[self.names.index(name)][places]
+
+    def row_of(self, name: str, place: int) -> int:
+        """Return the row in which the id at such a place lies."""
+        return int(np.searchsorted(self._offsets[self.names.index(name)], place, side="right")) - 1
+
     def _map(self, name: str, dtype: np.dtype[Any], count: int) -> Integer[np.ndarray, "_"]:
         path = self.folder / name
         size, expected = path.stat().st_size, count * dtype.itemsize

@@ -158,25 +158,37 @@ class EncoderJob(Job):
             # Positions behind these were never learnt.
             config: Any = model.config
             data.source_tokenizer.max_length = min(self.recipe.data.max_length, config.longest_text)
-        card = write_text_card(
-            self.recipe,
-            data.counts,
-            chosen.metrics,
-            what=self.about(data),
-            usage=self.usage(data),
-            parameters=parameters,
-            steps=chosen.steps,
-            seconds=ended.seconds,
-            tokens=ended.tokens,
+        write_text_model(
+            self.recipe, data, model, chosen, ended, parameters, what=self.about(data), usage=self.usage(data)
         )
-        save_model(
-            self.recipe.output,
-            model.eval(),
-            *data.tokenizers,
-            task=self.recipe.task,
-            card=card,
-            recipe_yaml=dump_recipe(self.recipe),
-        )
+
+
+def write_text_model(
+    recipe: Recipe,
+    data: PreparedData[Any],
+    model: nn.Module,
+    chosen: Chosen,
+    ended: Ended,
+    parameters: int,
+    *,
+    what: str,
+    usage: Sequence[str],
+) -> None:
+    """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python."""
+    card = write_text_card(
+        recipe,
+        data.counts,
+        chosen.metrics,
+        what=what,
+        usage=usage,
+        parameters=parameters,
+        steps=chosen.steps,
+        seconds=ended.seconds,
+        tokens=ended.tokens,
+    )
+    save_model(
+        recipe.output, model.eval(), *data.tokenizers, task=recipe.task, card=card, recipe_yaml=dump_recipe(recipe)
+    )
 
 
 def freeze_layers(model: Bert, count: int) -> None:

@@ -54,7 +54,7 @@ def write_text_card(
     seconds: float,
     tokens: int,
 ) -> str:
-    """Return the model card of an encoder; `what` says what it does, `usage` how, in Python."""
+    """Return the model card of a model with one tokenizer; `what` says what it does, `usage` how, in Python."""
     return _card(
         recipe,
         counts,

@@ -82,7 +82,13 @@ class DataSection(Section):
     max_length: Count = Field(
         default=250,
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
-        "it, special tokens included; plain text is taken in pieces of it, contexts of questions in windows.",
+        "it, special tokens included; plain text is taken in pieces of it, contexts of questions and texts to continue "
+        "in windows.",
+    )
+    document: Literal["line", "file"] = Field(
+        default="line",
+        description="generate: what a document is in plain text, a line or a whole file with its line ends; in tables "
+        "it is a row.",
     )
     packing: bool = Field(
         default=False,
@@ -126,7 +132,8 @@ class TokenizerSection(Section):
     """How text becomes ids."""
 
     kind: Literal["bpe", "unigram", "word", "character", "wordpiece"] = Field(
-        default="bpe", description="What the pieces are; encoders take bpe (of bytes) or wordpiece."
+        default="bpe",
+        description="What the pieces are; encoders take bpe or wordpiece, generate takes bpe or character, of bytes.",
     )
     vocab_size: Count = Field(default=8000, description="Number of different tokens, special ones included.")
     shared: bool = Field(default=True, description="One vocabulary for both languages, or one for each.")
@@ -274,7 +281,7 @@ class EvaluationSection(Section):
         default="bleu",
         description="What decides which weights are better; where it is not given, bleu for translations, accuracy for "
         "labels, micro_f1 for several, spearman for numbers, entity_f1 for tags, answer_f1 for answers, loss for "
-        "masked words.",
+        "masked words and for texts that go on.",
     )
     answer_rules: Literal["squad", "mlqa-en", "mlqa-es"] = Field(
         default="squad",
@@ -303,7 +310,7 @@ class EvaluationSection(Section):
 class Recipe(Section):
     """Sections and names of the whole recipe."""
 
-    task: Literal["translate", "fill-mask", "classify", "tag", "answer"] = Field(
+    task: Literal["translate", "fill-mask", "classify", "tag", "answer", "generate"] = Field(
         default="translate", description="What the model will do."
     )
     model: ModelChoice = Field(default="transformer-tiny", description="What is trained.")

@@ -13,6 +13,7 @@ from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RecipeError, TrasluzError
 from trasluz.training.answering_job import AnsweringJob
+from trasluz.training.causal_job import CausalJob
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.classification_job import ClassificationJob
 from trasluz.training.data import PreparedData, prepare_data
@@ -36,6 +37,7 @@ JOBS: dict[str, Callable[[Recipe, LoadedModel | None], Job]] = {
     "classify": ClassificationJob,
     "tag": TaggingJob,
     "answer": AnsweringJob,
+    "generate": CausalJob,
 }
 
 # Keys that may differ when a run is resumed: how long it goes on and what is kept, not what it is.

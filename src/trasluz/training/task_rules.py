@@ -35,6 +35,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "evaluation.length_penalty": ("translate",),
     "evaluation.sentences": ("translate",),
     "data.packing": ("fill-mask",),
+    "data.document": ("generate",),
     "data.pairs": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
@@ -51,6 +52,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
 METRICS: dict[tuple[str, str], tuple[MetricName, ...]] = {
     ("translate", "one"): ("bleu", "chrf", "loss", "perplexity"),
     ("fill-mask", "one"): ("loss", "perplexity", "accuracy", "next_sentence_accuracy"),
+    ("generate", "one"): ("loss", "perplexity"),
     ("tag", "one"): ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss"),
     ("answer", "one"): ("answer_f1", "exact_match", "loss"),
     ("classify", "one"): ("accuracy", "macro_f1", "micro_f1", "matthews", "loss"),
