@@ -89,11 +89,8 @@ def evaluate(
         "generate": {"document": document, "stride": stride},
     }
     if kind in own:
-        score = scorer_of(kind)
-        batch_tokens = common.batch_tokens
-        score(
-            task, entry, on_error=on_error, as_json=as_json, quiet=common.quiet, batch_tokens=batch_tokens, **own[kind]
-        )
+        told = {"on_error": on_error, "as_json": as_json, "quiet": common.quiet, "batch_tokens": common.batch_tokens}
+        scorer_of(kind)(task, entry, **told, **own[kind])
         return
     if not hasattr(task, "directions"):
         raise RequestError(
