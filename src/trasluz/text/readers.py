@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from trasluz.errors import DataError, RequestError, nearest
 from trasluz.text.data_naming import DataFile, Entry, find_files
 from trasluz.text.lines import Fault
-from trasluz.text.rows import Row, read_rows
+from trasluz.text.row import Row
+from trasluz.text.rows import read_rows
 
 _SHOWN_EXAMPLES = 5
 

@@ -1,45 +1,24 @@
 """Rows of one data file in any format: the wanted columns as text, or why a row has none."""
 
-import csv
 import itertools
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
-from trasluz.errors import DataError, nearest
+from trasluz.errors import DataError
 from trasluz.text.data_naming import DataFile, one_side_message
-from trasluz.text.hub_records import TRANSLATION, read_hub_records
-from trasluz.text.lines import LINE_LIMIT, NUL, Fault, read_lines, read_whole
-from trasluz.text.questions import ANSWER_COLUMNS, QUESTION_COLUMNS, answer_cell, question_cells
+from trasluz.text.lines import Fault, read_lines, read_whole
+from trasluz.text.object_rows import hub_rows, jsonl_rows
+from trasluz.text.questions import QUESTION_COLUMNS, question_cells
+from trasluz.text.row import WORDS_AND_TAGS, Row, empty_cell
 from trasluz.text.squad import read_squad
+from trasluz.text.table_rows import csv_rows, tsv_rows
 
-NO_OBJECT = Fault("no JSON object")
-NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
-_SOURCE = "source"
-WORDS_AND_TAGS = ("words", "tags")
 _COLUMN_END = re.compile(r"[ \t]+")
 # More is hardly one document; it would have to stand in memory as a whole.
 DOCUMENT_LIMIT = 10_000_000
 _TOO_MUCH = Fault(f"a document over {DOCUMENT_LIMIT:,} characters: an empty line must stand between two documents")
 # Between the documents of a CoNLL file.
 _DOCUMENT = "-DOCSTART-"
-
-
-class Row(NamedTuple):
-    """One row: the wanted cells, or the fault that makes it unusable."""
-
-    path: str
-    line: int
-    cells: Sequence[Any] | Fault
-    source: str | None
-    key: str = ""
-    """The key path, in formats where it tells more than a line; `line` then counts rows."""
-
-    @property
-    def where(self) -> str:
-        """Return the row's place as a message shows it."""
-        return f"{self.path}: {self.key}" if self.key else f"{self.path}:{self.line}"
 
 
 def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -57,12 +36,12 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         "documents": _document_rows,
         "file": _file_rows,
         "moses": _moses_rows,
-        "tsv": _tsv_rows,
-        "csv": _csv_rows,
-        "jsonl": _jsonl_rows,
+        "tsv": tsv_rows,
+        "csv": csv_rows,
+        "jsonl": jsonl_rows,
         "conll": _conll_rows,
         "squad": _squad_rows,
-        "hf": _hub_rows,
+        "hf": hub_rows,
     }[file.format]
     rows = reader(file, names)
     return map(_with_answers, rows) if asks else rows
@@ -77,7 +56,7 @@ def _text_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     (path,) = file.paths
     if len(names) != 1:
         raise DataError(one_side_message(path, names))
-    empty = _empty(names[0])
+    empty = empty_cell(names[0])
     for number, line in enumerate(read_lines(path), 1):
         if isinstance(line, Fault):
             yield Row(path, number, line, file.source)
@@ -109,7 +88,7 @@ def _file_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         if isinstance(text, Fault):
             yield Row(path, 1, text, file.source)
         else:
-            yield Row(path, 1, (text,) if text.strip() else _empty(names[0]), file.source)
+            yield Row(path, 1, (text,) if text.strip() else empty_cell(names[0]), file.source)
 
 
 def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -118,7 +97,7 @@ def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
             yield from _text_rows(DataFile((path,), "text", source=file.source), names)
         return
     first, second = file.paths
-    empty = _empty(names[0]), _empty(names[1])
+    empty = empty_cell(names[0]), empty_cell(names[1])
     number = 0
     sides = read_lines(first), read_lines(second)
     for left, right in itertools.zip_longest(*sides):
@@ -141,139 +120,6 @@ def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
             yield Row(second, number, empty[1], file.source)
         else:
             yield Row(first, number, (left, right), file.source)
-
-
-def _tsv_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
-    def records() -> Iterator[tuple[int, list[str] | Fault]]:
-        for number, line in enumerate(read_lines(file.paths[0]), 1):
-            yield number, line if isinstance(line, Fault) else line.split("\t")
-
-    return _table_rows(file, names, records())
-
-
-def _csv_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
-    return _table_rows(file, names, _csv_records(file.paths[0]))
-
-
-def _csv_records(path: str) -> Iterator[tuple[int, list[str] | Fault]]:
-    """Yield each record with the line it begins in; a quoted field may go over several lines."""
-    csv.field_size_limit(LINE_LIMIT)
-    faults: list[tuple[int, Fault]] = []
-    number = 0
-
-    def good_lines() -> Iterator[str]:
-        nonlocal number
-        for number, line in enumerate(read_lines(path), 1):
-            if isinstance(line, Fault):
-                faults.append((number, line))
-            else:
-                yield line + "\n"
-
-    lines = good_lines()
-    first = next(lines, None)
-    if first is not None:
-        # Where the comma is the decimal sign, as in Spain, spreadsheets write semicolons.
-        reader = csv.reader(
-            itertools.chain([first], lines), delimiter=";" if first.count(";") > first.count(",") else ","
-        )
-        begin = number
-        while True:
-            record: list[str] | Fault | None
-            try:
-                record = next(reader, None)
-            except csv.Error:
-                record = NOT_CSV
-            yield from faults
-            faults.clear()
-            if record is None:
-                return
-            yield begin, record
-            begin = number + 1
-    yield from faults
-
-
-def _table_rows(
-    file: DataFile, names: Sequence[str], records: Iterator[tuple[int, list[str] | Fault]]
-) -> Iterator[Row]:
-    (path,) = file.paths
-    first = next(records, None)
-    if first is None:
-        return
-    number, cells = first
-    if isinstance(cells, Fault):
-        if file.header is not False:
-            raise DataError(f"{path}:{number}: {cells}, so that the columns cannot be told: correct this line.")
-        columns, source_column, has_header = _numbered_columns(file, names), None, False
-    else:
-        columns, source_column, has_header = _find_columns(file, names, cells)
-    if not has_header:
-        records = itertools.chain([first], records)
-    needed = max(columns) + 1
-    missing = [
-        Fault(f"column {_described(file, name, column)} is missing")
-        for name, column in zip(names, columns, strict=True)
-    ]
-    empty = [_empty(name) for name in names]
-    for number, cells in records:
-        if isinstance(cells, Fault):
-            yield Row(path, number, cells, file.source)
-            continue
-        source = file.source
-        if source_column is not None and source_column < len(cells):
-            source = cells[source_column]
-        if len(cells) < needed:
-            fault = next(fault for fault, column in zip(missing, columns, strict=True) if column >= len(cells))
-            yield Row(path, number, fault, source)
-            continue
-        wanted = [cells[column] for column in columns]
-        for place, cell in enumerate(wanted):
-            if not cell.strip() and names[place] not in ANSWER_COLUMNS:
-                yield Row(path, number, empty[place], source)
-                break
-        else:
-            yield Row(path, number, wanted, source)
-
-
-def _find_columns(file: DataFile, names: Sequence[str], first: list[str]) -> tuple[list[int], int | None, bool]:
-    """Return the places of the wanted columns and of the source, from 0, and whether the first row is a header."""
-    titles = [cell.strip() for cell in first]
-    named = any(isinstance(file.columns.get(name), str) for name in (*names, _SOURCE))
-    has_header = file.header if file.header is not None else named or set(names) <= set(titles)
-    if not has_header:
-        if named:
-            raise DataError(f"{file.name} is said to have no header, yet its columns are named: number them from 1.")
-        return _numbered_columns(file, names), _numbered(file.columns.get(_SOURCE)), False
-    columns = []
-    for position, name in enumerate(names):
-        column = file.columns.get(name, name)
-        if isinstance(column, int):
-            columns.append(column - 1)
-        elif column in titles:
-            columns.append(titles.index(column))
-        elif name not in file.columns and len(titles) == len(names):
-            columns.append(position)
-        else:
-            raise DataError(f"{file.name} has no column {column}{_known(column, titles)}")
-    source = file.columns.get(_SOURCE, _SOURCE)
-    if isinstance(source, int):
-        return columns, source - 1, True
-    if _SOURCE in file.columns and source not in titles:
-        raise DataError(f"{file.name} has no column {source}{_known(source, titles)}")
-    return columns, titles.index(source) if source in titles and file.source is None else None, True
-
-
-def _numbered_columns(file: DataFile, names: Sequence[str]) -> list[int]:
-    columns = [file.columns.get(name, position) for position, name in enumerate(names, 1)]
-    return [column - 1 for column in columns if isinstance(column, int)]
-
-
-def _numbered(column: str | int | None) -> int | None:
-    return column - 1 if isinstance(column, int) else None
-
-
-def _described(file: DataFile, name: str, column: int) -> str:
-    given = file.columns.get(name)
-    return given if isinstance(given, str) else f"{column + 1} ({name})"
 
 
 def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -322,96 +168,3 @@ def _squad_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         raise DataError(f"{path} is in the form of SQuAD, which has no columns: leave `columns` out.")
     for number, (key, cells) in enumerate(read_squad(path), 1):
         yield Row(path, number, cells, file.source, key)
-
-
-def _jsonl_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
-    (path,) = file.paths
-
-    def records() -> Iterator[tuple[int, Any]]:
-        for number, line in enumerate(read_lines(path), 1):
-            if isinstance(line, Fault):
-                yield number, line
-                continue
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):
-                yield number, NO_OBJECT
-
-    return _record_rows(file, path, names, records())
-
-
-def _hub_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
-    (path,) = file.paths
-    columns = [str(file.columns.get(name, name)) for name in names]
-    return _record_rows(file, path, names, enumerate(read_hub_records(path, columns), 1))
-
-
-def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Iterator[tuple[int, Any]]) -> Iterator[Row]:
-    columns = [file.columns.get(name, name) for name in names]
-    source_column = file.columns.get(_SOURCE, _SOURCE)
-    for column in (*columns, source_column):
-        if not isinstance(column, str):
-            raise DataError(f"{file.name} has named columns; {column} is a number: give its name.")
-    empty = [_empty(name) for name in names]
-    for number, record in records:
-        if isinstance(record, Fault):
-            yield Row(path, number, record, file.source)
-            continue
-        if not isinstance(record, Mapping):
-            yield Row(path, number, NO_OBJECT, file.source)
-            continue
-        source = file.source
-        if source is None:
-            source = record.get(source_column)
-            source = source if isinstance(source, str) else None
-        inner = record.get(TRANSLATION)
-        cells: list[Any] = []
-        fault: Fault | None = None
-        for name, column, is_empty in zip(names, columns, empty, strict=True):
-            if name in ANSWER_COLUMNS:
-                cell = answer_cell(record, name, str(column))
-                if isinstance(cell, Fault):
-                    fault = cell
-                    break
-                cells.append(cell)
-                continue
-            cell = record.get(column)
-            if cell is None and isinstance(inner, Mapping):
-                cell = inner.get(column)
-            cell = _in_words(name, cell)
-            if not isinstance(cell, str) or "\0" in cell or not cell.strip():
-                fault = _cell_fault(cell, str(column), is_empty)
-                break
-            cells.append(cell)
-        yield Row(path, number, cells if fault is None else fault, source)
-
-
-def _in_words(name: str, cell: Any) -> Any:
-    """Return words, tags or labels that come one by one, and labels that are numbers, as a table would hold them."""
-    if name == "label" and isinstance(cell, int | float) and not isinstance(cell, bool):
-        return str(cell)
-    if name not in ("label", *WORDS_AND_TAGS) or not isinstance(cell, list):
-        return cell
-    if not all(isinstance(part, str) for part in cell):
-        return cell
-    if name == "label":
-        # A comma alone: no label at all, which is not the same as none given.
-        return ", ".join(cell) or ","
-    return " ".join(cell)
-
-
-def _cell_fault(cell: Any, column: str, empty: Fault) -> Fault:
-    if cell is None:
-        return Fault(f"column {column} is missing")
-    if not isinstance(cell, str):
-        return Fault(f"column {column} is no text")
-    return NUL if "\0" in cell else empty
-
-
-def _empty(name: str) -> Fault:
-    return Fault(f"the {name} is empty" if name in ("text", *QUESTION_COLUMNS) else f"the {name} side is empty")
-
-
-def _known(name: str, names: Sequence[str]) -> str:
-    close = nearest(name, names)
-    return f"; did you mean {close}?" if close else f"; its first line has: {', '.join(names)[:200]}."
