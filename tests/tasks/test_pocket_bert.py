@@ -29,7 +29,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 def test_every_task_answers() -> None:
     fill = trasluz.load("pocket-bert")
     (mask,) = fill("She drinks a cup of [MASK] every morning.", top=5).masks
-    assert len(mask.candidates) == 5 and 0 < mask.candidates[0].score < 1
+    assert len(mask.candidates) == 5 and 0 < mask.candidates[0].probability < 1
     classify = trasluz.load("pocket-bert", task="classify")
     assert set(classify.labels) == {"food", "travel", "weather", "computers", "music"}
     assert math.isclose(sum(classify("Could you pass me the butter, please?").scores.values()), 1.0, rel_tol=1e-4)

@@ -55,17 +55,20 @@ def bundled() -> Iterator[dict[str, Any]]:
     """Give a row for each model that comes with the package."""
     import json
 
+    from trasluz.checkpoints.task_folders import task_folders
     from trasluz.tasks.loading import bundled_models
 
     for name, folder in bundled_models().items():
         ours = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("trasluz", {})
+        tasks = [ours.get("task"), *task_folders(folder)]
         ways = " and ".join(ours.get("languages", []))
         both = ", either way" if ours.get("both_directions") else ""
+        said = ", ".join(tasks)
         yield {
             "kind": "bundled",
             "name": name,
-            "tasks": [ours.get("task")],
-            "summary": f"{ours.get('task')}: {ways}{both}",
+            "tasks": tasks,
+            "summary": f"{said}: {ways}{both}" if ways else said,
         }
 
 
