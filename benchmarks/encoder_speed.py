@@ -282,7 +282,9 @@ def _nearness(replies: Mapping[str, list[Reply]]) -> dict[str, tuple[float, floa
         ]
         if pairs:
             ours, theirs = (np.concatenate(side) for side in zip(*pairs, strict=True))
-            found[name] = float(np.abs(ours - theirs).max()), float((ours * theirs).sum(1).min())
+            # Vectors in bf16 are of length 1 only to within their rounding.
+            lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+            found[name] = float(np.abs(ours - theirs).max()), float(((ours * theirs).sum(1) / lengths).min())
     return found
 
 
