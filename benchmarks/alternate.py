@@ -184,6 +184,23 @@ class Contest:
             return None
 
 
+def write_first(kind: str, script: str, settings: Mapping[str, Any], notes: list[str]) -> None:
+    """Let a process of its own write or convert the model: what that needs is no engine's memory.
+
+    What the kind "write" makes is needed by all; another that fails is named in `notes`.
+    """
+    worker = Worker(Contender(kind, script, {**settings, "kind": kind}))
+    try:
+        worker.answer()
+    except WorkerFailed as failure:
+        if kind == "write":
+            raise SystemExit(f"the model cannot be written: {failure}") from None
+        notes.append(f"{kind}: {failure}")
+        say(f"  {kind} fails: {failure}")
+    finally:
+        worker.close()
+
+
 def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]) -> None:
     """Be a worker: get ready by the settings on the command line, then take turns until the driver is gone."""
     # Libraries print where they like; the driver's line must stay its own.

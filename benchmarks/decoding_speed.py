@@ -29,8 +29,6 @@ from alternate import (
     Contest,
     Reply,
     Spread,
-    Worker,
-    WorkerFailed,
     chosen,
     fastest,
     print_report,
@@ -42,6 +40,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    write_first,
 )
 from machine_limits import LIMITS, sentence, share
 from marian_folder import BASE, TINY, sources, write_marian_folder
@@ -240,7 +239,7 @@ def measure(options: Any) -> dict[str, Any]:
         taking_part = chosen(options, contenders(settings), notes)
         for kind in ("write", "convert for ctranslate2", "convert for onnxruntime"):
             if kind == "write" or any(kind.endswith(one.packages[0]) for one in taking_part):
-                _write(kind, settings, notes)
+                write_first(kind, SCRIPT, settings, notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
         # From small to large, so that the memory a case needs is what has been held so far.
         cases = [(beam, batch) for batch in sorted(options.batches) for beam in (1, BEAM)]
@@ -260,20 +259,6 @@ def measure(options: Any) -> dict[str, Any]:
     return report_of(
         SCRIPT, options, taking_part, notes, shape=shape, steps=steps, cases=cases, same=same, replies=replies
     )
-
-
-def _write(kind: str, settings: Mapping[str, Any], notes: list[str]) -> None:
-    """Let a process of its own write or convert the model: what that needs is no engine's memory."""
-    worker = Worker(Contender(kind, SCRIPT, {**settings, "kind": kind}))
-    try:
-        worker.answer()
-    except WorkerFailed as failure:
-        if kind == "write":
-            raise SystemExit(f"the model cannot be written: {failure}") from None
-        notes.append(f"{kind}: {failure}")
-        say(f"  {kind} fails: {failure}")
-    finally:
-        worker.close()
 
 
 def _same_tokens(found: Mapping[str, list[Reply]]) -> dict[str, float]:

@@ -23,8 +23,6 @@ from alternate import (
     Contest,
     Reply,
     Spread,
-    Worker,
-    WorkerFailed,
     chosen,
     fastest,
     print_report,
@@ -36,6 +34,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    write_first,
 )
 from encoder_folder import MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_encoder_folder
 from machine_limits import LIMITS, sentence, share
@@ -242,7 +241,7 @@ def measure(options: Any) -> dict[str, Any]:
         taking_part = chosen(options, contenders(settings), notes)
         for kind in ("write", "convert for onnxruntime"):
             if kind == "write" or any("onnxruntime" in one.packages for one in taking_part):
-                _write(kind, settings, notes)
+                write_first(kind, SCRIPT, settings, notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
         with Contest([*taking_part, limits]) as contest:
             replies = contest.rounds({}, 0 if options.quick else options.minutes, 2 if options.quick else 5)
@@ -253,20 +252,6 @@ def measure(options: Any) -> dict[str, Any]:
             reply.pop("vectors", None)
     cost = {"gflop": gflop_a_token(shape)}
     return report_of(SCRIPT, options, taking_part, notes, shape=shape, near=near, replies=replies, cost=cost)
-
-
-def _write(kind: str, settings: Mapping[str, Any], notes: list[str]) -> None:
-    """Let a process of its own write or convert the model: what that needs is no engine's memory."""
-    worker = Worker(Contender(kind, SCRIPT, {**settings, "kind": kind}))
-    try:
-        worker.answer()
-    except WorkerFailed as failure:
-        if kind == "write":
-            raise SystemExit(f"the model cannot be written: {failure}") from None
-        notes.append(f"{kind}: {failure}")
-        say(f"  {kind} fails: {failure}")
-    finally:
-        worker.close()
 
 
 def _nearness(replies: Mapping[str, list[Reply]]) -> dict[str, tuple[float, float]]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from training_batches import prepared
 
 from trasluz.cli.data_words import named_columns
 from trasluz.text.readers import ReadReport
-from trasluz.training.data import prepare_data
 from trasluz.training.labelled_examples import LabelledExamples, read_labelled
 from trasluz.training.recipe_file import parse_recipe
 
@@ -36,12 +36,7 @@ def held_out(entry: Any, seed: int) -> set[str]:
         described = {"task": "classify", "data": {"train": entry}, "tokenizer": {"kind": "wordpiece"}, "output": folder}
         described |= {"model": "bert-tiny", "training": {"seed": seed, "max_steps": 1}}
         recipe = parse_recipe(json.dumps(described))
-        preparing = prepare_data(recipe, LabelledExamples(recipe))
-        while True:
-            try:
-                next(preparing)
-            except StopIteration as ended:
-                return {one.text for one in ended.value.valid}
+        return {one.text for one in prepared(recipe, LabelledExamples(recipe)).valid}
 
 
 def main() -> None:

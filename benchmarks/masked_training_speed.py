@@ -35,7 +35,7 @@ from alternate import (
 )
 from encoder_folder import LONGEST, MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_tokenizer
 from machine_limits import LIMITS
-from training_batches import LEARNING_RATE, peer_turns, turns_of
+from training_batches import LEARNING_RATE, peer_turns, prepared, turns_of
 from training_speed import training_rows
 
 SCRIPT = "masked_training_speed.py"
@@ -103,19 +103,12 @@ output: {work}/run-{settings.get("precision", "fp32")}
 
 def _stream(settings: Mapping[str, Any]) -> Any:
     from trasluz.models.registry import build_model
-    from trasluz.training.data import prepare_data
     from trasluz.training.masked_words_job import MaskedWordsJob
     from trasluz.training.processes import ALONE
 
     described = recipe(settings)
     job = MaskedWordsJob(described, None)
-    preparing = prepare_data(described, job.examples)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as ended:
-            data = ended.value
-            break
+    data = prepared(described, job.examples)
     # Of the model only the padding is asked for.
     small = build_model({"preset": "bert-tiny", "num_layers": 1}, vocab_size=data.source_tokenizer.vocab_size)
     return job.stream(data, small, ALONE)

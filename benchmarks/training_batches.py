@@ -107,19 +107,24 @@ def _write_random_pairs(path: Path, count: int, seed: int) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def _stream(settings: dict[str, Any]) -> Any:
+def prepared(described: Any, examples: Any) -> Any:
+    """Return the data of a recipe, read and stored, or found again."""
     from trasluz.training.data import prepare_data
-    from trasluz.training.translation_examples import TranslationExamples
-    from trasluz.training.translation_stream import TranslationStream
 
-    described = recipe(settings)
-    preparing = prepare_data(described, TranslationExamples(described))
+    preparing = prepare_data(described, examples)
     while True:
         try:
             next(preparing)
         except StopIteration as ended:
-            data = ended.value
-            break
+            return ended.value
+
+
+def _stream(settings: dict[str, Any]) -> Any:
+    from trasluz.training.translation_examples import TranslationExamples
+    from trasluz.training.translation_stream import TranslationStream
+
+    described = recipe(settings)
+    data = prepared(described, TranslationExamples(described))
     tokenizer = data.target_tokenizer
     return TranslationStream(
         data.cache,

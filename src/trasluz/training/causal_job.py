@@ -12,7 +12,7 @@ from torch import nn
 
 from trasluz.errors import RecipeError
 from trasluz.models.gpt import GptConfig
-from trasluz.models.registry import model_of, presets
+from trasluz.models.registry import model_of
 from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_window_batch
 from trasluz.text.documents import document_ids
@@ -42,11 +42,7 @@ class CausalJob(Job):
         """Raise RecipeError where the model continues no texts, or windows do not suit it."""
         recipe = self.recipe
         config = self._config()
-        if recipe.data.max_length > config.longest_text:
-            raise RecipeError(
-                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
-                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
-            )
+        self.check_length(config)
         if recipe.tokenizer.lowercase:
             raise RecipeError(
                 f"{recipe.place('tokenizer.lowercase')} is true, but a text that is continued is read as it stands: "
@@ -109,19 +105,11 @@ class CausalJob(Job):
 
     def _config(self) -> GptConfig:
         """Return the config of the recipe's model; RecipeError where that one does something else."""
-        recipe, name = self.recipe, named_model(self.recipe)
-        if self.given is not None:
-            config = self.given.config
-        else:
-            known = presets()
-            if name in known and recipe.task not in known[name][0].tasks:
-                those = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
-                raise RecipeError(
-                    f"{recipe.place('model')}: {name} does not continue texts; presets that do are {', '.join(those)}"
-                )
-            config = self.config(vocab_size=recipe.tokenizer.vocab_size)
+        recipe, config = self.recipe, self.starting_config("continue texts")
         if not isinstance(config, GptConfig):
-            raise RecipeError(f"{recipe.place('model')}: {name} does not continue texts: start from a GPT")
+            raise RecipeError(
+                f"{recipe.place('model')}: {named_model(recipe)} does not continue texts: start from a GPT"
+            )
         return config
 
 

@@ -82,6 +82,30 @@ class Job(ABC):
         except ModelError as error:
             raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
 
+    def starting_config(self, does: str) -> Any:
+        """Return the config of the model to start from, or of the recipe's preset; `does` stands after "does not".
+
+        Raises RecipeError where the preset is for other tasks.
+        """
+        if self.given is not None:
+            return self.given.config
+        recipe, name, known = self.recipe, named_model(self.recipe), presets()
+        if name in known and recipe.task not in known[name][0].tasks:
+            those = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
+            raise RecipeError(
+                f"{recipe.place('model')}: {name} does not {does}; presets that do are {', '.join(those)}"
+            )
+        return self.config(vocab_size=recipe.tokenizer.vocab_size)
+
+    def check_length(self, config: Any) -> None:
+        """Raise RecipeError where texts, or pieces of them, are to be longer than the model can read."""
+        recipe = self.recipe
+        if recipe.data.max_length > config.longest_text:
+            raise RecipeError(
+                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
+                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
+            )
+
 
 class EncoderJob(Job):
     """What the jobs of all encoders share: which models they take, and the folder they write."""
@@ -100,17 +124,7 @@ class EncoderJob(Job):
     def encoder_config(self) -> BertConfig:
         """Return the config of the recipe's encoder; RecipeError where its model is none, or has too few layers."""
         recipe = self.recipe
-        if self.given is not None:
-            config = self.given.config
-        else:
-            name = named_model(recipe)
-            known = presets()
-            if name in known and recipe.task not in known[name][0].tasks:
-                encoders = [preset for preset, (one, _) in known.items() if recipe.task in one.tasks]
-                raise RecipeError(
-                    f"{recipe.place('model')}: {name} does not {self.does}; presets that do are {', '.join(encoders)}"
-                )
-            config = self.config(vocab_size=recipe.tokenizer.vocab_size)
+        config = self.starting_config(self.does)
         if not isinstance(config, BertConfig):
             raise RecipeError(f"{recipe.place('model')}: {named_model(recipe)} is no encoder, and cannot {self.does}")
         if recipe.training.freeze_layers > config.num_layers:
@@ -119,15 +133,6 @@ class EncoderJob(Job):
                 f"{config.num_layers} layers"
             )
         return config
-
-    def check_length(self, config: BertConfig) -> None:
-        """Raise RecipeError where pieces of text are to be longer than the model can read."""
-        recipe = self.recipe
-        if recipe.data.max_length > config.longest_text:
-            raise RecipeError(
-                f"{recipe.place('data.max_length')} is {recipe.data.max_length}, but the model takes "
-                f"{config.longest_text} tokens: lower the one, or raise model.max_positions"
-            )
 
     def encoder(self, data: PreparedData[Any], heads: list[HeadName], **fields: Any) -> Bert:
         """Return the encoder to start from, or a new one, under these heads; `fields` name its labels."""
