@@ -8,7 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from trasluz.training.data import PreparedData, prepare_data
+from trasluz.training.examples import Examples
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
 from trasluz.training.reports import Report
@@ -49,6 +52,16 @@ output: {folder / name}
 
 def run(recipe: Recipe, resume: bool = False) -> list[Report]:
     return list(run_recipe(recipe, resume))
+
+
+def prepared(recipe: Recipe, examples: Examples[Any]) -> PreparedData[Any]:
+    """Return the data of a recipe, whatever is said on the way."""
+    preparing = prepare_data(recipe, examples)
+    while True:
+        try:
+            next(preparing)
+        except StopIteration as end:
+            return end.value
 
 
 def free_port() -> int:

@@ -4,7 +4,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from trasluz.training.data import PreparedData, prepare_data
+from small_run import prepared
+
+from trasluz.training.data import PreparedData
 from trasluz.training.masked_words_job import MaskedWordsJob
 from trasluz.training.next_sentence_job import pre_training_job
 from trasluz.training.recipe import Recipe
@@ -35,12 +37,7 @@ output: {folder / name}
 
 def prepare(recipe: Recipe) -> tuple[MaskedWordsJob, PreparedData[Any]]:
     job = pre_training_job(recipe, None)
-    preparing = prepare_data(recipe, job.examples)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            return job, end.value
+    return job, prepared(recipe, job.examples)
 
 
 TOPICS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import run
+from small_run import prepared, run
 from small_text import WEEK
 from tests.checkpoints.hub_gpts import write_gpt
 from torch.nn.functional import cross_entropy
@@ -22,7 +22,7 @@ from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_causal_batch
 from trasluz.training.causal_job import CausalJob
 from trasluz.training.causal_stream import CausalStream
-from trasluz.training.data import PreparedData, prepare_data
+from trasluz.training.data import PreparedData
 from trasluz.training.processes import ALONE
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
@@ -52,12 +52,7 @@ output: {folder / name}
 
 def prepare(recipe: Recipe) -> tuple[CausalJob, PreparedData[Any]]:
     job = CausalJob(recipe, None)
-    preparing = prepare_data(recipe, job.examples)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            return job, end.value
+    return job, prepared(recipe, job.examples)
 
 
 def prepared_stream(recipe: Recipe) -> tuple[CausalStream, Any, PreparedData[Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_run import run
+from small_run import prepared, run
 from tests.checkpoints.hub_encoders import write_encoder
 
 import trasluz
@@ -158,17 +158,10 @@ def test_balanced_weights_are_those_of_the_counts(tmp_path: Path) -> None:
     ]
     (tmp_path / "texts.tsv").write_text("".join(lines))
     from trasluz.training.classification_job import ClassificationJob
-    from trasluz.training.data import prepare_data
 
     recipe = text_recipe(tmp_path, "training.class_weights=balanced")
     job = ClassificationJob(recipe, None)
-    preparing = prepare_data(recipe, job.examples)
-    while True:
-        try:
-            next(preparing)
-        except StopIteration as end:
-            data = end.value
-            break
+    data = prepared(recipe, job.examples)
     weights = job.objective(data).class_weights
     assert weights is not None
     counts = np.bincount([int(row[2][0]) for row in data.cache])
