@@ -73,6 +73,7 @@ def test_what_cannot_be_is_refused(transformer_folder: str, test_pair: Path, cap
         (("--data", "test.{en,es}", "--to", "fr"), "`to` is 'fr'"),
         (("--data", "test.{en,es}", "--out", "all.txt"), "--out takes the translations of one direction"),
         (("--data", "test.{en,es}", "--on-error", "cry"), "on_error is 'cry'; it can be stop or skip."),
+        (("--data", "test.{en,es}", "--stride", "3"), "--stride means nothing to"),
     ):
         assert run(["evaluate", transformer_folder, *options]) == 2
         assert sentence in capsys.readouterr().err
@@ -103,6 +104,9 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert (tmp_path / "labels.txt").read_text().splitlines() == found
     assert run(["evaluate", folder, *data]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("accuracy           0.7500  texts:4|")
+    assert run(["evaluate", folder, *data, "--beam", "4"]) == 2
+    refusal = f"--beam means nothing to {folder}, whose task is classify; what does is --pairs, --out."
+    assert refusal in " ".join(capsys.readouterr().err.split())
     (tmp_path / "test.tsv").write_text("topic\ttext\nseas\tx\n")
     assert run(["evaluate", folder, *data]) == 2
     assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err

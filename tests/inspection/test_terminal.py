@@ -86,7 +86,7 @@ def test_no_line_is_wider_than_the_screen(width: int, style: str, colour: bool) 
 
 def test_long_sentences_are_split_into_blocks_that_hold_every_word() -> None:
     text = draw(LONG, Screen(width=80), "grid")
-    places = re.findall(r"source words (\d+)–(\d+) of 60", text)
+    places = re.findall(r"columns (\d+)–(\d+) of 60", text)
     assert [int(first) for first, _ in places] == [1, *(int(last) + 1 for _, last in places[:-1])]
     assert places[-1][1] == "60"
     for token in LONG.source_tokens:
@@ -95,7 +95,7 @@ def test_long_sentences_are_split_into_blocks_that_hold_every_word() -> None:
 
 def test_what_is_too_wide_for_a_grid_becomes_a_list_and_says_so() -> None:
     text = LONG.terminal(60)
-    assert "As a list: 60 source words are too many for a grid here." in text
+    assert "As a list: 60 columns are too many for a grid here." in text
     assert "palabra49 ← word58" in text
     assert "█" not in text
 

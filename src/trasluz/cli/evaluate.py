@@ -50,11 +50,18 @@ def evaluate(
     pairs: Pairs = False,
     task_name: TaskName = None,
     rules: Annotated[
-        str, typer.Option(metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers.")
-    ] = "squad",
+        str | None,
+        typer.Option(
+            metavar="squad|mlqa-en|mlqa-es", help="What makes no difference between two answers; squad if not given."
+        ),
+    ] = None,
     document: Annotated[
-        str, typer.Option(metavar="line|file", help="What a document is in plain text, for a model that continues it.")
-    ] = "line",
+        str | None,
+        typer.Option(
+            metavar="line|file",
+            help="What a document of plain text is, for a model that continues it; line if not given.",
+        ),
+    ] = None,
     stride: Annotated[
         int | None,
         typer.Option(metavar="N", help="Tokens that a window over a document is moved by; half of it if not given."),
@@ -85,9 +92,22 @@ def evaluate(
     own: dict[str | None, dict[str, Any]] = {
         "classify": {"pairs": pairs, "out": out},
         "tag": {"out": out},
-        "answer": {"rules_name": rules, "out": out},
-        "generate": {"document": document, "stride": stride},
+        "answer": {"rules_name": rules or "squad", "out": out},
+        "generate": {"document": document or "line", "stride": stride},
     }
+    given = {
+        "--from": from_,
+        "--to": to,
+        "--beam": beam,
+        "--length-penalty": length_penalty,
+        "--lowercase": lowercase or None,
+        "--pairs": pairs or None,
+        "--rules": rules,
+        "--document": document,
+        "--stride": stride,
+        "--out": out,
+    }
+    refuse_foreign("translate" if hasattr(task, "directions") else kind, model, given)
     if kind in own:
         told = {"on_error": on_error, "as_json": as_json, "quiet": common.quiet, "batch_tokens": common.batch_tokens}
         scorer_of(kind)(task, entry, **told, **own[kind])
@@ -121,6 +141,32 @@ def evaluate(
             continue
         for name in ("bleu", "chrf"):
             answer(f"{way}  {name:<5} {report[name]:6.2f}  {report[f'{name}_signature']}")
+
+
+_MEANT_FOR = {
+    "--from": ("translate",),
+    "--to": ("translate",),
+    "--beam": ("translate",),
+    "--length-penalty": ("translate",),
+    "--lowercase": ("translate",),
+    "--pairs": ("classify",),
+    "--rules": ("answer",),
+    "--document": ("generate",),
+    "--stride": ("generate",),
+    "--out": ("translate", "classify", "tag", "answer"),
+}
+"""The kinds of models that an option of only some means something to."""
+
+
+def refuse_foreign(kind: str | None, model: str, given: dict[str, Any]) -> None:
+    """Raise RequestError for an option that would change nothing; of a kind that is not scored, another one tells."""
+    from trasluz.errors import RequestError
+
+    kinds = {one for meant in _MEANT_FOR.values() for one in meant}
+    for name, value in given.items():
+        if value is not None and kind in kinds and kind not in _MEANT_FOR[name]:
+            heeded = ", ".join(option for option, meant in _MEANT_FOR.items() if kind in meant)
+            raise RequestError(f"{name} means nothing to {model}, whose task is {kind}; what does is {heeded}.")
 
 
 def scorer_of(kind: str | None) -> Callable[..., None]:

@@ -119,7 +119,7 @@ def draw(attention: AttentionMap, screen: Screen | None = None, style: Style = "
     elif style == "grid" or len(blocks) <= _MOST_BLOCKS:
         lines += _grid(attention, screen, blocks)
     else:
-        reason = f"As a list: {len(attention.source_tokens)} source words are too many for a grid here."
+        reason = f"As a list: {len(attention.source_tokens)} columns are too many for a grid here."
         lines += [*_arrows(attention, screen), screen.painted(cut(reason, width, screen.marks.more), _DIM)]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -177,7 +177,7 @@ def _grid(attention: AttentionMap, screen: Screen, blocks: Sequence[range]) -> l
     lines = []
     for number, block in enumerate(blocks):
         if len(blocks) > 1:
-            place = f"source words {block.start + 1}{screen.marks.dash}{block.stop} of {len(sources)}"
+            place = f"columns {block.start + 1}{screen.marks.dash}{block.stop} of {len(sources)}"
             lines += [""] * (number > 0) + [screen.painted(place, _DIM)]
         for step, index in enumerate(block):
             stems = screen.painted(f"{screen.marks.stem} " * step, _DIM)
