@@ -39,6 +39,36 @@ def held_out(entry: Any, seed: int) -> set[str]:
         return {one.text for one in prepared(recipe, LabelledExamples(recipe)).valid}
 
 
+def linear_accuracy(train: Any, valid: Any, test: Any, seed: int) -> dict[str, float]:
+    """Choose the penalty on `valid` (None: on what a run with this seed holds out), score the test once."""
+    texts, labels = texts_and_labels(train)
+    if valid is not None:
+        valid_texts, valid_labels = texts_and_labels(valid)
+    else:
+        apart = held_out(train, seed)
+        pairs = list(zip(texts, labels, strict=True))
+        valid_texts, valid_labels = (
+            list(side) for side in zip(*(one for one in pairs if one[0] in apart), strict=True)
+        )
+        texts, labels = (list(side) for side in zip(*(one for one in pairs if one[0] not in apart), strict=True))
+    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+    known, held = counts.fit_transform(texts), counts.transform(valid_texts)
+    scores = {}
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=penalty, max_iter=1000).fit(known, labels)
+        scores[penalty] = float(model.score(held, valid_labels))
+    best = max(scores, key=scores.__getitem__)
+    test_texts, test_labels = texts_and_labels(test)
+    model = LogisticRegression(C=best, max_iter=1000).fit(known, labels)
+    return {
+        "accuracy": float(model.score(counts.transform(test_texts), test_labels)),
+        "C": best,
+        "valid": scores[best],
+        "training_texts": len(texts),
+        "texts": len(test_texts),
+    }
+
+
 def main() -> None:
     """Choose the penalty, train on what is left, and score the test once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,39 +79,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     columns = {"columns": named_columns(options.columns)} if options.columns else {}
-    entries = {
-        name: {"path": getattr(options, name), **columns}
-        for name in ("train", "valid", "test")
-        if getattr(options, name)
-    }
-    texts, labels = texts_and_labels(entries["train"])
-    if "valid" in entries:
-        valid_texts, valid_labels = texts_and_labels(entries["valid"])
-    else:
-        apart = held_out(entries["train"], options.seed)
-        pairs = list(zip(texts, labels, strict=True))
-        valid_texts, valid_labels = (
-            list(side) for side in zip(*(one for one in pairs if one[0] in apart), strict=True)
-        )
-        texts, labels = (list(side) for side in zip(*(one for one in pairs if one[0] not in apart), strict=True))
-    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    known, valid = counts.fit_transform(texts), counts.transform(valid_texts)
-    scores = {}
-    for penalty in PENALTIES:
-        model = LogisticRegression(C=penalty, max_iter=1000).fit(known, labels)
-        scores[penalty] = float(model.score(valid, valid_labels))
-    best = max(scores, key=scores.__getitem__)
-    test_texts, test_labels = texts_and_labels(entries["test"])
-    model = LogisticRegression(C=best, max_iter=1000).fit(known, labels)
-    accuracy = float(model.score(counts.transform(test_texts), test_labels))
-    report = {
-        "accuracy": accuracy,
-        "C": best,
-        "valid": scores[best],
-        "training_texts": len(texts),
-        "texts": len(test_texts),
-    }
-    print(json.dumps(report))
+    train, valid, test = (
+        {"path": path, **columns} if path else None for path in (options.train, options.valid, options.test)
+    )
+    print(json.dumps(linear_accuracy(train, valid, test, options.seed)))
 
 
 if __name__ == "__main__":
