@@ -2,8 +2,8 @@
 
     TRASLUZ_DATA=... python benchmarks/write_tables.py --minutes 60 --out docs/benchmarks.md
 
-Three questions: training a Transformer, training a recurrent model, decoding. Each can be asked alone, by its own
-program with --json; what it wrote can then be put together:
+The questions: training a Transformer, a recurrent model and an encoder, decoding, reading with an encoder. Each can be
+asked alone, by its own program with --json; what it wrote can then be put together:
 
     python benchmarks/write_tables.py --tables training.json recurrent.json decoding.json
 
@@ -20,15 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import decoding_speed
+import encoder_speed
+import masked_training_speed
 import recurrent_training_speed
 import training_speed
 from alternate import HERE, say
 
 # Title, module, and the share of the time: decoding has six cases.
 QUESTIONS: dict[str, tuple[str, Any, float]] = {
-    "training_speed": ("Training a Transformer", training_speed, 0.25),
-    "recurrent_training_speed": ("Training a recurrent model", recurrent_training_speed, 0.25),
-    "decoding_speed": ("Decoding", decoding_speed, 0.5),
+    "training_speed": ("Training a Transformer", training_speed, 0.2),
+    "recurrent_training_speed": ("Training a recurrent model", recurrent_training_speed, 0.2),
+    "masked_training_speed": ("Training an encoder by masked words", masked_training_speed, 0.15),
+    "decoding_speed": ("Decoding", decoding_speed, 0.35),
+    "encoder_speed": ("Reading with an encoder", encoder_speed, 0.1),
 }
 
 _OPENING = """# Benchmarks
