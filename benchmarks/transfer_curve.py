@@ -6,8 +6,8 @@
 Three learners get the same texts, drawn by the seed from the training text: all-MiniLM-L6-v2, tuned; a Transformer of
 one block that begins from nothing; a linear model on TF-IDF. Passes over the texts were fixed beforehand, more of them
 where texts are fewer, and the last weights are taken. All three leave a tenth of the texts apart, on which the linear
-model chooses its penalty. `learn` appends one line of JSON a run to results.jsonl, and leaves out what stands there already.
-Reads the folder that TRASLUZ_DATA names; needs scikit-learn.
+model chooses its penalty. `learn` appends one line of JSON a run to results.jsonl, and leaves out what stands there
+already. Reads the folder that TRASLUZ_DATA names; needs scikit-learn.
 """
 
 import argparse
