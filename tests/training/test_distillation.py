@@ -109,9 +109,15 @@ def test_layers_are_overridden(taught: Path) -> None:
     [
         (["model={from: TEACHER}"], r"`layers` is None: write every-second, or numbers in rising order"),
         (["model={from: TEACHER, layers: [2, 1]}"], r"`layers` is \[2, 1\]: write every-second"),
-        (["model={from: TEACHER, layers: [0], num_heads: 3}"], r"beside `from` there is `layers`, not 'num_heads'"),
+        (
+            ["model={from: TEACHER, layers: [0], num_heads: 3}"],
+            r"beside `from` there are `layers` and `lengthen`, not 'num_heads'",
+        ),
         (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
-        (["model={from: pocket-en-es, layers: [0]}"], r"pocket-en-es is no encoder; only of encoders"),
+        (["model={from: TEACHER, lengthen: 90}"], r"`lengthen` is 90: write for instance {max_positions: 4096}"),
+        (["model={from: TEACHER, lengthen: {max_positions: 9}}"], r"reads 40 tokens already; `max_positions` must be"),
+        (["model={from: TEACHER, lengthen: {max_positions: 90, blocks: 3}}"], r"no field 'blocks' in a bigbird"),
+        (["model={from: pocket-en-es, layers: [0]}"], r"pocket-en-es is no encoder; only encoders are cut"),
         (["distillation.teacher=FOLDER/nobody"], r"distillation\.teacher: .*nobody"),
         (["distillation.teacher=pocket-en-es"], r"pocket-en-es is for the task translate, and cannot teach classify"),
         (["distillation.teacher=FOLDER/encoder"], r"encoder is for the task fill-mask, and cannot teach classify"),

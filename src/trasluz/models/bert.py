@@ -106,18 +106,22 @@ class Bert(nn.Module):
         self.segment_embedding = TokenEmbedding(config.num_segments, dim) if config.num_segments else None
         self.embedding_norm = nn.LayerNorm(dim, config.norm_epsilon)
         self.embedding_dropout = Dropout(config.dropout)
-        self.encoder = nn.ModuleList(self._block() for _ in range(config.num_layers))
+        self.encoder = nn.ModuleList(self._block(layer) for layer in range(config.num_layers))
         self.heads = nn.ModuleDict({name: self._head(name) for name in config.heads})
         self._initialize()
 
-    def _block(self) -> EncoderBlock:
+    def _block(self, layer: int) -> EncoderBlock:
         config = self.config
         return EncoderBlock(
-            SelfAttention(config.model_dim, config.num_heads, dropout=config.attention_dropout),
+            self._attention(layer),
             FeedForward(config.model_dim, config.feed_forward_dim, config.activation),
             PostNorm(config.model_dim, config.dropout, config.norm_epsilon),
             PostNorm(config.model_dim, config.dropout, config.norm_epsilon),
         )
+
+    def _attention(self, layer: int) -> SelfAttention:
+        config = self.config
+        return SelfAttention(config.model_dim, config.num_heads, dropout=config.attention_dropout)
 
     def _head(self, name: HeadName) -> nn.Module:
         config = self.config
@@ -163,15 +167,19 @@ class Bert(nn.Module):
 
     def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
         """Return the states of every position; those behind a text's end mean nothing."""
-        x = self.word_embedding(batch.ids) + self._positions_of(batch)
-        if self.segment_embedding is not None:
-            x = x + self.segment_embedding(batch.segments)
-        x = self.embedding_dropout(sum_norm(self.embedding_norm, x))
+        x = self._embedded(batch)
         numbers = batch.text_numbers
         mask = Mask(batch.lengths) if numbers is None else Mask(texts=numbers)
         for block in self.blocks:
             x = block(x, mask)
         return x
+
+    def _embedded(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
+        x = self.word_embedding(batch.ids) + self._positions_of(batch)
+        if self.segment_embedding is not None:
+            x = x + self.segment_embedding(batch.segments)
+        embedded: Tensor = self.embedding_dropout(sum_norm(self.embedding_norm, x))
+        return embedded
 
     def _positions_of(self, batch: TextBatch) -> Float[Tensor, "*batch positions dim"]:
         first = self.config.first_position

@@ -24,7 +24,7 @@ HeadName = Literal["pool", "fill-mask", "next-sentence", "classify", "tag", "ans
 HEADS: tuple[str, ...] = get_args(HeadName)
 
 PoolerActivation = Literal["tanh", "relu"]
-_POOLER_ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+_POOLER_ACTIVATIONS = {"tanh": torch.tanh, **ACTIVATIONS}
 
 NEXT_SENTENCE_CLASSES = 2
 """Class 0: the second text follows the first; class 1: it was drawn from elsewhere."""
@@ -35,7 +35,7 @@ SPAN_ENDS = 2
 class Pooler(nn.Module):
     """The first position's state, projected: the text as one vector."""
 
-    def __init__(self, dim: int, activation: PoolerActivation) -> None:
+    def __init__(self, dim: int, activation: PoolerActivation | ActivationName) -> None:
         super().__init__()
         self.dense = Linear(dim, dim)
         self.activation = _POOLER_ACTIVATIONS[activation]
@@ -48,7 +48,9 @@ class Pooler(nn.Module):
 class ClassHead(nn.Module):
     """Scores of a text's classes."""
 
-    def __init__(self, dim: int, num_classes: int, activation: PoolerActivation, dropout: float) -> None:
+    def __init__(
+        self, dim: int, num_classes: int, activation: PoolerActivation | ActivationName, dropout: float
+    ) -> None:
         super().__init__()
         self.pooler = Pooler(dim, activation)
         self.dropout = Dropout(dropout)

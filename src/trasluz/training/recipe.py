@@ -23,24 +23,30 @@ def _check_model(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("preset"), str):
         return value
     if isinstance(value, dict) and isinstance(value.get("from"), str):
-        return _check_layers(value)
+        return _check_start(value)
     raise ValueError(
         "write a preset, a mapping {preset: ..., key: value}, a model folder to start from, or a part of one, "
         "{from: MODEL, layers: every-second}"
     )
 
 
-def _check_layers(value: dict[str, Any]) -> dict[str, Any]:
-    unknown = [key for key in value if key not in ("from", "layers")]
+def _check_start(value: dict[str, Any]) -> dict[str, Any]:
+    unknown = [key for key in value if key not in ("from", "layers", "lengthen")]
     if unknown:
         raise ValueError(
-            f"a model that is started from has its shape: beside `from` there is `layers`, not {unknown[0]!r}"
+            f"a model that is started from has its shape: beside `from` there are `layers` and `lengthen`, not "
+            f"{unknown[0]!r}"
         )
-    layers = value.get("layers")
+    layers, lengthen = value.get("layers"), value.get("lengthen")
     numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
-    if layers != EVERY_SECOND and not (numbers and layers and layers == sorted(set(layers))):
+    wrong = layers != EVERY_SECOND and not (numbers and layers and layers == sorted(set(layers)))
+    if wrong and (layers is not None or lengthen is None):
         raise ValueError(f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]")
-    return {"from": value["from"], "layers": layers}
+    if lengthen is not None and not (isinstance(lengthen, dict) and isinstance(lengthen.get("max_positions"), int)):
+        raise ValueError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}")
+    return {"from": value["from"]} | {
+        key: part for key, part in (("layers", layers), ("lengthen", lengthen)) if part is not None
+    }
 
 
 EVERY_SECOND = "every-second"
@@ -48,7 +54,10 @@ EVERY_SECOND = "every-second"
 ModelChoice = Annotated[
     Any,
     BeforeValidator(_check_model),
-    Form("preset, mapping with a preset, model folder, or `{from: MODEL, layers: every-second}`"),
+    Form(
+        "preset, mapping with a preset, model folder, or a part of one, `{from: MODEL, layers: every-second}`, or a "
+        "longer one, `{from: MODEL, lengthen: {max_positions: 4096}}`"
+    ),
 ]
 
 

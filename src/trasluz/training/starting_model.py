@@ -6,6 +6,7 @@ from typing import Any
 from trasluz.checkpoints.model_folder import LoadedModel, load_model
 from trasluz.errors import ModelError, RecipeError, nearest
 from trasluz.models.bert import Bert
+from trasluz.models.bigbird import lengthened
 from trasluz.models.registry import presets
 from trasluz.tasks.loading import find_model
 from trasluz.training.recipe import EVERY_SECOND, Recipe
@@ -26,12 +27,20 @@ def base_model(recipe: Recipe) -> str | None:
 
 
 def starting_model(recipe: Recipe) -> LoadedModel | None:
-    """Return the loaded model to start from, with the layers that the recipe keeps; None: there is none."""
+    """Return the loaded model to start from, with the layers and the length of the recipe; None: there is none."""
     name = base_model(recipe)
     if name is None:
         return None
     given = read_named(recipe, "model", name, hint_presets=True)
-    return given if isinstance(recipe.model, str) else _thinned(recipe, given)
+    if isinstance(recipe.model, str):
+        return given
+    if not isinstance(given.model, Bert):
+        raise RecipeError(
+            f"{recipe.place('model')}: {given.name} is no encoder; only encoders are cut in layers or made longer"
+        )
+    if "layers" in recipe.model:
+        given = _thinned(recipe, given)
+    return _lengthened(recipe, given) if "lengthen" in recipe.model else given
 
 
 def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = False) -> LoadedModel:
@@ -48,8 +57,6 @@ def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = Fals
 
 def _thinned(recipe: Recipe, given: LoadedModel) -> LoadedModel:
     model: Any = given.model
-    if not isinstance(model, Bert):
-        raise RecipeError(f"{recipe.place('model')}: {given.name} is no encoder; only of encoders are layers left out")
     wanted: Any = recipe.model["layers"]
     kept: list[int] = list(range(0, len(model.blocks), 2)) if wanted == EVERY_SECOND else wanted
     if kept[-1] >= len(model.blocks):
@@ -59,3 +66,16 @@ def _thinned(recipe: Recipe, given: LoadedModel) -> LoadedModel:
         )
     thinned = model.with_layers(kept)
     return dataclasses.replace(given, model=thinned, config=thinned.config)
+
+
+def _lengthened(recipe: Recipe, given: LoadedModel) -> LoadedModel:
+    model: Any = given.model
+    wanted: Any = recipe.model
+    try:
+        longer = lengthened(model, **wanted["lengthen"])
+    except ModelError as error:
+        raise RecipeError(f"{recipe.place('model.lengthen')}: {error}") from None
+    # What the tokenizer says of the longest text was true of the shorter model.
+    tokenizer: Any = given.source_tokenizer
+    tokenizer.max_length = longer.config.longest_text
+    return dataclasses.replace(given, model=longer, config=longer.config)

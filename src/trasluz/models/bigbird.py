@@ -1,0 +1,177 @@
+"""BigBird (Zaheer et al. 2020): BERT for long texts, whose attention costs no more per word however long they are.
+
+It is BERT with another attention (`layers/block_sparse_attention.py`): global blocks, a window, and blocks drawn at
+random, which keep every word two steps from every other. In the internal construction (ITC) the first and the last
+block of the text are the global ones; in the extended one (ETC, `global_tokens`) trained vectors stand before the text,
+which everything sees and which see everything.
+
+Any BERT becomes a BigBird by `lengthened`: its weights stay, its positions are repeated (section 4, "warm start").
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from trasluz.errors import ModelError
+from trasluz.layers.block_pattern import BlockPattern, RandomPlan
+from trasluz.layers.block_sparse_attention import BlockSparseAttention
+from trasluz.layers.feed_forward import ActivationName
+from trasluz.layers.masks import Mask
+from trasluz.layers.self_attention import SelfAttention
+from trasluz.models import bert
+from trasluz.models.bert import Bert, BertConfig
+from trasluz.models.heads import ClassHead, HeadName
+from trasluz.models.registry import Architecture, Preset, find_architecture, make_config, register
+from trasluz.models.workload import Workload
+from trasluz.text.batching import TextBatch
+
+_WINDOW = 3
+
+
+class BigBirdConfig(BertConfig):
+    """Sizes and choices; the defaults are the paper's base model (table 8 of its appendix), ITC."""
+
+    max_positions: PositiveInt = 4096
+    activation: ActivationName = "gelu_tanh"
+    class_activation: ActivationName | Literal["tanh"] = Field("tanh", description="of the head `classify`")
+    attention: Literal["block-sparse", "full"] = "block-sparse"
+    block_size: PositiveInt = 64
+    num_random_blocks: NonNegativeInt = 3
+    random_plan: RandomPlan = Field(
+        "paper",
+        description="paper: distinct blocks drawn for every head; huggingface-eval: the first block again and again, "
+        "which transformers computes when it does not train",
+    )
+    random_seed: NonNegativeInt = Field(0, description="what the blocks are drawn from, for good")
+    global_tokens: NonNegativeInt = Field(0, description="trained vectors before the text (ETC); 0: none (ITC)")
+    full_up_to: NonNegativeInt = Field(0, description="longest text whose words all see each other; 0: none")
+
+    @model_validator(mode="after")
+    def _global_tokens_fill_blocks(self) -> "BigBirdConfig":
+        if self.global_tokens % self.block_size:
+            raise ValueError(
+                f"`global_tokens` must be a multiple of `block_size` ({self.block_size}), but is {self.global_tokens}"
+            )
+        return self
+
+    def pattern(self, layer: int) -> BlockPattern:
+        """Return which blocks see which in a layer."""
+        extended = self.global_tokens > 0
+        return BlockPattern(
+            self.block_size,
+            self.num_random_blocks,
+            num_first=self.global_tokens // self.block_size if extended else 1,
+            num_last=0 if extended else 1,
+            window=_WINDOW,
+            random_plan=self.random_plan,
+            # Layers differ, and so do seeds that follow each other.
+            seed=self.random_seed * 1_000_003 + layer,
+        )
+
+
+class BigBird(Bert):
+    """BERT's network with block-sparse attention."""
+
+    config: BigBirdConfig
+
+    def __init__(self, config: BigBirdConfig) -> None:
+        super().__init__(config)
+        self.global_embedding: nn.Parameter | None = None
+        if config.global_tokens:
+            self.global_embedding = nn.Parameter(torch.empty(config.global_tokens, config.model_dim))
+            nn.init.normal_(self.global_embedding, std=config.initial_deviation)
+
+    def _attention(self, layer: int) -> SelfAttention:
+        config = self.config
+        if config.attention == "full":
+            return super()._attention(layer)
+        return BlockSparseAttention(
+            config.model_dim, config.num_heads, config.pattern(layer), config.full_up_to, config.attention_dropout
+        )
+
+    def _head(self, name: HeadName) -> nn.Module:
+        config = self.config
+        if name == "classify":
+            return ClassHead(config.model_dim, len(config.labels), config.class_activation, config.head_dropout)
+        return super()._head(name)
+
+    def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
+        """Return the states of every position; those behind a text's end mean nothing.
+
+        Raises ModelError for rows into which several texts are packed, whose blocks would be of two texts at once.
+        """
+        if batch.text_numbers is not None and self.config.attention != "full":
+            raise ModelError("block-sparse attention reads one text a row, but several are packed into each here.")
+        x, extra = self._embedded(batch), self.config.global_tokens
+        if self.global_embedding is None:
+            numbers = batch.text_numbers
+            mask = Mask(batch.lengths) if numbers is None else Mask(texts=numbers)
+        else:
+            x = torch.cat([self.global_embedding.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+            mask = Mask(batch.lengths + extra)
+        for block in self.blocks:
+            x = block(x, mask)
+        return x[:, extra:]
+
+
+def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
+    """Return a BigBird with the weights of a BERT-like model, and its trained positions repeated to `max_positions`.
+
+    `choices` are further fields of `BigBirdConfig`. Raises ModelError for one that cannot be, for a model that is a
+    BigBird already, and for one that reads as many tokens.
+    """
+    config = model.config
+    if isinstance(model, BigBird):
+        raise ModelError("the model is a BigBird already, and cannot be lengthened again.")
+    if max_positions <= config.longest_text:
+        raise ModelError(
+            f"the model reads {config.longest_text} tokens already; `max_positions` must be more, but is "
+            f"{max_positions}."
+        )
+    fields = config.model_dump() | {"first_position": 0, "class_activation": config.pooler_activation}
+    fields |= {"max_positions": max_positions, **choices}
+    made = make_config(find_architecture("bigbird"), fields, "lengthen")
+    assert isinstance(made, BigBirdConfig)
+    longer = BigBird(made)
+    weights = model.state_dict()
+    known = weights["positions.weight"][config.first_position :]
+    weights["positions.weight"] = known.repeat(-(-max_positions // len(known)), 1)[:max_positions]
+    if longer.global_embedding is not None:
+        weights["global_embedding"] = longer.global_embedding.detach()
+    longer.load_state_dict(weights)
+    return longer
+
+
+def count_parameters(config: BigBirdConfig) -> int:
+    """Return the number of parameters in closed form."""
+    return bert.count_parameters(config) + config.global_tokens * config.model_dim
+
+
+def workload(config: BigBirdConfig) -> Workload:
+    """Return what a model of this config computes; of its heads, that of masked words."""
+    return bert.workload(config)
+
+
+register(
+    Architecture(
+        model_type="bigbird",
+        config_class=BigBirdConfig,
+        model_class=BigBird,
+        count_parameters=count_parameters,
+        tasks=("fill-mask", "classify", "tag", "answer", "embed"),
+        workload=workload,
+        vocab_fields=("vocab_size",),
+        presets=(
+            Preset(
+                "bigbird-base",
+                "Zaheer et al. 2020, ITC base: BERT base with blocks of 64, 4,096 positions; vocabulary 50,358",
+                {},
+                paper_vocab_size=50_358,
+                paper_parameters=None,
+            ),
+        ),
+    )
+)

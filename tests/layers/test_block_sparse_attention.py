@@ -1,0 +1,123 @@
+"""Gathered blocks give what the definition gives, forward and backward, at any length; neighbours change nothing."""
+
+import random
+
+import pytest
+import torch
+
+from trasluz.layers import block_sparse_attention as module
+from trasluz.layers.block_pattern import BlockPattern
+from trasluz.layers.block_sparse_attention import (
+    BlockSparseAttention,
+    block_sparse_attention,
+    block_sparse_weights,
+)
+from trasluz.layers.masks import EVERYTHING, Mask
+from trasluz.layers.self_attention import SelfAttention
+
+
+def drawn_pattern(draw: random.Random, most_blocks: int) -> BlockPattern:
+    return BlockPattern(
+        block_size=draw.choice([1, 2, 3, 8, 16, 64]) if most_blocks < 400 else 64,
+        num_random=draw.randint(0, 4),
+        num_first=draw.randint(1, 2),
+        num_last=draw.randint(0, 2),
+        window=draw.choice([1, 3, 5]),
+        random_plan=draw.choice(["paper", "huggingface-eval"]),
+        seed=draw.randint(0, 99),
+    )
+
+
+@pytest.mark.parametrize("case", range(50))
+def test_gathered_blocks_equal_the_definition(case: int) -> None:
+    draw = random.Random(case)
+    # One case in ten is long.
+    positions = draw.choice([1, 2, 5, 17, 64, 100, 333]) if case % 10 else draw.choice([2000, 3333, 5000])
+    long = positions > 400
+    pattern = drawn_pattern(draw, positions)
+    shape = (1 if long else draw.randint(1, 3), 1 if long else draw.choice([1, 3]), positions, draw.choice([4, 8]))
+    query, key, value = (torch.randn(shape, requires_grad=True) for _ in range(3))
+    lengths = torch.randint(1, positions + 1, shape[:1])
+    lengths[0] = positions
+    expected = block_sparse_weights(query, key, lengths, pattern) @ value
+    found = block_sparse_attention(query, key, value, lengths, pattern)
+    assert float((found - expected).detach().abs().max()) < 1e-5
+    gradient = torch.randn_like(expected)
+    there = torch.autograd.grad(expected, (query, key, value), gradient)
+    here = torch.autograd.grad(found, (query, key, value), gradient)
+    for one, other in zip(here, there, strict=True):
+        assert float((one - other).abs().max()) < 1e-5 * max(1.0, float(other.abs().max()))
+
+
+def layer(dense_up_to: int = 0, dropout: float = 0.0) -> BlockSparseAttention:
+    return BlockSparseAttention(12, 2, BlockPattern(4, 1), dense_up_to, dropout).eval()
+
+
+def test_the_rows_of_weights_sum_to_one_and_padding_sees_nothing() -> None:
+    attention, x = layer(), torch.randn(2, 50, 12)
+    weights = attention.weights(attention.project_query(x), attention.remember(x).key, Mask(torch.tensor([50, 21])))
+    torch.testing.assert_close(weights[0].sum(-1), torch.ones(2, 50))
+    torch.testing.assert_close(weights[1, :, :21].sum(-1), torch.ones(2, 21))
+    assert weights[1, :, 21:].abs().max() == 0 and weights[1, :, :, 21:].abs().max() == 0
+
+
+@pytest.mark.parametrize("dense_up_to", [0, 25, 100])
+@torch.inference_mode()
+def test_a_text_is_what_it_is_alone(dense_up_to: int) -> None:
+    attention, x = layer(dense_up_to), torch.randn(4, 60, 12)
+    lengths = [60, 41, 23, 3]
+    together = attention(x, Mask(torch.tensor(lengths)))
+    for row, length in enumerate(lengths):
+        alone = attention(x[row : row + 1, :length], EVERYTHING)
+        torch.testing.assert_close(together[row, :length], alone[0], rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_where_every_block_is_seen_it_is_full_attention() -> None:
+    sparse = layer()
+    full = SelfAttention(12, 2)
+    full.load_state_dict(sparse.state_dict())
+    x = torch.randn(2, 20, 12)
+    mask = Mask(torch.tensor([20, 14]))
+    for found, expected, length in zip(sparse(x, mask), full(x, mask), (20, 14), strict=True):
+        torch.testing.assert_close(found[:length], expected[:length], rtol=0, atol=1e-6)
+    long = torch.randn(1, 90, 12)
+    assert not torch.allclose(sparse(long, EVERYTHING), full(long, EVERYTHING), atol=1e-3)
+    sparse.dense_up_to = 90
+    torch.testing.assert_close(sparse(long, EVERYTHING), full(long, EVERYTHING), rtol=0, atol=1e-6)
+
+
+def test_the_size_of_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [torch.randn(2, 2, 70, 8, requires_grad=True) for _ in range(3)]
+    results = []
+    for scores in (1, 1 << 30):
+        monkeypatch.setattr(module, "_SCORES_ON_CPU", scores)
+        query, key, value = parts
+        found = block_sparse_attention(query, key, value, torch.tensor([70, 33]), BlockPattern(4, 2))
+        results.append([found, *torch.autograd.grad(found.square().sum(), parts)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_its_gradient_is_that_of_what_was_kept() -> None:
+    query, key, value = (torch.randn(1, 1, 40, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    lengths, pattern = torch.tensor([40]), BlockPattern(4, 1)
+
+    def attend(*parts: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return block_sparse_attention(*parts, lengths, pattern, 0.4)
+
+    assert torch.autograd.gradcheck(attend, (query, key, value), fast_mode=True)
+    torch.manual_seed(0)
+    drawn = torch.stack([block_sparse_attention(query, key, value, lengths, pattern, 0.4) for _ in range(400)])
+    plain = block_sparse_attention(query, key, value, lengths, pattern)
+    assert float((drawn.mean(0) - plain).detach().abs().mean()) < 0.06
+
+
+def test_in_mixed_precision_it_learns() -> None:
+    attention, x = layer(dropout=0.1).train(), torch.randn(2, 50, 12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attention(x, Mask(torch.tensor([50, 30])))
+    found.float().square().sum().backward()
+    assert all(bool(part.grad.isfinite().all()) for part in attention.parameters() if part.grad is not None)
+    assert attention.query.weight.grad is not None
