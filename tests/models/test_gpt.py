@@ -19,6 +19,8 @@ VOCAB_SIZE = 29
 SHAPES: dict[str, dict[str, Any]] = {
     "eights": {"model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "num_layers": 2},
     "odd": {"model_dim": 15, "num_heads": 3, "feed_forward_dim": 11, "num_layers": 3, "activation": "gelu"},
+    "banded": {"model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "num_layers": 4, "band": 3},
+    "odd-banded": {"model_dim": 15, "num_heads": 3, "feed_forward_dim": 11, "num_layers": 2, "band": 4},
 }
 every_shape = pytest.mark.parametrize("name", SHAPES)
 
@@ -171,6 +173,24 @@ def test_shapes_of_the_papers(name: str, layers: int, width: int, heads: int) ->
     with torch.device("meta"):
         model: Any = model_of(build_config({"preset": name, "num_layers": 1}, vocab_size=50_257))
     assert model.output_head.weight is model.word_embedding.weight
+
+
+def test_every_second_layer_of_gpt_3_looks_through_the_band_that_is_assumed() -> None:
+    config: Any = build_config("gpt3-125m", vocab_size=50_257)
+    assert config.band == 256
+    for name, bands in (("banded", [None, 3, None, 3]), ("odd", [None] * 3)):
+        assert [block.self_attention.band for block in small_gpt(name).blocks] == bands
+
+
+@torch.inference_mode()
+def test_nothing_in_front_of_the_band_is_seen() -> None:
+    model = small_gpt("banded")
+    batch = make_causal_batch(random_texts(13), pad_id=0)
+    with record_attention(model) as record:
+        model(batch)
+    for layer, recorded in record.decoder.items():
+        far = recorded.weights.tril(-3)
+        assert (far.max() == 0) == (layer % 2 == 1)
 
 
 def test_refusals() -> None:

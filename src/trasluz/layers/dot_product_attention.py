@@ -1,7 +1,8 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1): softmax(Q K^T / sqrt(d)) V.
 
 The kernel is chosen here and nowhere else. torch's fused kernel is the default. On a CPU, short sentences are faster as
-two written-out matrix products, above all in training, where the fused backward in bfloat16 dominates a step.
+two written-out matrix products, above all in training, where the fused backward in bfloat16 dominates a step. Within a
+band, queries go in blocks as long as the band is wide, each over the keys that it can reach.
 """
 
 import math
@@ -37,6 +38,29 @@ def dot_product_attention(
     dropout_probability: float = 0.0,
 ) -> Float[Tensor, "batch heads query head_dim"]:
     """Return the context of every query; `dropout_probability` falls on the weights."""
+    num_keys, exporting = key.shape[-2], torch.compiler.is_exporting()
+    if mask.band is not None and not exporting and mask.band < num_keys and mask.key_lengths is None:
+        return _banded(query, key, value, mask, mask.band, dropout_probability)
+    return _whole(query, key, value, mask, dropout_probability)
+
+
+def _banded(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, band: int, dropout_probability: float
+) -> Float[Tensor, "batch heads query head_dim"]:
+    num_queries, first = query.shape[-2], key.shape[-2] - query.shape[-2]
+    contexts = []
+    for begin in range(0, num_queries, band):
+        end = min(begin + band, num_queries)
+        reach = max(0, first + begin - band + 1), first + end
+        near = slice(*reach)
+        parts = query[:, :, begin:end], key[:, :, near], value[:, :, near]
+        contexts.append(_whole(*parts, mask.of_keys(*reach), dropout_probability))
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+
+
+def _whole(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout_probability: float
+) -> Float[Tensor, "batch heads query head_dim"]:
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     # A graph is drawn for sentences of every length, and engines know the written-out form by sight.
     if torch.compiler.is_exporting() or (query.is_cpu and num_queries * num_keys <= _SHORT):
@@ -44,7 +68,8 @@ def dot_product_attention(
         return dropout(weights, dropout_probability, training=True) @ value
     if mask.sees_everything(num_queries, num_keys):
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability)
-    if mask.causal and mask.key_lengths is None and mask.texts is None and num_queries == num_keys:
+    only_causal = mask.key_lengths is None and mask.texts is None and (mask.band is None or num_keys <= mask.band)
+    if mask.causal and only_causal and num_queries == num_keys:
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability, is_causal=True)
     seen = mask.dense(num_queries, num_keys, query.device)[:, None]
     context = scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout_probability)

@@ -12,6 +12,9 @@ from trasluz.layers.multi_head_attention import MultiHeadAttention
 class SelfAttention(MultiHeadAttention):
     """Multi-head attention of a sequence over itself."""
 
+    band: int | None = None
+    """How many positions each one sees at most, itself included; None: all that the mask allows."""
+
     def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
         """Let every position look over the whole sequence, as far as the mask allows."""
         return self.attend(x, self.remember(x), mask)
@@ -29,7 +32,7 @@ class SelfAttention(MultiHeadAttention):
         heads = (-1, self.num_heads, self.head_dim)
         cache.write(KeyValue(self.key(x).view(heads), self.value(x).view(heads)))
         if self.tap is None and cache.can_attend(x):
-            return self.output(cache.attend(self.query(x).view(heads)).view_as(x))
+            return self.output(cache.attend(self.query(x).view(heads), self.band).view_as(x))
         return self.attend(x, cache.read(), EVERYTHING)
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:

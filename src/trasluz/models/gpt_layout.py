@@ -77,8 +77,10 @@ def _end(index: Any, vocab_size: Any) -> Any:
     return index
 
 
-def write_config(config: GptConfig) -> dict[str, Any]:
-    """Return a GPT-2 config.json of our config."""
+def write_config(config: GptConfig) -> dict[str, Any] | None:
+    """Return a GPT-2 config.json of our config; None where some layers see a band only, which GPT-2's never do."""
+    if config.band is not None:
+        return None
     return {
         **{key: getattr(config, field) for key, field in _SAME.items()},
         "n_inner": config.feed_forward_dim,
