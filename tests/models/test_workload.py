@@ -52,3 +52,13 @@ def test_decoders_alone(band: int | None) -> None:
     workload = architectures()["gpt"].workload(model.config)
     assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)
     assert not workload.reads_a_source
+
+
+@pytest.mark.parametrize("num_memory_heads", [1, 2, 4])
+def test_modern_decoders(num_memory_heads: int) -> None:
+    shape = {"num_layers": 3, "model_dim": 24, "num_heads": 4, "feed_forward_dim": 28}
+    preset = {"preset": "gpt-modern-small", "num_memory_heads": num_memory_heads, **shape}
+    model: Any = build_model(preset, vocab_size=50)
+    batch = make_causal_batch(torch.randint(0, 50, (2, 21)).tolist(), pad_id=0)
+    workload = architectures()["gpt-modern"].workload(model.config)
+    assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)

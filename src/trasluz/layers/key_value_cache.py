@@ -116,25 +116,30 @@ class Lineage:
 class KeyValueCache:
     """The keys and values of one layer, in tensors allocated once."""
 
-    key: Float[Tensor, "slots heads head_dim"]
-    value: Float[Tensor, "slots heads head_dim"]
+    key: Float[Tensor, "slots memory_heads head_dim"]
+    value: Float[Tensor, "slots memory_heads head_dim"]
     lineage: Lineage
 
+    @property
+    def newest(self) -> int:
+        """The position that the current step writes."""
+        return self.lineage.num_positions - 1
+
     def write_prompt(self, prompt: KeyValue) -> None:
-        """Write what the prompts are to be remembered by, (sources, heads, prompt length, head_dim) each."""
+        """Write what the prompts are to be remembered by, (sources, memory_heads, prompt length, head_dim) each."""
         slots = self.lineage.prompt_slots
         self.key[:slots] = prompt.key.permute(2, 0, 1, 3).flatten(0, 1)
         self.value[:slots] = prompt.value.permute(2, 0, 1, 3).flatten(0, 1)
 
     def write(self, new: KeyValue) -> None:
-        """Write what the current step is to be remembered by, (rows, heads, head_dim) each."""
+        """Write what the current step is to be remembered by, (rows, memory_heads, head_dim) each."""
         lineage = self.lineage
         first = lineage.prompt_slots + (lineage.length - 1) * lineage.rows_written
         self.key[first : first + lineage.rows] = new.key
         self.value[first : first + lineage.rows] = new.value
 
     def read(self) -> KeyValue:
-        """Return all that is remembered, (rows, heads, positions, head_dim) each."""
+        """Return all that is remembered, (rows, memory_heads, positions, head_dim) each."""
         both = self.key, self.value
         length, rows = self.lineage.num_positions, self.lineage.rows_written
         if not length:

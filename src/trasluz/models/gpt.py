@@ -14,43 +14,33 @@ parameters and has 124; GPT-3 XL is printed with 24 heads of 128, which are not 
 GPT-3 13B is printed 5,140 wide, which 40 heads of 128 are not, and is 5,120 wide here.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import replace
 
 from jaxtyping import Float, Int
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from trasluz.errors import RequestError
-from trasluz.layers.attention import Attention
 from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.feed_forward import ActivationName, FeedForward
-from trasluz.layers.kernels.sum_norm import sum_norm
-from trasluz.layers.key_value_cache import KeyValueCache, Lineage
-from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PreNorm
 from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.transformer_block import CausalBlock
-from trasluz.models.config import Overrides, Probability, TextConfig, must_divide
+from trasluz.models.causal_decoder import CausalDecoder
+from trasluz.models.config import CausalConfig, Overrides, Probability, must_divide
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Workload, attention_layer
-from trasluz.text.batching import CausalBatch
 
 
-class GptConfig(TextConfig):
+class GptConfig(CausalConfig):
     """Sizes and choices; the defaults are GPT-2's smallest model."""
 
-    eos_id: NonNegativeInt | None = Field(None, description="the token between documents; None: there is none")
     model_dim: PositiveInt = 768
     num_heads: PositiveInt = 12
     feed_forward_dim: PositiveInt = 3072
     num_layers: PositiveInt = 12
-    max_positions: PositiveInt = 1024
     band: PositiveInt | None = Field(
         None, description="positions that every second layer sees, its own included; None: all layers see everything"
     )
@@ -64,41 +54,10 @@ class GptConfig(TextConfig):
     @model_validator(mode="after")
     def _sizes_fit(self) -> "GptConfig":
         must_divide("num_heads", self.num_heads, "model_dim", self.model_dim)
-        if self.eos_id is not None and self.eos_id >= self.vocab_size:
-            raise ValueError(f"`eos_id` must be below `vocab_size` ({self.vocab_size}), but is {self.eos_id}")
         return self
 
-    @property
-    def task(self) -> str:
-        """What a model of this config does where its folder does not say."""
-        return "generate"
 
-    @property
-    def longest_text(self) -> int:
-        """Most tokens that can be read."""
-        return self.max_positions
-
-
-@dataclass
-class GptState:
-    """What decoding remembers: every layer's keys and values, and the last token of each prompt until it is read."""
-
-    caches: list[KeyValueCache]
-    unread: Int[Tensor, " rows"] | None
-
-    @property
-    def lineage(self) -> Lineage:
-        """Who descends from whom; all layers share it."""
-        return self.caches[0].lineage
-
-    def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
-        """Keep these rows; the prompts of sources that leave stay where they lie, and nobody looks at them."""
-        self.lineage.select_rows(rows)
-        if self.unread is not None:
-            self.unread = self.unread[rows]
-
-
-class Gpt(nn.Module):
+class Gpt(CausalDecoder):
     """Embeddings, the stack of blocks, and the output head, which is the embeddings' matrix."""
 
     def __init__(self, config: GptConfig) -> None:
@@ -111,7 +70,7 @@ class Gpt(nn.Module):
         self.decoder = nn.ModuleList(self._block(layer) for layer in range(config.num_layers))
         self.decoder_norm = nn.LayerNorm(dim, config.norm_epsilon)
         self.output_head = OutputHead(self.word_embedding.weight)
-        self._initialize()
+        self.initialize(config.initial_deviation)
 
     def _block(self, layer: int) -> CausalBlock:
         config = self.config
@@ -129,81 +88,12 @@ class Gpt(nn.Module):
             return SelfAttention(dim, num_heads, dropout=dropout)
         return BandedSelfAttention(dim, num_heads, config.band, dropout)
 
-    def _initialize(self) -> None:
-        """Small normal numbers; what is added to the residual path is smaller, the more there is of it (2019, 2.3)."""
-        deviation = self.config.initial_deviation
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=deviation)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, TokenEmbedding | TrainablePositions):
-                nn.init.normal_(module.weight, std=deviation)
-        added = deviation / math.sqrt(2 * self.config.num_layers)
-        for block in self.blocks:
-            nn.init.normal_(block.self_attention.output.weight, std=added)
-            nn.init.normal_(block.feed_forward.contract.weight, std=added)
-
-    @property
-    def blocks(self) -> tuple[CausalBlock, ...]:
-        """The layers, typed."""
-        return tuple(cast(Iterable[CausalBlock], self.decoder))
-
-    def attentions(self) -> dict[str, list[Attention]]:
-        """Return every attention, by kind and layer."""
-        return {"decoder": [block.self_attention for block in self.blocks]}
-
-    def forward(self, batch: CausalBatch) -> Float[Tensor, "batch positions dim"]:
-        """Return the states of every position, before the output head; those behind a text's end mean nothing."""
-        # Padding stands behind a text, where no position of the text looks.
-        if batch.positions is None:
-            positions, mask = self.positions(batch.inputs.shape[1]), CAUSAL
-        else:
-            positions, mask = self.positions.at(batch.positions), Mask(causal=True, texts=batch.text_numbers)
-        x = self.embedding_dropout(self.word_embedding(batch.inputs) + positions)
-        for block in self.blocks:
-            x = block(x, mask)
-        return sum_norm(self.decoder_norm, x)
-
-    def start(
-        self,
-        source: Int[Tensor, "sources source"],
-        source_lengths: Int[Tensor, " sources"],
-        num_beams: int,
-        capacity: int,
-    ) -> GptState:
-        """Read the prompts at once, all but their last tokens, and make room for `capacity` steps.
-
-        They are equally long; RequestError where they are not.
-        """
-        num_sources, longest = source.shape
-        shortest = int(source_lengths.min())
-        if shortest < longest or not longest:
-            raise RequestError(
-                f"the prompts of one start have {shortest} to {longest} tokens; they must be equally long, of one "
-                "token at least: start those of each length by themselves."
-            )
-        begin, last = source[:, :-1], source[:, -1]
-        lineage = Lineage(num_sources * num_beams, capacity, source.device, longest - 1, num_sources)
-        x = self.word_embedding(begin) + self.positions(longest - 1)
-        caches = [block.self_attention.new_cache(lineage, x) for block in self.blocks]
-        if longest > 1:
-            for block, cache in zip(self.blocks, caches, strict=True):
-                x = block.read_prompt(x, cache)
-        return GptState(caches, last.repeat_interleave(num_beams))
-
-    def step(self, ids: Int[Tensor, " rows"], state: GptState) -> tuple[Float[Tensor, "rows vocab"], GptState]:
-        """Take the last token of every row and return the logits of the next.
-
-        What begins a continuation is no token of its own but the prompt's last, so the first step takes that one,
-        whatever `ids` says.
-        """
-        if state.unread is not None:
-            ids, state.unread = state.unread, None
-        x = self.word_embedding(ids[:, None]) + self.positions(1, state.lineage.num_positions)
-        state.lineage.advance()
-        for block, cache in zip(self.blocks, state.caches, strict=True):
-            x = block.step(x, cache)
-        return self.output_head(sum_norm(self.decoder_norm, x).squeeze(1)), state
+    def embed(
+        self, ids: Int[Tensor, "batch positions"], first: int = 0, places: Int[Tensor, "batch positions"] | None = None
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return words and positions: from `first` on, or at these places."""
+        where = self.positions(ids.shape[1], first) if places is None else self.positions.at(places)
+        return self.embedding_dropout(self.word_embedding(ids) + where)
 
 
 def count_parameters(config: GptConfig) -> int:

@@ -26,6 +26,7 @@ class Stack:
     """Numbers in the matrices that a position meets in one layer."""
     dim: int
     feed_forward_dim: int = 0
+    """Numbers inside the feed-forward network; in a gated one, of both sides of the gate."""
     num_heads: int = 0
     own_pairs: int = 0
     cross_pairs: int = 0
