@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trasluz.checkpoints.state_parts import parts_of, with_parts
 from trasluz.decoding.beam_search import beam_search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.errors import ModelError, RequestError
@@ -245,6 +246,31 @@ def test_shapes_of_the_papers(name: str, layers: int, width: int, heads: int) ->
     with torch.device("meta"):
         model: Any = model_of(build_config({"preset": name, "num_layers": 1}, vocab_size=50_257))
     assert model.output_head.weight is model.word_embedding.weight
+
+
+def test_what_the_papers_print_wrongly_cannot_be() -> None:
+    """GPT-2's smallest size, GPT-3 XL's heads, GPT-3 13B's width: docs/texts.md has what stands here instead."""
+    smallest: Any = build_config("gpt2", vocab_size=50_257)
+    assert find_architecture("gpt").count_parameters(smallest) == 124_439_808
+    assert abs(124_439_808 / 117e6 - 1) > 0.03
+    with pytest.raises(ModelError, match=r"`model_dim` \(2048\) must be a multiple of `num_heads`, but that is 24"):
+        build_config({"preset": "gpt3-1.3b", "num_heads": 24}, vocab_size=50_257)
+    with pytest.raises(ModelError, match=r"`model_dim` \(5140\) must be a multiple of `num_heads`, but that is 40"):
+        build_config({"preset": "gpt3-13b", "model_dim": 5140}, vocab_size=50_257)
+
+
+@every_shape
+@torch.inference_mode()
+def test_a_state_taken_apart_goes_on_as_it_was(name: str) -> None:
+    """As engines carry it that know nothing of our classes."""
+    model = small_gpt(name)
+    texts = torch.tensor(random_texts(9, 9))
+    expected = torch.stack([logits_of(model, text) for text in texts.tolist()])
+    state = model.start(texts[:, :4], torch.tensor([4, 4]), 1, 6)
+    _, state = model.step(texts[:, 3], state)
+    for place in range(4, 9):
+        stepped, state = model.step(texts[:, place], with_parts(state, parts_of(state).values()))
+        torch.testing.assert_close(stepped, expected[:, place], rtol=0, atol=1e-5)
 
 
 def test_every_second_layer_of_gpt_3_looks_through_the_band_that_is_assumed() -> None:

@@ -117,11 +117,13 @@ _VOCAB_SIZE = 50_257
 _BAND = 256
 
 
-def _preset(name: str, parameters: int, layers: int, dim: int, heads: int, said: str, **more: int) -> Preset:
+def _preset(name: str, parameters: int, layers: int, dim: int, heads: int, paper: str, **more: int) -> Preset:
     shape: Overrides = {"num_layers": layers, "model_dim": dim, "num_heads": heads, "feed_forward_dim": 4 * dim}
+    said = f"{paper}: {layers} layers, {dim:,} wide, {more['max_positions']:,} positions"
+    band = f", every second layer in a band of {more['band']} (our assumption)" if "band" in more else ""
     return Preset(
         name,
-        f"{said}: {layers} layers, {dim:,} wide, {more['max_positions']:,} positions; vocabulary {_VOCAB_SIZE:,}",
+        f"{said}{band}; vocabulary {_VOCAB_SIZE:,}",
         {**shape, **more},
         paper_vocab_size=_VOCAB_SIZE,
         paper_parameters=parameters,
@@ -133,8 +135,8 @@ def _gpt2(name: str, parameters: int, layers: int, dim: int, heads: int) -> Pres
 
 
 def _gpt3(name: str, parameters: int, layers: int, dim: int, heads: int) -> Preset:
-    said = f"Brown et al. 2020, table 2.1, every second layer in a band of {_BAND} (assumed)"
-    return _preset(name, parameters, layers, dim, heads, said, max_positions=2048, band=_BAND)
+    paper = "Brown et al. 2020, table 2.1"
+    return _preset(name, parameters, layers, dim, heads, paper, max_positions=2048, band=_BAND)
 
 
 register(
