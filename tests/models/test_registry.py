@@ -1,5 +1,7 @@
 """Models by name: presets of the papers' sizes, closed formulas, and refusals that say what would be right."""
 
+import re
+
 import pytest
 import torch
 from tests.models.zoo import SMALL_MODELS, VOCAB_SIZE
@@ -20,6 +22,21 @@ def test_parameter_count_of_every_preset_is_its_formula(name: str) -> None:
     assert counted == architecture.count_parameters(config)
     if preset.paper_parameters is not None:
         assert counted == pytest.approx(preset.paper_parameters, rel=0.03)
+
+
+def test_only_where_no_paper_states_a_size_there_is_none() -> None:
+    unstated = {name for name, (_, preset) in presets().items() if preset.paper_parameters is None}
+    assert unstated == {"rnn-encdec", "rnnsearch", "transformer-tiny", "transformer-small", "gpt-modern-small"}
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(presets()) if re.search(r"-[\d.]+[mb]$", name)])
+def test_a_size_in_a_name_is_the_models(name: str) -> None:
+    architecture, preset = find_preset(name)
+    config = build_config(name, **dict.fromkeys(architecture.vocab_fields, preset.paper_vocab_size))
+    number, unit = re.fullmatch(r".*-([\d.]+)([mb])", name).groups()  # type: ignore[union-attr]
+    printed = float(number) * {"m": 1e6, "b": 1e9}[unit]
+    assert preset.paper_parameters == printed
+    assert architecture.count_parameters(config) == pytest.approx(printed, rel=0.03)
 
 
 @pytest.mark.parametrize("name", SMALL_MODELS)
@@ -65,6 +82,6 @@ def test_special_tokens_must_exist() -> None:
 def test_unknown_model_type() -> None:
     with pytest.raises(
         ModelError,
-        match="no model type 'lstm'; known are bert, bigbird, distilbert, gpt, rnn-encdec, rnnsearch, roberta, tra",
+        match="no model type 'lstm'; known are bert, bigbird, distilbert, gpt, gpt-modern, rnn-encdec, rnnsearch, ",
     ):
         find_architecture("lstm")
