@@ -153,6 +153,17 @@ def test_steps_of_groups_equal_all_at_once(dim: int) -> None:
     torch.testing.assert_close(stepped, attention(x, CAUSAL))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+@torch.no_grad()
+def test_groups_on_a_gpu(mask: Mask) -> None:
+    attention = SelfAttention(24, 6, num_memory_heads=2)
+    x = torch.randn(3, 6, 24)
+    expected = attention(x, mask)
+    there = Mask(None if mask.key_lengths is None else mask.key_lengths.cuda(), causal=mask.causal)
+    torch.testing.assert_close(attention.cuda()(x.cuda(), there).cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_tap_sees_the_weights_and_changes_no_bit() -> None:
     attention = SelfAttention(12, 3)
     x = torch.randn(2, 5, 12)
