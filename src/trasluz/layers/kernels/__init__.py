@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 4
+_VERSION = 5
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
@@ -23,6 +23,7 @@ _FUNCTIONS = {
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
     "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _POINTER, _INT],
+    "trasluz_causal_block": [*[_POINTER] * 3, _SIZE, _POINTER, _INT],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }
