@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.checkpoints.hub_gpts import ODD_SIZES, write_gpt
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Model
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Model, GPTNeoConfig, GPTNeoForCausalLM
 from transformers.utils import logging
 
 from trasluz.checkpoints.model_folder import load_model, save_model
@@ -96,6 +96,56 @@ def test_a_model_of_ours_is_loaded_by_the_library(folder: Path, tmp_path: Path) 
         logits = model.output_head(model(make_causal_batch([[*ids, 0]], pad_id=0)))
         assert float((logits - theirs(torch.tensor([ids])).logits).abs().max()) < 2e-5
     assert theirs.generation_config.eos_token_id == 329
+
+
+def test_bands_are_kept_in_a_folder_of_our_own(folder: Path, tmp_path: Path) -> None:
+    from trasluz.models.registry import build_model
+
+    tokenizer = load_model(folder).source_tokenizer
+    shape = {"preset": "gpt3-125m", "num_layers": 2, "model_dim": 20, "num_heads": 2, "max_positions": 30, "band": 4}
+    model: Any = build_model(shape, vocab_size=330, eos_id=tokenizer.end_id).eval()
+    save_model(tmp_path / "ours", model, tokenizer, tokenizer)
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["model_type"] == "trasluz-gpt"
+    again: Any = load_model(tmp_path / "ours")
+    assert (again.config, again.task) == (model.config, "generate")
+    batch = make_causal_batch([torch.randint(0, 330, (12,)).tolist()], pad_id=0)
+    assert torch.equal(again.model(batch), model(batch))
+
+
+@torch.no_grad()
+def test_bands_are_those_of_gpt_neo() -> None:
+    """The library's model in GPT-3's shapes; its queries, keys and values have no biases, and its scores no scale."""
+    from trasluz.models.registry import build_model
+
+    torch.manual_seed(3)
+    config = GPTNeoConfig(
+        vocab_size=50, hidden_size=20, num_layers=4, num_heads=2, intermediate_size=33, max_position_embeddings=48,
+        attention_types=[[["global", "local"], 2]], window_size=5, activation_function="gelu_new",
+    )  # fmt: skip
+    assert GPTNeoConfig().window_size == 256 and GPTNeoConfig().attention_layers[:2] == ["global", "local"]
+    theirs = GPTNeoForCausalLM(config).eval()
+    for parameter in theirs.parameters():
+        parameter.normal_(std=0.3)
+    shape = {"preset": "gpt3-125m", "num_layers": 4, "model_dim": 20, "num_heads": 2, "max_positions": 48, "band": 5}
+    ours: Any = build_model({**shape, "feed_forward_dim": 33}, vocab_size=50).eval()
+    # Theirs under the names of their GPT-2, with matrices as they are, and queries scaled.
+    names = {"wte": "word_embedding", "wpe": "positions", "ln_f": "decoder_norm", "h": "decoder"}
+    inner = {
+        "ln_1": "self_attention_residual.norm", "ln_2": "feed_forward_residual.norm",
+        "attn.attention.q_proj": "self_attention.query", "attn.attention.k_proj": "self_attention.key",
+        "attn.attention.v_proj": "self_attention.value", "attn.attention.out_proj": "self_attention.output",
+        "mlp.c_fc": "feed_forward.expand", "mlp.c_proj": "feed_forward.contract",
+    }  # fmt: skip
+    for parameter in ours.parameters():
+        parameter.zero_()
+    for name, tensor in theirs.transformer.named_parameters():
+        first, _, rest = name.partition(".")
+        for their_part, our_part in inner.items():
+            rest = rest.replace(their_part, our_part)
+        ours.get_parameter(f"{names[first]}.{rest}").copy_(tensor * 10**0.5 if "q_proj" in name else tensor)
+    ids = torch.randint(0, 50, (3, 40))
+    logits = ours.output_head(ours(make_causal_batch([[*row, 0] for row in ids.tolist()], pad_id=0)))
+    assert float((logits - theirs(ids).logits).abs().max()) < 2e-5
 
 
 def test_the_first_folders_are_read(folder: Path, tmp_path: Path) -> None:

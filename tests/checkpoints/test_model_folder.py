@@ -184,8 +184,8 @@ def change(folder: Path, **changes: Any) -> None:
     [
         ({"model_type": "trasluz-rnnserch"}, r"there is no model type 'rnnserch'; known are .*rnnsearch"),
         (
-            {"model_type": "llama"},
-            r"model_type is 'llama', which cannot be loaded; known are bert, .*marian, .*trasluz-",
+            {"model_type": "mamba"},
+            r"model_type is 'mamba', which cannot be loaded; known are bert, .*marian, .*trasluz-",
         ),
         ({"model_type": "mariam"}, r"Did you mean marian\?"),
         ({"model_type": ...}, r"model_type is None, which cannot be loaded"),

@@ -24,6 +24,23 @@ def test_both_together() -> None:
     assert drawn(Mask(torch.tensor([2]), causal=True), 3, 3) == ["x..", "xx.", "xx."]
 
 
+def test_a_band_hides_what_lies_further_back() -> None:
+    banded = CAUSAL.narrowed(2)
+    assert drawn(banded, 4, 4) == ["x...", "xx..", ".xx.", "..xx"]
+    assert drawn(banded, 2, 5) == ["..xx.", "...xx"]
+    assert drawn(EVERYTHING.narrowed(2), 3, 3) == ["xxx", "xxx", ".xx"]
+    assert drawn(Mask(torch.tensor([3]), causal=True, band=2), 4, 4) == ["x...", "xx..", ".xx.", "..x."]
+    assert banded.sees_everything(1, 2) and not banded.sees_everything(1, 3)
+    assert CAUSAL.narrowed(2) is banded
+
+
+def test_part_of_the_keys_has_the_same_texts() -> None:
+    mask = Mask(texts=torch.tensor([[1, 1, 2, 2, 2]]), causal=True, band=2)
+    assert drawn(mask, 5, 5) == ["x....", "xx...", "..x..", "..xx.", "...xx"]
+    assert drawn(mask.of_keys(1, 4), 2, 3) == [".x.", ".xx"]
+    assert mask.of_keys(1, 4) is mask.of_keys(1, 4) and CAUSAL.of_keys(1, 4) is CAUSAL
+
+
 def test_only_a_mask_that_hides_nothing_sees_everything() -> None:
     assert EVERYTHING.sees_everything(5, 5)
     assert CAUSAL.sees_everything(1, 5)

@@ -109,6 +109,50 @@ def test_beams_are_extra_queries_of_their_source(dim: int, gradients: bool) -> N
         )
 
 
+def widened(attention: SelfAttention) -> SelfAttention:
+    """Return attention with a head of keys and values for every head: copies of those that a group shares."""
+    whole = SelfAttention(attention.query.in_features, attention.num_heads)
+    group = attention.num_heads // attention.num_memory_heads
+    with torch.no_grad():
+        for name, parameter in attention.named_parameters():
+            if name.startswith(("key", "value")):
+                by_head = parameter.unflatten(0, (attention.num_memory_heads, -1))
+                parameter = by_head.repeat_interleave(group, dim=0).flatten(0, 1)
+            whole.get_parameter(name).copy_(parameter)
+    return whole
+
+
+@pytest.mark.parametrize("short", [0, 10**9], ids=["fused", "written-out"])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+@pytest.mark.parametrize("num_memory_heads", [1, 2, 3])
+def test_a_group_of_queries_shares_keys_and_values(
+    num_memory_heads: int, mask: Mask, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dot_product_attention, "_SHORT", short)
+    attention = SelfAttention(24, 6, num_memory_heads=num_memory_heads)
+    whole = widened(attention)
+    x = torch.randn(3, 6, 24, requires_grad=True)
+    found, expected = attention(x, mask), whole(x, mask)
+    torch.testing.assert_close(found, expected)
+    ours, theirs = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+    shown, copied = (one.weights(one.project_query(x), one.remember(x).key, mask) for one in (attention, whole))
+    torch.testing.assert_close(shown, copied)
+
+
+# Heads of 8, for which there may be a compiled kernel, and of 4, for which there is none.
+@pytest.mark.parametrize("dim", [24, 48])
+@torch.no_grad()
+def test_steps_of_groups_equal_all_at_once(dim: int) -> None:
+    attention = SelfAttention(dim, 6, num_memory_heads=2, bias=False)
+    assert [name for name, _ in attention.named_parameters() if "bias" in name] == []
+    x = torch.randn(2, 7, dim)
+    cache = attention.new_cache(Lineage(2, 9, x.device), x)
+    assert cache.key.shape == (18, 2, dim // 6)
+    stepped = torch.cat([step(attention, x[:, t : t + 1], cache) for t in range(7)], dim=1)
+    torch.testing.assert_close(stepped, attention(x, CAUSAL))
+
+
 def test_a_tap_sees_the_weights_and_changes_no_bit() -> None:
     attention = SelfAttention(12, 3)
     x = torch.randn(2, 5, 12)

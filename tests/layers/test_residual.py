@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from trasluz.layers.residual import PostNorm, PreNorm
+from trasluz.layers.rms_norm import RmsNorm
 
 
 def test_post_norm_normalises_the_sum() -> None:
@@ -14,3 +15,6 @@ def test_post_norm_normalises_the_sum() -> None:
 def test_pre_norm_leaves_the_path_free() -> None:
     x = torch.randn(2, 3, 8)
     torch.testing.assert_close(PreNorm(8)(x, torch.sin), x + layer_norm(x, (8,)).sin())
+    with_another = PreNorm(8, epsilon=0.1, norm=RmsNorm)
+    with torch.no_grad():
+        torch.testing.assert_close(with_another(x, torch.sin), x + RmsNorm(8, 0.1)(x).sin())

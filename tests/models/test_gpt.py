@@ -1,5 +1,6 @@
-"""A GPT: stepping = all at once, prompts held once, no look ahead, and the sizes of the papers."""
+"""A GPT, and its modern form: stepping = all at once, prompts held once, no look ahead, and the sizes of the papers."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,27 +11,48 @@ from trasluz.decoding.beam_search import beam_search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.errors import ModelError, RequestError
 from trasluz.inspection.recorder import record_attention
+from trasluz.layers.int8 import to_int8
+from trasluz.models.causal_decoder import CausalDecoder
 from trasluz.models.gpt import Gpt
-from trasluz.models.registry import build_config, build_model, model_of
-from trasluz.text.batching import make_causal_batch
+from trasluz.models.registry import build_config, build_model, find_architecture, model_of
+from trasluz.text.batching import make_causal_batch, make_window_batch
 
 VOCAB_SIZE = 29
 # Heads of 8, for which there may be a compiled kernel, and of 5, for which there is none.
 SHAPES: dict[str, dict[str, Any]] = {
     "eights": {"model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "num_layers": 2},
     "odd": {"model_dim": 15, "num_heads": 3, "feed_forward_dim": 11, "num_layers": 3, "activation": "gelu"},
+    "banded": {"model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "num_layers": 4, "band": 3},
+    "odd-banded": {"model_dim": 15, "num_heads": 3, "feed_forward_dim": 11, "num_layers": 2, "band": 4},
+    "modern": {
+        "preset": "gpt-modern-small",
+        "model_dim": 32,
+        "num_heads": 4,
+        "num_memory_heads": 2,
+        "feed_forward_dim": 24,
+        "num_layers": 2,
+    },
+    "odd-modern": {
+        "preset": "gpt-modern-small",
+        "model_dim": 18,
+        "num_heads": 3,
+        "num_memory_heads": 1,
+        "feed_forward_dim": 11,
+        "num_layers": 3,
+        "tied_embeddings": False,
+    },
 }
 every_shape = pytest.mark.parametrize("name", SHAPES)
 
 
-def small_gpt(name: str) -> Gpt:
+def small_gpt(name: str) -> Any:
     """Return a random model whose choices are clear."""
     fields = {"preset": "gpt2", "max_positions": 40, **SHAPES[name]}
     model = build_model(fields, vocab_size=VOCAB_SIZE, eos_id=0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    assert isinstance(model, Gpt)
+    assert isinstance(model, CausalDecoder)
     return model.eval()
 
 
@@ -38,9 +60,10 @@ def random_texts(*lengths: int) -> list[list[int]]:
     return [torch.randint(1, VOCAB_SIZE, (length,)).tolist() for length in lengths]
 
 
-def logits_of(model: Gpt, text: list[int]) -> Tensor:
+def logits_of(model: Any, text: list[int]) -> Tensor:
     """Return the logits behind every token of one text."""
-    return model.output_head(model(make_causal_batch([[*text, 0]], pad_id=0)))[0]
+    logits: Tensor = model.output_head(model(make_causal_batch([[*text, 0]], pad_id=0)))[0]
+    return logits
 
 
 @every_shape
@@ -137,8 +160,9 @@ def test_recording_changes_no_bit_and_rows_sum_to_one(name: str) -> None:
         assert recorded.weights.triu(1).abs().max() == 0
 
 
-def test_every_parameter_learns() -> None:
-    model = small_gpt("odd").train()
+@every_shape
+def test_every_parameter_learns(name: str) -> None:
+    model = small_gpt(name).train()
     batch = make_causal_batch(random_texts(40, 12), pad_id=0)
     torch.nn.functional.cross_entropy(model.output_head(model(batch)).flatten(0, 1), batch.targets.flatten()).backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -153,11 +177,61 @@ def test_what_is_added_to_the_residual_path_begins_smaller() -> None:
         assert float(block.feed_forward.expand.weight.detach().std()) == pytest.approx(0.02, rel=0.02)
 
 
-def test_parameter_count_of_odd_sizes_is_the_formula() -> None:
-    from trasluz.models.gpt import count_parameters
+@every_shape
+def test_parameter_count_of_odd_sizes_is_the_formula(name: str) -> None:
+    model = small_gpt(name)
+    architecture = find_architecture("gpt-modern" if "modern" in name else "gpt")
+    assert sum(parameter.numel() for parameter in model.parameters()) == architecture.count_parameters(model.config)
 
-    model = small_gpt("odd")
-    assert sum(parameter.numel() for parameter in model.parameters()) == count_parameters(model.config)
+
+@every_shape
+@torch.inference_mode()
+def test_texts_that_share_a_row_are_what_they_are_alone(name: str) -> None:
+    model = small_gpt(name)
+    window = torch.randint(1, VOCAB_SIZE, (2, 20))
+    window[0, 6] = window[0, 9] = window[1, 15] = 0
+    batch = make_window_batch(window.numpy(), end_id=0)
+    assert batch.positions is not None
+    states = model(batch)
+    for row, cuts in enumerate(([0, 6, 9, 19], [0, 15, 19])):
+        for begin, end in itertools.pairwise(cuts):
+            alone = model(make_causal_batch([window[row, begin : end + 1].tolist()], pad_id=0))
+            torch.testing.assert_close(states[row, begin:end], alone[0], rtol=0, atol=1e-5)
+
+
+@every_shape
+@torch.inference_mode()
+def test_stepping_in_mixed_precision_equals_the_forward_pass(name: str) -> None:
+    model = small_gpt(name)
+    texts = torch.tensor(random_texts(11, 11))
+    exact = torch.stack([logits_of(model, text) for text in texts.tolist()])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = model.start(texts[:, :5], torch.tensor([5, 5]), 1, 7)
+        for place in range(4, 11):
+            stepped, state = model.step(texts[:, place], state)
+            difference = (stepped.float() - exact[:, place]).abs().max()
+            assert float(difference) < 0.03 * float(exact.abs().max())
+
+
+@pytest.mark.parametrize("name", ["banded", "modern"])
+@torch.inference_mode()
+def test_eight_bits_stay_near(name: str) -> None:
+    model, rounded = small_gpt(name), small_gpt(name)
+    rounded.load_state_dict(model.state_dict())
+    to_int8(rounded)
+    (text,) = random_texts(12)
+    expected, found = logits_of(model, text), logits_of(rounded, text)
+    assert float((found - expected).norm() / expected.norm()) < 0.2
+    state = rounded.start(torch.tensor([text[:4]]), torch.tensor([4]), 1, 3)
+    stepped, _ = rounded.step(torch.tensor([0]), state)
+    assert float((stepped[0] - found[3]).norm() / found[3].norm()) < 0.2
+
+
+@torch.inference_mode()
+def test_only_heads_of_keys_and_values_are_remembered() -> None:
+    model = small_gpt("modern")
+    state = model.start(torch.tensor(random_texts(9)), torch.tensor([9]), 2, 3)
+    assert state.caches[0].key.shape == state.caches[0].value.shape == (8 + 2 * 3, 2, 8)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +247,24 @@ def test_shapes_of_the_papers(name: str, layers: int, width: int, heads: int) ->
     assert model.output_head.weight is model.word_embedding.weight
 
 
+def test_every_second_layer_of_gpt_3_looks_through_the_band_that_is_assumed() -> None:
+    config: Any = build_config("gpt3-125m", vocab_size=50_257)
+    assert config.band == 256
+    for name, bands in (("banded", [None, 3, None, 3]), ("odd", [None] * 3)):
+        assert [block.self_attention.band for block in small_gpt(name).blocks] == bands
+
+
+@torch.inference_mode()
+def test_nothing_in_front_of_the_band_is_seen() -> None:
+    model = small_gpt("banded")
+    batch = make_causal_batch(random_texts(13), pad_id=0)
+    with record_attention(model) as record:
+        model(batch)
+    for layer, recorded in record.decoder.items():
+        far = recorded.weights.tril(-3)
+        assert (far.max() == 0) == (layer % 2 == 1)
+
+
 def test_refusals() -> None:
     model = small_gpt("odd")
     with pytest.raises(RequestError, match="the prompts of one start have 2 to 3 tokens; they must be equally long"):
@@ -181,3 +273,9 @@ def test_refusals() -> None:
         build_config("gpt2", vocab_size=29, eos_id=29)
     with pytest.raises(ModelError, match=r"`model_dim` \(768\) must be a multiple of `num_heads`, but that is 7"):
         build_config("gpt2", vocab_size=29, num_heads=7)
+    with pytest.raises(
+        ModelError, match=r"`model_dim` \(768\) must be a multiple of `2 \* num_heads`, but that is 512"
+    ):
+        build_config("gpt-modern-small", vocab_size=29, num_heads=256)
+    with pytest.raises(ModelError, match=r"`num_heads` \(12\) must be a multiple of `num_memory_heads`, but that is 5"):
+        build_config("gpt-modern-small", vocab_size=29, num_memory_heads=5)

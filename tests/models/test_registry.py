@@ -65,6 +65,6 @@ def test_special_tokens_must_exist() -> None:
 def test_unknown_model_type() -> None:
     with pytest.raises(
         ModelError,
-        match="no model type 'lstm'; known are bert, distilbert, gpt, rnn-encdec, rnnsearch, roberta, transformer",
+        match="no model type 'lstm'; known are bert, distilbert, gpt, gpt-modern, rnn-encdec, rnnsearch, roberta, ",
     ):
         find_architecture("lstm")

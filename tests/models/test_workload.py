@@ -44,10 +44,21 @@ def test_encoders(preset: str) -> None:
     assert not workload.reads_a_source
 
 
-def test_decoders_alone() -> None:
+@pytest.mark.parametrize("band", [None, 1, 4, 7, 20, 25])
+def test_decoders_alone(band: int | None) -> None:
     shape = {"num_layers": 3, "model_dim": 20, "num_heads": 4, "feed_forward_dim": 28, "max_positions": 30}
-    model: Any = build_model({"preset": "gpt2", **shape}, vocab_size=50)
+    model: Any = build_model({"preset": "gpt2", "band": band, **shape}, vocab_size=50)
     batch = make_causal_batch(torch.randint(0, 50, (2, 21)).tolist(), pad_id=0)
     workload = architectures()["gpt"].workload(model.config)
     assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)
     assert not workload.reads_a_source
+
+
+@pytest.mark.parametrize("num_memory_heads", [1, 2, 4])
+def test_modern_decoders(num_memory_heads: int) -> None:
+    shape = {"num_layers": 3, "model_dim": 24, "num_heads": 4, "feed_forward_dim": 28}
+    preset = {"preset": "gpt-modern-small", "num_memory_heads": num_memory_heads, **shape}
+    model: Any = build_model(preset, vocab_size=50)
+    batch = make_causal_batch(torch.randint(0, 50, (2, 21)).tolist(), pad_id=0)
+    workload = architectures()["gpt-modern"].workload(model.config)
+    assert counted(lambda: model.output_head(model(batch))) == 2 * workload.forward_operations(0, 20)

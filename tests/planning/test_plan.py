@@ -45,9 +45,21 @@ def test_gpt_3(preset: str, published: float) -> None:
 
 
 def architecture_pairs(preset: str) -> float:
-    """Return what attention computes for pairs, for each token of a window of 2,048."""
+    """Return what attention computes for pairs, for each token of a window of 2,048; half of the layers see a band."""
     config: Any = build_config(preset, vocab_size=50_257)
-    return float(4 * config.model_dim * config.num_layers * 2048)
+    # A block of 256 queries and the 255 positions before it, but for the first block.
+    band = 511 - 255 / 8
+    return float(4 * config.model_dim * (config.num_layers / 2) * (2048 + band))
+
+
+def test_a_band_saves_operations_and_weights_of_attention_that_are_kept() -> None:
+    device = find_accelerator("v100")
+    plan, dense = (make_plan({"preset": "gpt3-125m", "band": band}, device) for band in (256, None))
+    saved = 4 * 768 * 6 * (2048 - 479.125)
+    assert dense.forward_a_token - plan.forward_a_token == pytest.approx(saved)
+    assert dense.memory.activations == plan.memory.activations
+    kept = dense.memory.activations_with_scores - plan.memory.activations_with_scores
+    assert kept == pytest.approx(6 * 5 * 12 * 2048 * (2048 - 479.125))
 
 
 def test_memory_is_the_sum_of_its_parts() -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from tests.checkpoints.hub_gpts import ODD_SIZES, write_gpt
+from tests.checkpoints.hub_llamas import ODD_SIZES as LLAMA_SIZES
+from tests.checkpoints.hub_llamas import write_llama
 from tests.checkpoints.sentences import pairs
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 import trasluz
@@ -44,10 +46,18 @@ def generate(folder: Path) -> Generator:
     return generator
 
 
-@pytest.mark.parametrize("name", ["eights", "odd"])
+def write_random(folder: Path, name: str) -> None:
+    """Write a folder of a random model that can read 80 tokens."""
+    if name.startswith("llama-"):
+        write_llama(folder, seed=7, max_position_embeddings=80, **LLAMA_SIZES[name.removeprefix("llama-")])
+    else:
+        write_gpt(folder, seed=7, n_positions=80, **ODD_SIZES[name])
+
+
+@pytest.mark.parametrize("name", ["eights", "odd", "llama-eights", "llama-odd"])
 @pytest.mark.parametrize("beam", [1, 4])
 def test_searches_find_what_the_library_finds(tmp_path: Path, name: str, beam: int) -> None:
-    write_gpt(tmp_path, seed=7, n_positions=80, **ODD_SIZES[name])
+    write_random(tmp_path, name)
     # The end is a token that stands in some texts.
     endless = trasluz.load(tmp_path)(PROMPTS, beam=beam, max_tokens=9)
     counts = Counter(token for one in endless for token in set(one.ids))
@@ -55,7 +65,7 @@ def test_searches_find_what_the_library_finds(tmp_path: Path, name: str, beam: i
     for file in (tmp_path / "config.json", tmp_path / "generation_config.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": end}))
     generate = trasluz.load(tmp_path)
-    model = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     found = generate(SEARCHED, beam=beam, max_tokens=9)
     ended = 0
     for one in found:

@@ -64,13 +64,21 @@ def prepared_stream(recipe: Recipe) -> tuple[CausalStream, Any, PreparedData[Any
     return stream, model, data
 
 
-def test_a_language_is_learnt_and_the_folder_is_everybodys(tmp_path: Path) -> None:
-    reports = run(causal_recipe(tmp_path))
+MODERN = ("model.preset=gpt-modern-small", "model.num_memory_heads=1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "their_class"), [((), "GPT2LMHeadModel"), (MODERN, "LlamaForCausalLM")], ids=["gpt2", "modern"]
+)
+def test_a_language_is_learnt_and_the_folder_is_everybodys(
+    tmp_path: Path, changes: tuple[str, ...], their_class: str
+) -> None:
+    reports = run(causal_recipe(tmp_path, *changes))
     metrics = next(report.metrics for report in reports if isinstance(report, Chosen))
     assert set(metrics) == {"loss", "perplexity"} and metrics["perplexity"] < 2.0
     generate: Any = trasluz.load(tmp_path / "run")
     assert generate("monday then", beam=1, max_tokens=1).text == " tuesday"
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == ["GPT2LMHeadModel"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [their_class]
     card = (tmp_path / "run" / "README.md").read_text()
     assert "continues texts" in card and "text-generation" in card and "training documents" in card
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "run").eval()
@@ -80,8 +88,9 @@ def test_a_language_is_learnt_and_the_folder_is_everybodys(tmp_path: Path) -> No
         torch.testing.assert_close(generate.model.output_head(ours), theirs(ids).logits, rtol=0, atol=2e-5)
 
 
-def test_documents_of_a_window_see_nothing_of_each_other(tmp_path: Path) -> None:
-    stream, model, data = prepared_stream(causal_recipe(tmp_path))
+@pytest.mark.parametrize("changes", [(), ("model.band=4",), MODERN], ids=["dense", "banded", "modern"])
+def test_documents_of_a_window_see_nothing_of_each_other(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    stream, model, data = prepared_stream(causal_recipe(tmp_path, *changes))
     with torch.no_grad():
         for parameter in model.parameters():
             # Far from each other, so that a wrong position or neighbour shows; norms stay what they are.
@@ -108,8 +117,10 @@ def test_documents_of_a_window_see_nothing_of_each_other(tmp_path: Path) -> None
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_long_rows_take_the_same_mask_through_the_other_kernel(tmp_path: Path) -> None:
-    _, model, data = prepared_stream(causal_recipe(tmp_path, "model.max_positions=200", "data.max_length=150"))
+@pytest.mark.parametrize("changes", [(), ("model.band=140",), MODERN], ids=["dense", "banded", "modern"])
+def test_long_rows_take_the_same_mask_through_the_other_kernel(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    longer = "model.max_positions=200", "data.max_length=150"
+    _, model, data = prepared_stream(causal_recipe(tmp_path, *longer, *changes))
     generator = np.random.default_rng(1)
     ids, end = torch.from_numpy(generator.integers(0, 250, (1, 151))), data.source_tokenizer.end_id
     ids[0, 90] = end

@@ -29,8 +29,13 @@ class _JoinedLineage(Lineage):
 class JoiningCache(KeyValueCache):
     """A cache that is full at every moment: one more position makes it longer."""
 
-    key: Float[Tensor, "rows heads length head_dim"]
-    value: Float[Tensor, "rows heads length head_dim"]
+    key: Float[Tensor, "rows memory_heads length head_dim"]
+    value: Float[Tensor, "rows memory_heads length head_dim"]
+
+    @property
+    def newest(self) -> int:
+        """The position that the current step writes: the one behind all that are there."""
+        return self.key.shape[2]
 
     def write(self, new: KeyValue) -> None:
         """Put the new position behind the others."""

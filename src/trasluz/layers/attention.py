@@ -54,6 +54,13 @@ class Attention(nn.Module, ABC):
     def project_query(self, query: Float[Tensor, "batch query dim"]) -> Tensor:
         """Project who looks."""
 
+    def placed(self, projected: Tensor, first: int) -> Tensor:
+        """Put into projected queries or keys where they stand, the first of them at position `first`.
+
+        This is where positions that act inside attention enter; here there are none.
+        """
+        return projected
+
     @abstractmethod
     def weights(self, projected_query: Tensor, key: Tensor, mask: Mask) -> Float[Tensor, "batch heads query key"]:
         """Return the attention weights written out: each row sums to 1, or to 0 where nothing may be seen."""
@@ -68,7 +75,8 @@ class Attention(nn.Module, ABC):
         self, query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "batch query context_dim"]:
         """Let the queries look over a remembered memory."""
-        projected = self.project_query(query)
+        # Queries stand at the end of the keys, as they do for a mask.
+        projected = self.placed(self.project_query(query), memory.key.shape[-2] - query.shape[1])
         if self.tap is not None:
             with torch.no_grad():
                 self.tap(self.weights(projected, memory.key, mask))

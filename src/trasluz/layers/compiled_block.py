@@ -44,15 +44,17 @@ class CompiledBlock:
         matrices, (first, second) = [_matrix(linear) for linear in linears], [norm_of(norm) for norm in norms]
         self._block = Block(
             *(first, *matrices[:4], second, *matrices[4:]),
-            *(block.self_attention.num_heads, ACTIVATION_NUMBERS[block.feed_forward.activation_name]),
+            *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation_name)]),
             *(cache.key.data_ptr(), cache.value.data_ptr()),
         )
-        self._lineage = cache.lineage
+        self._lineage, self._band = cache.lineage, block.self_attention.band
 
     def step(self, x: Float[Tensor, "rows 1 dim"]) -> Float[Tensor, "rows 1 dim"]:
         """Return the next state of one new position a row, and remember it; the lineage has been advanced."""
         lineage = self._lineage
-        (first, count), slots = lineage.spans(), lineage.slots()
+        (first, count), slots = lineage.spans(self._band), lineage.slots()
+        if slots is not None and self._band is not None:
+            slots = slots[:, -self._band :]
         table = (None, 0) if slots is None else (slots.data_ptr(), slots.stride(0))
         past = Past(lineage.written, *table, first.data_ptr(), lineage.rows_written, count.data_ptr())
         return causal_block(self._block, past, x)
@@ -78,7 +80,11 @@ def _is_known(block: Any) -> bool:
     attention, feed_forward = block.self_attention, block.feed_forward
     if type(attention) is not SelfAttention or type(feed_forward) is not FeedForward:
         return False
+    if attention.positions is not None or attention.num_memory_heads != attention.num_heads:
+        return False
     if type(block.self_attention_residual) is not PreNorm or type(block.feed_forward_residual) is not PreNorm:
+        return False
+    if not all(type(norm) is nn.LayerNorm for norm in _norms(block)):
         return False
     sizes = (attention.query.in_features, feed_forward.expand.out_features)
     return (
@@ -100,7 +106,7 @@ def _linears(block: "CausalBlock") -> tuple[Any, ...]:
     return *of_attention, feed_forward.expand, feed_forward.contract
 
 
-def _norms(block: "CausalBlock") -> tuple[nn.LayerNorm, nn.LayerNorm]:
+def _norms(block: Any) -> tuple[nn.LayerNorm, nn.LayerNorm]:
     return block.self_attention_residual.norm, block.feed_forward_residual.norm
 
 

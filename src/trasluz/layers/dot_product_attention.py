@@ -1,7 +1,8 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1): softmax(Q K^T / sqrt(d)) V.
 
 The kernel is chosen here and nowhere else. torch's fused kernel is the default. On a CPU, short sentences are faster as
-two written-out matrix products, above all in training, where the fused backward in bfloat16 dominates a step.
+two written-out matrix products, above all in training, where the fused backward in bfloat16 dominates a step. Within a
+band, queries go in blocks as long as the band is wide, each over the keys that it can reach.
 """
 
 import math
@@ -21,35 +22,74 @@ _SHORT = 128 * 128
 
 def dot_product_weights(
     query: Float[Tensor, "batch heads query head_dim"],
-    key: Float[Tensor, "batch heads key head_dim"],
+    key: Float[Tensor, "batch memory_heads key head_dim"],
     mask: Mask,
 ) -> Float[Tensor, "batch heads query key"]:
     """Return softmax(Q K^T / sqrt(head_dim)) over what the mask lets be seen."""
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    return masked_softmax(scores, mask)
+    scores = _in_groups(query / math.sqrt(query.shape[-1]), key) @ key.transpose(-1, -2)
+    return masked_softmax(scores.reshape(*query.shape[:3], -1), mask)
 
 
 def dot_product_attention(
     query: Float[Tensor, "batch heads query head_dim"],
-    key: Float[Tensor, "batch heads key head_dim"],
-    value: Float[Tensor, "batch heads key head_dim"],
+    key: Float[Tensor, "batch memory_heads key head_dim"],
+    value: Float[Tensor, "batch memory_heads key head_dim"],
     mask: Mask,
     dropout_probability: float = 0.0,
 ) -> Float[Tensor, "batch heads query head_dim"]:
     """Return the context of every query; `dropout_probability` falls on the weights."""
+    num_keys, exporting = key.shape[-2], torch.compiler.is_exporting()
+    if mask.band is not None and not exporting and mask.band < num_keys and mask.key_lengths is None:
+        return _banded(query, key, value, mask, mask.band, dropout_probability)
+    return _whole(query, key, value, mask, dropout_probability)
+
+
+def _banded(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, band: int, dropout_probability: float
+) -> Float[Tensor, "batch heads query head_dim"]:
+    num_queries, first = query.shape[-2], key.shape[-2] - query.shape[-2]
+    contexts = []
+    for begin in range(0, num_queries, band):
+        end = min(begin + band, num_queries)
+        reach = max(0, first + begin - band + 1), first + end
+        near = slice(*reach)
+        parts = query[:, :, begin:end], key[:, :, near], value[:, :, near]
+        contexts.append(_whole(*parts, mask.of_keys(*reach), dropout_probability))
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+
+
+def _whole(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout_probability: float
+) -> Float[Tensor, "batch heads query head_dim"]:
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     # A graph is drawn for sentences of every length, and engines know the written-out form by sight.
     if torch.compiler.is_exporting() or (query.is_cpu and num_queries * num_keys <= _SHORT):
-        weights = dot_product_weights(query, key, mask)
-        return dropout(weights, dropout_probability, training=True) @ value
+        weights = dropout(dot_product_weights(query, key, mask), dropout_probability, training=True)
+        return (_in_groups(weights, value) @ value).reshape(query.shape)
     if mask.sees_everything(num_queries, num_keys):
-        return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability)
-    if mask.causal and mask.key_lengths is None and mask.texts is None and num_queries == num_keys:
-        return scaled_dot_product_attention(query, key, value, dropout_p=dropout_probability, is_causal=True)
+        together = _in_groups(query, key)
+        return scaled_dot_product_attention(together, key, value, dropout_p=dropout_probability).reshape(query.shape)
+    grouped = query.shape[1] != key.shape[1]
+    only_causal = mask.key_lengths is None and mask.texts is None and (mask.band is None or num_keys <= mask.band)
+    if mask.causal and only_causal and num_queries == num_keys:
+        return scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout_probability, is_causal=True, enable_gqa=grouped
+        )
+    if grouped and not query.is_cpu:
+        # There, only the slowest kernel takes both a mask and groups.
+        key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], dim=1) for one in (key, value))
+        grouped = False
     seen = mask.dense(num_queries, num_keys, query.device)[:, None]
-    context = scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout_probability)
+    context = scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, dropout_p=dropout_probability, enable_gqa=grouped
+    )
     # Kernels differ in what they give a query that sees nothing: zeros, always, here.
     return context.masked_fill(~seen.any(-1, keepdim=True), 0.0)
+
+
+def _in_groups(x: Tensor, memory: Tensor) -> Tensor:
+    """Lay the queries of all heads that share a memory one behind the other: as rows of it, it need not be copied."""
+    return x if x.shape[1] == memory.shape[1] else x.reshape(x.shape[0], memory.shape[1], -1, x.shape[-1])
 
 
 def split_heads(

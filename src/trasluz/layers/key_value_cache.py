@@ -47,7 +47,7 @@ class Lineage:
             own = torch.arange(num_sources, dtype=torch.int32, device=device)
             self._sources = own.repeat_interleave(rows // num_sources)
         self._slots: Int32[Tensor, "rows length"] | None = None
-        self._spans: tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]] | None = None
+        self._spans: dict[int | None, tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]] = {}
 
     @property
     def prompt_slots(self) -> int:
@@ -74,7 +74,8 @@ class Lineage:
         if self._origins is not None:
             self._origins[:, self.length] = torch.arange(self.rows, dtype=torch.int32, device=self.device)
         self.length += 1
-        self._slots = self._spans = None
+        self._slots = None
+        self._spans.clear()
 
     def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
         """Keep these rows, in this order, repeats allowed; no more than there were at the start."""
@@ -107,39 +108,49 @@ class Lineage:
             self._slots = slots
         return self._slots
 
-    def spans(self) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Return the first slot of each row, where nobody has moved, and how many slots it has."""
-        if self._spans is None:
-            own = torch.arange(self.rows, device=self.device)
-            self._spans = own, torch.full_like(own, self.num_positions)
-        return self._spans
+    def spans(self, band: int | None = None) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+        """Return the first slot of each row, where nobody has moved, and how many slots it has.
+
+        Of the last `band` positions, where a band is given.
+        """
+        if band not in self._spans:
+            count = self.num_positions if band is None else min(band, self.num_positions)
+            first = (self.num_positions - count) * self.rows_written
+            own = torch.arange(first, first + self.rows, device=self.device)
+            self._spans[band] = own, torch.full_like(own, count)
+        return self._spans[band]
 
 
 @dataclass
 class KeyValueCache:
     """The keys and values of one layer, in tensors allocated once."""
 
-    key: Float[Tensor, "slots heads head_dim"]
-    value: Float[Tensor, "slots heads head_dim"]
+    key: Float[Tensor, "slots memory_heads head_dim"]
+    value: Float[Tensor, "slots memory_heads head_dim"]
     lineage: Lineage
     compiled: "CompiledBlock | None" = field(default=None, init=False, repr=False, compare=False)
     """The block that remembers here, as a kernel has it, once it has been described to one (`compiled_block`)."""
 
+    @property
+    def newest(self) -> int:
+        """The position that the current step writes."""
+        return self.lineage.num_positions - 1
+
     def write_prompt(self, prompt: KeyValue) -> None:
-        """Write what the prompts are to be remembered by, (sources, heads, prompt length, head_dim) each."""
+        """Write what the prompts are to be remembered by, (sources, memory_heads, prompt length, head_dim) each."""
         slots = self.lineage.prompt_slots
         self.key[:slots] = prompt.key.permute(2, 0, 1, 3).flatten(0, 1)
         self.value[:slots] = prompt.value.permute(2, 0, 1, 3).flatten(0, 1)
 
     def write(self, new: KeyValue) -> None:
-        """Write what the current step is to be remembered by, (rows, heads, head_dim) each."""
+        """Write what the current step is to be remembered by, (rows, memory_heads, head_dim) each."""
         lineage = self.lineage
         first = lineage.written
         self.key[first : first + lineage.rows] = new.key
         self.value[first : first + lineage.rows] = new.value
 
     def read(self) -> KeyValue:
-        """Return all that is remembered, (rows, heads, positions, head_dim) each."""
+        """Return all that is remembered, (rows, memory_heads, positions, head_dim) each."""
         both = self.key, self.value
         length, rows = self.lineage.num_positions, self.lineage.rows_written
         if not length:
@@ -155,9 +166,16 @@ class KeyValueCache:
         """Tell whether `attend` can be asked for queries projected from this."""
         return can_step(x, self.key.shape[-1])
 
-    def attend(self, query: Float[Tensor, "rows heads head_dim"]) -> Float[Tensor, "rows heads head_dim"]:
-        """Return each row's context over its own past, by the compiled kernel, which reads it where it lies."""
+    def attend(
+        self, query: Float[Tensor, "rows heads head_dim"], band: int | None = None
+    ) -> Float[Tensor, "rows heads head_dim"]:
+        """Return each row's context over its own past, or the last `band` positions of it.
+
+        By the compiled kernel, which reads them where they lie.
+        """
         lineage = self.lineage
-        first, count = lineage.spans()
+        first, count = lineage.spans(band)
         slots = lineage.slots()
+        if slots is not None and band is not None:
+            slots = slots[:, -band:]
         return attention_step(query, self.key, self.value, count, first=first, step=lineage.rows_written, table=slots)

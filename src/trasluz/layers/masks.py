@@ -1,7 +1,7 @@
 """What may be seen: one small object, one meaning (True = may attend), and the cheapest form for each kernel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -18,24 +18,30 @@ class Mask:
     `key_lengths` hides the padding behind each sentence; `causal` hides the keys after the query. Queries are aligned
     with the *end* of the keys, so one new query over ten remembered keys sees all ten. `texts` is for self-attention
     over rows in which several texts lie one behind the other: the number of the text at each position, and a position
-    sees those of its own text.
+    sees those of its own text. `band` hides the keys that lie so many positions or more before the query.
 
         causal, 3 queries over 5 keys      key_lengths = 2, 3 queries over 5 keys      texts = 1 1 2 2 2
             x x x . .                          x x . . .                                   x x . . .
             x x x x .                          x x . . .                                   x x . . .
             x x x x x                          x x . . .                                   . . x x x
                                                                                            . . x x x
-                                                                                           . . x x x
+        causal, band = 2, as above                                                         . . x x x
+            . x x . .
+            . . x x .
+            . . . x x
     """
 
     key_lengths: Int[Tensor, " batch"] | None = None
     causal: bool = False
     texts: Int[Tensor, "batch positions"] | None = None
+    band: int | None = None
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def sees_everything(self, num_queries: int, num_keys: int) -> bool:
         """Tell whether no key is hidden from any of the queries."""
         if (self.causal and num_queries > 1) or self.texts is not None:
+            return False
+        if self.band is not None and num_keys > self.band:
             return False
         if self.key_lengths is None:
             return True
@@ -58,17 +64,29 @@ class Mask:
         """Return the mask written out."""
         lengths, texts = self.key_lengths, self.texts
         if lengths is None and texts is None:
-            return self._causal_part(num_queries, num_keys, device)
+            return self._by_place(num_queries, num_keys, device)
 
         def answer() -> Tensor:
-            seen = self._causal_part(num_queries, num_keys, device)
+            seen = self._by_place(num_queries, num_keys, device)
             if lengths is not None:
                 seen = seen & (torch.arange(num_keys, device=device) < lengths[:, None, None])
             if texts is not None:
-                seen = seen & (texts[:, :, None] == texts[:, None, :])
+                seen = seen & (texts[:, num_keys - num_queries :, None] == texts[:, None, :])
             return seen
 
         return self._remembered(("dense", num_queries, num_keys, device), answer)
+
+    def narrowed(self, band: int) -> "Mask":
+        """Return this mask with a band as well."""
+        return self._remembered(("narrowed", band), lambda: replace(self, band=band))
+
+    def of_keys(self, begin: int, end: int) -> "Mask":
+        """Return the mask of these keys alone, for queries that stand at their end; not for one with key lengths."""
+        assert self.key_lengths is None
+        texts = self.texts
+        if texts is None:
+            return self
+        return self._remembered(("keys", begin, end), lambda: replace(self, texts=texts[:, begin:end]))
 
     def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return where each sentence's keys begin among those of all, end to end, and how many of them may be seen.
@@ -85,11 +103,16 @@ class Mask:
 
         return self._remembered(("spans", num_keys, repeats), answer)
 
-    def _causal_part(self, num_queries: int, num_keys: int, device: torch.device | None) -> Bool[Tensor, "1 query key"]:
-        if not self.causal:
+    def _by_place(self, num_queries: int, num_keys: int, device: torch.device | None) -> Bool[Tensor, "1 query key"]:
+        """Return what may be seen by where queries and keys stand, whatever the texts."""
+        if not self.causal and self.band is None:
             return torch.ones(1, num_queries, num_keys, dtype=torch.bool, device=device)
-        queries = torch.arange(num_keys - num_queries, num_keys, device=device)
-        return (torch.arange(num_keys, device=device) <= queries[:, None])[None]
+        queries = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
+        keys = torch.arange(num_keys, device=device)
+        if self.band is None:
+            return (keys <= queries)[None]
+        near = keys > queries - self.band
+        return (near & (keys <= queries) if self.causal else near)[None]
 
     def _remembered(self, question: tuple[Any, ...], answer: Callable[[], T]) -> T:
         """Return what was found out before about these sentences: every layer of a model asks the same."""

@@ -1,7 +1,11 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2.2): small attentions side by side, each with its own view.
 
-head_i = softmax(Q W_i^Q (K W_i^K)^T / sqrt(d_head)) V W_i^V
-MultiHead(Q, K, V) = [head_1; ...; head_h] W^O
+    head_i = softmax(Q W_i^Q (K W_i^K)^T / sqrt(d_head)) V W_i^V
+    MultiHead(Q, K, V) = [head_1; ...; head_h] W^O
+
+Several views may look at the same keys and values (grouped queries, Ainslie et al. 2023, section 2.2): there are then
+fewer W^K and W^V than W^Q, and as many times less has to be remembered. One for all is multi-query attention (Shazeer
+2019).
 """
 
 from jaxtyping import Float
@@ -14,21 +18,37 @@ from trasluz.layers.masks import Mask
 
 
 class MultiHeadAttention(Attention):
-    """`num_heads` attentions over a memory that need not be as wide as the queries."""
+    """`num_heads` attentions over a memory that need not be as wide as the queries.
 
-    def __init__(self, dim: int, num_heads: int, memory_dim: int | None = None, dropout: float = 0.0) -> None:
+    `num_memory_heads` are the heads of keys and values, each for a group of heads side by side; as many as `num_heads`
+    where not given.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        memory_dim: int | None = None,
+        dropout: float = 0.0,
+        *,
+        num_memory_heads: int | None = None,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.num_memory_heads = num_memory_heads or num_heads
         self.head_dim = dim // num_heads
         self.dropout = dropout
-        self.query = Linear(dim, dim)
-        self.key = Linear(memory_dim or dim, dim)
-        self.value = Linear(memory_dim or dim, dim)
-        self.output = Linear(dim, dim)
+        remembered_dim = self.num_memory_heads * self.head_dim
+        self.query = Linear(dim, dim, bias)
+        self.key = Linear(memory_dim or dim, remembered_dim, bias)
+        self.value = Linear(memory_dim or dim, remembered_dim, bias)
+        self.output = Linear(dim, dim, bias)
 
     def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
         """Project keys and values, heads forward."""
-        return KeyValue(split_heads(self.key(memory), self.num_heads), split_heads(self.value(memory), self.num_heads))
+        key, value = (split_heads(project(memory), self.num_memory_heads) for project in (self.key, self.value))
+        return KeyValue(self.placed(key, 0), value)
 
     def project_query(self, query: Float[Tensor, "batch query dim"]) -> Float[Tensor, "batch heads query head_dim"]:
         """Project queries, heads forward."""
@@ -37,7 +57,7 @@ class MultiHeadAttention(Attention):
     def weights(
         self,
         projected_query: Float[Tensor, "batch heads query head_dim"],
-        key: Float[Tensor, "batch heads key head_dim"],
+        key: Float[Tensor, "batch memory_heads key head_dim"],
         mask: Mask,
     ) -> Float[Tensor, "batch heads query key"]:
         """Return what each head of each query attends to."""

@@ -16,6 +16,7 @@ from trasluz.layers.dropout import Dropout
 from trasluz.layers.kernels.sum_norm import sum_norm
 
 Sublayer = Callable[[Tensor], Tensor]
+Norm = Callable[[int, float], nn.Module]
 
 
 class PostNorm(nn.Module):
@@ -32,11 +33,14 @@ class PostNorm(nn.Module):
 
 
 class PreNorm(nn.Module):
-    """Normalise what goes in; the path itself stays free, and the stack needs one last norm at its top."""
+    """Normalise what goes in; the path itself stays free, and the stack needs one last norm at its top.
 
-    def __init__(self, dim: int, dropout: float = 0.0, epsilon: float = 1e-5) -> None:
+    `norm` makes the norm of a width and an epsilon.
+    """
+
+    def __init__(self, dim: int, dropout: float = 0.0, epsilon: float = 1e-5, norm: Norm = nn.LayerNorm) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim, epsilon)
+        self.norm = norm(dim, epsilon)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:

@@ -4,13 +4,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.dot_product_attention import split_heads
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
+from trasluz.layers.rotary_positions import RotaryPositions
 
 
 class SelfAttention(MultiHeadAttention):
-    """Multi-head attention of a sequence over itself."""
+    """Multi-head attention of a sequence over itself.
+
+    `positions` act inside attention, where there are such; all layers of a model may share them. More arguments:
+    `MultiHeadAttention`.
+    """
+
+    band: int | None = None
+    """How many positions each one sees at most, itself included; None: all that the mask allows."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        dropout: float = 0.0,
+        *,
+        num_memory_heads: int | None = None,
+        bias: bool = True,
+        positions: RotaryPositions | None = None,
+    ) -> None:
+        super().__init__(dim, num_heads, dropout=dropout, num_memory_heads=num_memory_heads, bias=bias)
+        self.positions = positions
+
+    def placed(
+        self, projected: Float[Tensor, "batch heads positions head_dim"], first: int
+    ) -> Float[Tensor, "batch heads positions head_dim"]:
+        """Put into queries or keys where they stand."""
+        return projected if self.positions is None else self.positions(projected, first)
 
     def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
         """Let every position look over the whole sequence, as far as the mask allows."""
@@ -26,13 +54,14 @@ class SelfAttention(MultiHeadAttention):
 
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position look over itself and all positions before it; the cache's lineage has been advanced."""
-        heads = (-1, self.num_heads, self.head_dim)
-        cache.write(KeyValue(self.key(x).view(heads), self.value(x).view(heads)))
+        key, value = (split_heads(project(x), self.num_memory_heads) for project in (self.key, self.value))
+        cache.write(KeyValue(self.placed(key, cache.newest).squeeze(2), value.squeeze(2)))
         if self.tap is None and cache.can_attend(x):
-            return self.output(cache.attend(self.query(x).view(heads)).view_as(x))
+            query = self.placed(self.project_query(x), cache.newest).squeeze(2)
+            return self.output(cache.attend(query, self.band).reshape(x.shape))
         return self.attend(x, cache.read(), EVERYTHING)
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
         """Allocate a cache for the prompts and steps of a lineage, of the type and device of `like`."""
-        shape = (lineage.num_slots, self.num_heads, self.head_dim)
+        shape = (lineage.num_slots, self.num_memory_heads, self.head_dim)
         return KeyValueCache(like.new_empty(shape), like.new_empty(shape), lineage)

@@ -11,12 +11,14 @@ from trasluz.layers.attention import KeyValue
 from trasluz.layers.compiled_block import compiled_block
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
+from trasluz.layers.gated_feed_forward import GatedFeedForward
 from trasluz.layers.key_value_cache import KeyValueCache
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
 
 Residual = PostNorm | PreNorm
+PositionWise = FeedForward | GatedFeedForward
 
 
 class EncoderBlock(nn.Module):
@@ -25,7 +27,7 @@ class EncoderBlock(nn.Module):
     def __init__(
         self,
         self_attention: SelfAttention,
-        feed_forward: FeedForward,
+        feed_forward: PositionWise,
         self_attention_residual: Residual,
         feed_forward_residual: Residual,
     ) -> None:
@@ -67,7 +69,7 @@ class DecoderBlock(nn.Module):
         self,
         self_attention: SelfAttention,
         cross_attention: EncoderDecoderAttention,
-        feed_forward: FeedForward,
+        feed_forward: PositionWise,
         self_attention_residual: Residual,
         cross_attention_residual: Residual,
         feed_forward_residual: Residual,

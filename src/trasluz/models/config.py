@@ -36,6 +36,29 @@ class TextConfig(ModelConfig):
         return self.vocab_size, self.vocab_size
 
 
+class CausalConfig(TextConfig):
+    """What a model that continues texts needs to know of them."""
+
+    eos_id: NonNegativeInt | None = Field(None, description="the token between documents; None: there is none")
+    max_positions: PositiveInt = 1024
+
+    @property
+    def task(self) -> str:
+        """What a model of this config does where its folder does not say."""
+        return "generate"
+
+    @property
+    def longest_text(self) -> int:
+        """Most tokens that can be read."""
+        return self.max_positions
+
+    @model_validator(mode="after")
+    def _end_exists(self) -> "CausalConfig":
+        if self.eos_id is not None and self.eos_id >= self.vocab_size:
+            raise ValueError(f"`eos_id` must be below `vocab_size` ({self.vocab_size}), but is {self.eos_id}")
+        return self
+
+
 class SequenceToSequenceConfig(ModelConfig):
     """What a model that reads one text and writes another needs to know of its tokens."""
 

@@ -63,22 +63,24 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> GptConfig:
     fields |= {
         "activation": read_activation("activation_function", config["activation_function"]),
         "feed_forward_dim": config.get("n_inner") or 4 * int(config["n_embd"]),
-        "eos_id": _end(given.get("eos_token_id", _DEFAULTS["eos_token_id"]), config["vocab_size"]),
+        "eos_id": read_end(given.get("eos_token_id", _DEFAULTS["eos_token_id"]), config["vocab_size"]),
     }
     made = make_config(find_architecture("gpt"), fields, "config.json")
     assert isinstance(made, GptConfig)
     return made
 
 
-def _end(index: Any, vocab_size: Any) -> Any:
+def read_end(index: Any, vocab_size: Any) -> Any:
     """Return the id of the end; the usual one says nothing about a vocabulary in which it is not."""
     if isinstance(index, int) and isinstance(vocab_size, int) and index >= vocab_size:
         return None
     return index
 
 
-def write_config(config: GptConfig) -> dict[str, Any]:
-    """Return a GPT-2 config.json of our config."""
+def write_config(config: GptConfig) -> dict[str, Any] | None:
+    """Return a GPT-2 config.json of our config; None where some layers see a band only, which GPT-2's never do."""
+    if config.band is not None:
+        return None
     return {
         **{key: getattr(config, field) for key, field in _SAME.items()},
         "n_inner": config.feed_forward_dim,

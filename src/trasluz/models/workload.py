@@ -1,12 +1,13 @@
 """What a model computes, as numbers: enough to count operations and bytes at any size without building it.
 
     one layer, forward     2 * weights            for each of its positions          (a multiplication and an addition)
-                         + own_pairs              for each pair of its positions     dot-product attention: 4 * dim
+                         + own_pairs              for each pair that is compared     dot-product attention: 4 * dim
                          + cross_pairs            for each pair with the source
                          + 2 * memory_weights     for each source position           keys and values of the source
     output head            2 * dim * vocabulary   for each position that is judged
 
-Additions of biases, norms, softmax and activations are left out: they are few beside these.
+Additions of biases, norms, softmax and activations are left out: they are few beside these. Each position is compared
+with all of them; within a band, with those that its block of queries can reach (layers/dot_product_attention.py).
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,22 @@ class Stack:
     """Numbers in the matrices that a position meets in one layer."""
     dim: int
     feed_forward_dim: int = 0
+    """Numbers inside the feed-forward network; in a gated one, of both sides of the gate."""
     num_heads: int = 0
     own_pairs: int = 0
     cross_pairs: int = 0
     memory_weights: int = 0
+    band: int | None = None
+    """How many positions each one sees at most; None: all."""
+
+    def pairs(self, length: int) -> int:
+        """Return how many pairs of positions attention compares in a text of so many tokens."""
+        band = self.band
+        if band is None or band >= length:
+            return length**2
+        blocks, rest = divmod(length, band)
+        # The first block has nothing before it; each other one reaches a band less one position further back.
+        return band**2 + (blocks - 1) * band * (2 * band - 1) + rest * (rest + band - 1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Workload:
         total = 0.0
         for stack in self.stacks:
             length = source if stack.text == "source" else target
-            layer = 2 * stack.weights * length + stack.own_pairs * length**2
+            layer = 2 * stack.weights * length + stack.own_pairs * stack.pairs(length)
             layer += stack.cross_pairs * length * source + 2 * stack.memory_weights * source
             total += stack.num_layers * layer
         return total + 2 * self.head_dim * self.head_vocab_size * target * self.judged_share

@@ -11,7 +11,7 @@ from jaxtyping import Integer
 from torch import nn
 
 from trasluz.errors import RecipeError
-from trasluz.models.gpt import GptConfig
+from trasluz.models.config import CausalConfig
 from trasluz.models.registry import model_of
 from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_window_batch
@@ -103,10 +103,10 @@ class CausalJob(Job):
         ]
         write_text_model(self.recipe, data, model, chosen, ended, parameters, what="continues texts", usage=usage)
 
-    def _config(self) -> GptConfig:
+    def _config(self) -> CausalConfig:
         """Return the config of the recipe's model; RecipeError where that one does something else."""
         recipe, config = self.recipe, self.starting_config("continue texts")
-        if not isinstance(config, GptConfig):
+        if not isinstance(config, CausalConfig):
             raise RecipeError(
                 f"{recipe.place('model')}: {named_model(recipe)} does not continue texts: start from a GPT"
             )

@@ -10,10 +10,13 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (1, 5, 64, 200), (12, 8, 64, 40)])
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize(
+    ("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (1, 5, 64, 200), (12, 8, 64, 40)]
+)
 @torch.no_grad()
-def test_context(rows: int, heads: int, head_dim: int, length: int, threads: int) -> None:
-    query = torch.randn(rows, heads, head_dim) * 3
+def test_context(rows: int, heads: int, head_dim: int, length: int, group: int, threads: int) -> None:
+    query = torch.randn(rows, group * heads, head_dim) * 3
     key, value = torch.randn(2, length, rows, heads, head_dim)
     count = torch.randint(1, length + 1, (rows,))
     count[-1] = length
@@ -30,8 +33,9 @@ def test_context(rows: int, heads: int, head_dim: int, length: int, threads: int
         seen = int(count[row])
         for found, where in ((moved, origins[row, :seen].long()), (own, torch.full((seen,), row))):
             steps = torch.arange(seen)
-            scores = torch.einsum("hd,thd->ht", query[row], key[steps, where]) / head_dim**0.5
-            expected = torch.einsum("ht,thd->hd", scores.softmax(-1), value[steps, where])
+            keys, values = (one[steps, where].repeat_interleave(group, dim=1) for one in (key, value))
+            scores = torch.einsum("hd,thd->ht", query[row], keys) / head_dim**0.5
+            expected = torch.einsum("ht,thd->hd", scores.softmax(-1), values)
             torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=2e-6)
 
 

@@ -1,10 +1,11 @@
 // Attention of one new position a row over what is remembered, which is read where it lies: nothing is copied, nothing
 // is reordered when a search moves its hypotheses about.
 //
-//     weights[h, t] = softmax over t of q[r, h] . k[slot(r, t), h] / sqrt(head_dim)
-//     context[r, h] = sum_t weights[h, t] * v[slot(r, t), h]
+//     weights[h, t] = softmax over t of q[r, h] . k[slot(r, t), m(h)] / sqrt(head_dim)
+//     context[r, h] = sum_t weights[h, t] * v[slot(r, t), m(h)]
 //
-// A slot holds the keys (or values) of all heads at one position. slot(r, t) stands in a table or, without one, is
+// A slot holds the keys (or values) of all their heads at one position. Each of them serves a group of the query's heads,
+// as large as the others, those of a group side by side: m(h) = h / group. slot(r, t) stands in a table or, without one, is
 // first[r] + t * step. Only the first count[r] positions are seen; a row that sees none gets zeros.
 
 #include <algorithm>
@@ -22,8 +23,9 @@ constexpr std::int64_t kWorthThreads = 1 << 15;  // products below which a secon
 struct Step {
     const float* query;  // (rows, heads, head_dim)
     std::int64_t rows, heads, head_dim;
-    const float* key;    // (slots, heads, head_dim)
-    const float* value;  // (slots, heads, head_dim)
+    const float* key;    // (slots, memory_heads, head_dim)
+    const float* value;  // (slots, memory_heads, head_dim)
+    std::int64_t memory_heads;
     const std::int32_t* table;  // (rows, table_width) or null
     std::int64_t table_width;
     const std::int64_t* first;  // (rows)
@@ -64,24 +66,25 @@ AVX2 void softmax(float* scores, std::int64_t count, std::int64_t padded) {
 
 // The heads from `begin` up to `end` of a row.
 AVX2 void attend(const Step& s, std::int64_t row, std::int64_t begin, std::int64_t end, float* scores) {
-    const std::int64_t size = s.heads * s.head_dim, count = s.count[row], padded = (count + 7) / 8 * 8;
+    const std::int64_t size = s.heads * s.head_dim, slot_size = s.memory_heads * s.head_dim;
+    const std::int64_t group = s.heads / s.memory_heads, count = s.count[row], padded = (count + 7) / 8 * 8;
     float* const context = s.context + row * size;
     std::fill(context + begin * s.head_dim, context + end * s.head_dim, 0.0f);
     if (count <= 0) return;
     const float* const query = s.query + row * size;
     const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
     for (std::int64_t t = 0; t < count; ++t) {
-        const float* const key = s.key + s.slot(row, t) * size;
+        const float* const key = s.key + s.slot(row, t) * slot_size;
         for (std::int64_t h = begin; h < end; ++h)
-            scores[h * padded + t] = scale * dot(query + h * s.head_dim, key + h * s.head_dim, s.head_dim);
+            scores[h * padded + t] = scale * dot(query + h * s.head_dim, key + h / group * s.head_dim, s.head_dim);
     }
     for (std::int64_t h = begin; h < end; ++h) softmax(scores + h * padded, count, padded);
     for (std::int64_t t = 0; t < count; ++t) {
-        const float* const value = s.value + s.slot(row, t) * size;
+        const float* const value = s.value + s.slot(row, t) * slot_size;
         for (std::int64_t h = begin; h < end; ++h) {
             const __m256 weight = _mm256_set1_ps(scores[h * padded + t]);
             float* const to = context + h * s.head_dim;
-            const float* const from = value + h * s.head_dim;
+            const float* const from = value + h / group * s.head_dim;
             for (std::int64_t d = 0; d < s.head_dim; d += 8)
                 _mm256_storeu_ps(to + d, _mm256_fmadd_ps(weight, _mm256_loadu_ps(from + d), _mm256_loadu_ps(to + d)));
         }
@@ -91,10 +94,10 @@ AVX2 void attend(const Step& s, std::int64_t row, std::int64_t begin, std::int64
 }  // namespace
 
 extern "C" void trasluz_attention_step(const float* query, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
-                                       const float* key, const float* value, const std::int32_t* table,
-                                       std::int64_t table_width, const std::int64_t* first, std::int64_t step,
-                                       const std::int64_t* count, float* context, int threads) {
-    const Step s{query, rows, heads, head_dim, key, value, table, table_width, first, step, count, context};
+                                       const float* key, const float* value, std::int64_t memory_heads,
+                                       const std::int32_t* table, std::int64_t table_width, const std::int64_t* first,
+                                       std::int64_t step, const std::int64_t* count, float* context, int threads) {
+    const Step s{query, rows, heads, head_dim, key, value, memory_heads, table, table_width, first, step, count, context};
     const std::int64_t longest = rows ? *std::max_element(count, count + rows) : 0;
     const bool many = threads > 1 && rows * longest * heads * head_dim > kWorthThreads;
     // Where there are fewer rows than threads, threads share the heads of each.

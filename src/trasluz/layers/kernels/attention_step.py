@@ -14,8 +14,8 @@ def can_step(query: Tensor, head_dim: int) -> bool:
 
 def attention_step(
     query: Float[Tensor, "rows heads head_dim"],
-    key: Float[Tensor, "*slots heads head_dim"],
-    value: Float[Tensor, "*slots heads head_dim"],
+    key: Float[Tensor, "*slots memory_heads head_dim"],
+    value: Float[Tensor, "*slots memory_heads head_dim"],
     count: Int[Tensor, " rows"],
     *,
     first: Int[Tensor, " rows"] | None = None,
@@ -25,16 +25,17 @@ def attention_step(
     """Return each row's context over its first `count` positions.
 
     Position t of row r lies in the slot table[r, t] or, without a table, first[r] + t * step; slots are counted through
-    all leading axes of `key` and `value`, which must be contiguous.
+    all leading axes of `key` and `value`, which must be contiguous. Each of their heads serves a group of the query's.
     """
     kernels = load_kernels()
     assert kernels is not None and key.is_contiguous() and value.is_contiguous()
+    assert query.shape[1] % key.shape[-2] == 0
     # The kernel knows no types: it would read, and write, past the end of narrower ones.
     assert query.dtype == key.dtype == value.dtype == torch.float32
     query = query.contiguous()
     context = torch.empty_like(query)
     kernels.trasluz_attention_step(
-        *(query.data_ptr(), *query.shape, key.data_ptr(), value.data_ptr()),
+        *(query.data_ptr(), *query.shape, key.data_ptr(), value.data_ptr(), key.shape[-2]),
         *((None, 0) if table is None else (table.data_ptr(), table.stride(0))),
         *(None if first is None else first.data_ptr(), step),
         *(count.data_ptr(), context.data_ptr(), torch.get_num_threads()),

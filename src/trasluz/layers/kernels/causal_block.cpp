@@ -18,8 +18,8 @@ void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t
 void trasluz_sum_norm(const float*, const float*, std::int64_t, std::int64_t, const float*, const float*, float, float*,
                       int);
 void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
-                            const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t, const std::int64_t*,
-                            float*, int);
+                            std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
+                            const std::int64_t*, float*, int);
 }
 
 namespace {
@@ -113,8 +113,8 @@ extern "C" void trasluz_causal_block(const Block* block, const Past* past, const
     product(b.key, normed, rows, b.keys + past->written * dim, threads);
     product(b.value, normed, rows, b.values + past->written * dim, threads);
     product(b.query, normed, rows, one, threads);
-    trasluz_attention_step(one, rows, b.heads, dim / b.heads, b.keys, b.values, past->table, past->table_width,
-                           past->first, past->step, past->count, other, threads);
+    trasluz_attention_step(one, rows, b.heads, dim / b.heads, b.keys, b.values, b.heads, past->table,
+                           past->table_width, past->first, past->step, past->count, other, threads);
     product(b.output, other, rows, one, threads);
     add(x, one, size, y);
     norm(b.feed_forward_norm, y, rows, dim, normed, threads);

@@ -8,12 +8,13 @@ from trasluz.layers.kernels import kernels_for
 
 
 def sum_norm(
-    norm: nn.LayerNorm, x: Float[Tensor, "*positions dim"], y: Float[Tensor, "*positions dim"] | None = None
+    norm: nn.Module, x: Float[Tensor, "*positions dim"], y: Float[Tensor, "*positions dim"] | None = None
 ) -> Float[Tensor, "*positions dim"]:
-    """Return norm(x + y), or norm(x) where there is no `y`."""
-    weight, bias = norm.weight, norm.bias
+    """Return norm(x + y), or norm(x) where there is no `y`; the kernel is for layer norms."""
     kernels = kernels_for(x)
-    if kernels is None or weight.dtype != torch.float32 or (y is not None and y.dtype != x.dtype) or x.shape[-1] % 8:
+    if kernels is None or not isinstance(norm, nn.LayerNorm) or norm.weight.dtype != torch.float32:
+        return norm(x if y is None else x + y)
+    if (y is not None and y.dtype != x.dtype) or x.shape[-1] % 8:
         return norm(x if y is None else x + y)
     x = x.contiguous()
     y = None if y is None else y.contiguous()
@@ -21,6 +22,6 @@ def sum_norm(
     dim = x.shape[-1]
     kernels.trasluz_sum_norm(
         *(x.data_ptr(), None if y is None else y.data_ptr(), x.numel() // dim, dim),
-        *(weight.data_ptr(), bias.data_ptr(), norm.eps, result.data_ptr(), torch.get_num_threads()),
+        *(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps, result.data_ptr(), torch.get_num_threads()),
     )
     return result

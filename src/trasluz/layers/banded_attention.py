@@ -1,0 +1,28 @@
+"""Banded self-attention: every position looks at itself and a few before it (Child et al. 2019, section 4.3).
+
+    seen by position i:   i - band + 1, ..., i
+
+What lies further back reaches a position through layers that see everything, or step by step through several bands. The
+work grows with the length times the band, not with the square of the length.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from trasluz.layers.attention import KeyValue
+from trasluz.layers.masks import Mask
+from trasluz.layers.self_attention import SelfAttention
+
+
+class BandedSelfAttention(SelfAttention):
+    """Self-attention within a band, whatever else a mask hides."""
+
+    def __init__(self, dim: int, num_heads: int, band: int, dropout: float = 0.0) -> None:
+        super().__init__(dim, num_heads, dropout=dropout)
+        self.band: int = band
+
+    def attend(
+        self, query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "batch query context_dim"]:
+        """Let the queries look over the last positions of a remembered memory."""
+        return super().attend(query, memory, mask.narrowed(self.band))
