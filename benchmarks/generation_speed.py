@@ -200,7 +200,7 @@ def measure(options: Any) -> dict[str, Any]:
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
         with Contest([*taking_part, limits]) as contest:
             minutes = 0 if options.quick else options.minutes
-            replies = contest.rounds({}, minutes, 2 if options.quick else 5)
+            replies = contest.rounds({}, minutes, 2 if options.quick else 3)
             notes += contest.notes
     same = _same_tokens(replies)
     for rounds in replies.values():
