@@ -23,6 +23,7 @@ from torch import Tensor
 from trasluz.decoding.constraints import IMPOSSIBLE
 from trasluz.decoding.settings import DecodingTokens
 from trasluz.errors import RequestError
+from trasluz.layers.kernels.likeliest import best_of_rows, log_sum_exp
 from trasluz.models.stepper import StateT, Stepper
 
 
@@ -113,7 +114,7 @@ class Sampling(Generic[StateT]):
             self._read(self._history, 1)
         logits, self._state = self._stepper.step(self._ids, self._state)
         logits = logits.float()
-        normalizer = logits.logsumexp(-1)
+        normalizer = log_sum_exp(logits)
         if self._tokens.forbidden_ids:
             logits[:, list(self._tokens.forbidden_ids)] = IMPOSSIBLE
         shaped = penalized(logits, self._history, self._begins, self._settings)
@@ -121,7 +122,7 @@ class Sampling(Generic[StateT]):
             uniform = [self._uniform(row) for row in self._rows]
             ids = drawn(filtered(shaped, self._settings), torch.tensor(uniform, dtype=torch.float64))
         else:
-            ids = shaped.argmax(-1)
+            ids = best_of_rows(shaped, 1)[1][:, 0]
         log_probabilities = logits.gather(1, ids[:, None])[:, 0] - normalizer
         self._ids = ids
         self._history = torch.cat([self._history, ids[:, None]], dim=1)

@@ -31,7 +31,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.expand = Linear(dim, hidden_dim)
         self.contract = Linear(hidden_dim, dim)
-        self.activation = ACTIVATIONS[activation]
+        self.activation_name, self.activation = activation, ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:

@@ -9,7 +9,8 @@ A prompt, where a model has one, is written once a source, and all hypotheses of
 reorders its hypotheses, or drops some, moves only a small table. Every layer of a model shares one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int, Int32
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.kernels.attention_step import attention_step, can_step
+
+if TYPE_CHECKING:
+    from trasluz.layers.compiled_block import CompiledBlock
 
 
 class Lineage:
@@ -59,6 +63,11 @@ class Lineage:
     def num_positions(self) -> int:
         """How many positions each row remembers: its prompt, and the steps so far."""
         return self.prompt_length + self.length
+
+    @property
+    def written(self) -> int:
+        """The slot of the first row at the current step; those of the other rows follow."""
+        return self.prompt_slots + (self.length - 1) * self.rows_written
 
     def advance(self) -> None:
         """Begin the next step; every row writes into its own place."""
@@ -119,6 +128,8 @@ class KeyValueCache:
     key: Float[Tensor, "slots memory_heads head_dim"]
     value: Float[Tensor, "slots memory_heads head_dim"]
     lineage: Lineage
+    compiled: "CompiledBlock | None" = field(default=None, init=False, repr=False, compare=False)
+    """The block that remembers here, as a kernel has it, once it has been described to one (`compiled_block`)."""
 
     @property
     def newest(self) -> int:
@@ -134,7 +145,7 @@ class KeyValueCache:
     def write(self, new: KeyValue) -> None:
         """Write what the current step is to be remembered by, (rows, memory_heads, head_dim) each."""
         lineage = self.lineage
-        first = lineage.prompt_slots + (lineage.length - 1) * lineage.rows_written
+        first = lineage.written
         self.key[first : first + lineage.rows] = new.key
         self.value[first : first + lineage.rows] = new.value
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.compiled_block import compiled_block
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.gated_feed_forward import GatedFeedForward
@@ -54,6 +55,9 @@ class CausalBlock(EncoderBlock):
 
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
         """Return the next state of one new position a row."""
+        compiled = compiled_block(self, x, cache)
+        if compiled is not None:
+            return compiled.step(x)
         x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         return self.feed_forward_residual(x, self.feed_forward)
 

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), fused, and their state as named tensors.
+"""Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), fused, and Muon; their state as named tensors.
 
 No weight decay on norms and biases: whatever has one dimension. With layer-wise decay (Howard and Ruder 2018, section
 3.2; Clark et al. 2020, ELECTRA) what lies deeper learns more slowly: by the share layer_decay^(layers above it).
@@ -10,24 +10,35 @@ from typing import Any
 from torch import Tensor, nn, optim
 
 from trasluz.errors import ModelError
+from trasluz.training.muon import Muon, state_matrices
 from trasluz.training.recipe import TrainingSection
 
-# What fused Adam keeps for each parameter; `step` is a tensor too.
-_STATE = ("step", "exp_avg", "exp_avg_sq")
+# What fused Adam keeps for each parameter (`step` is a tensor too), and what Muon keeps.
+_ADAM, _MUON = ("step", "exp_avg", "exp_avg_sq"), ("momentum",)
+
+_KINDS: dict[str, type[optim.Adam]] = {"adamw": optim.AdamW, "adam": optim.Adam, "muon": Muon}
 
 
 def build_optimizer(model: nn.Module, training: TrainingSection) -> optim.Optimizer:
     """Return the recipe's optimizer over all trainable parameters; `share` scales a group's learning rate."""
     shares = _shares(model, training.layer_decay)
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    orthogonal = state_matrices(model) if training.optimizer == "muon" else set()
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((shares.get(name, 1.0), parameter.dim() > 1), []).append(parameter)
-    kind = optim.AdamW if training.optimizer == "adamw" else optim.Adam
-    return kind(
+            place = shares.get(name, 1.0), parameter.dim() > 1, parameter in orthogonal
+            groups.setdefault(place, []).append(parameter)
+    return _KINDS[training.optimizer](
         [
-            {"params": parameters, "weight_decay": training.weight_decay if decays else 0.0, "share": share}
-            for (share, decays), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+            {
+                "params": parameters,
+                "weight_decay": training.weight_decay if decays else 0.0,
+                "share": share,
+                "orthogonal": is_orthogonal,
+            }
+            for (share, decays, is_orthogonal), parameters in sorted(
+                groups.items(), key=lambda group: group[0], reverse=True
+            )
         ],
         lr=training.learning_rate,
         betas=training.betas,
@@ -66,10 +77,12 @@ def restore_optimizer(
     `slice_of` gives this process's part of a whole tensor, in the form of the parameter it belongs to.
     """
     left = dict(tensors)
+    by_muon = {weight for group in optimizer.param_groups if group.get("orthogonal") for weight in group["params"]}
     for name, parameter in model.named_parameters():
-        state = {key: left.pop(f"{key}.{name}") for key in _STATE if f"{key}.{name}" in left}
+        wanted = _MUON if parameter in by_muon else _ADAM
+        state = {key: left.pop(f"{key}.{name}") for key in wanted if f"{key}.{name}" in left}
         if state:
-            if len(state) < len(_STATE) or state["exp_avg"].shape != parameter.shape:
+            if len(state) < len(wanted) or state[wanted[-1]].shape != parameter.shape:
                 raise ModelError(f"{place} holds the optimizer's state of another model: {name} does not fit")
             # The step counts stay where fused Adam wants them: beside the parameter, and never cut.
             beside = {key: value.to(parameter.device) for key, value in state.items()}

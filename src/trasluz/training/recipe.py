@@ -221,8 +221,10 @@ class TrainingSection(Section):
         description="auto is fp32 on a CPU, bf16 on a GPU that has it; a device without bf16 instructions "
         "trains in fp32.",
     )
-    optimizer: Literal["adamw", "adam"] = Field(
-        default="adamw", description="Adam, with decoupled weight decay or none."
+    optimizer: Literal["adamw", "adam", "muon"] = Field(
+        default="adamw",
+        description="Adam, with decoupled weight decay or none; or Muon for the matrices of linear layers and AdamW "
+        "for the rest: fewer updates, each of more work, by the same learning rate.",
     )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.98), description="How slowly Adam forgets gradients and their squares."
@@ -389,6 +391,11 @@ class Recipe(Section):
             raise ValueError(
                 "training would never end: set one of training.max_time, max_steps, max_epochs, max_tokens, "
                 "or evaluation.patience"
+            )
+        if training.optimizer == "muon" and training.parallel == "fsdp":
+            raise ValueError(
+                "training.optimizer muon looks at whole matrices, of which training.parallel fsdp leaves each process "
+                "a slice: use ddp, or adamw"
             )
         if training.micro_batch_tokens and training.micro_batch_tokens > training.batch_tokens:
             raise ValueError(

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("group", [1, 3])
-@pytest.mark.parametrize(("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (12, 8, 64, 40)])
+@pytest.mark.parametrize(
+    ("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (1, 5, 64, 200), (12, 8, 64, 40)]
+)
 @torch.no_grad()
 def test_context(rows: int, heads: int, head_dim: int, length: int, group: int, threads: int) -> None:
     query = torch.randn(rows, group * heads, head_dim) * 3

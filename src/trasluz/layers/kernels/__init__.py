@@ -23,6 +23,7 @@ _FUNCTIONS = {
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
     "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _POINTER, _INT],
+    "trasluz_causal_block": [*[_POINTER] * 3, _SIZE, _POINTER, _INT],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }

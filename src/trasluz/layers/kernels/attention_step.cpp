@@ -64,23 +64,24 @@ AVX2 void softmax(float* scores, std::int64_t count, std::int64_t padded) {
     for (std::int64_t t = 0; t < count; ++t) scores[t] *= by;
 }
 
-AVX2 void attend_row(const Step& s, std::int64_t row, float* scores) {
+// The heads from `begin` up to `end` of a row.
+AVX2 void attend(const Step& s, std::int64_t row, std::int64_t begin, std::int64_t end, float* scores) {
     const std::int64_t size = s.heads * s.head_dim, slot_size = s.memory_heads * s.head_dim;
     const std::int64_t group = s.heads / s.memory_heads, count = s.count[row], padded = (count + 7) / 8 * 8;
     float* const context = s.context + row * size;
-    std::fill(context, context + size, 0.0f);
+    std::fill(context + begin * s.head_dim, context + end * s.head_dim, 0.0f);
     if (count <= 0) return;
     const float* const query = s.query + row * size;
     const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
     for (std::int64_t t = 0; t < count; ++t) {
         const float* const key = s.key + s.slot(row, t) * slot_size;
-        for (std::int64_t h = 0; h < s.heads; ++h)
+        for (std::int64_t h = begin; h < end; ++h)
             scores[h * padded + t] = scale * dot(query + h * s.head_dim, key + h / group * s.head_dim, s.head_dim);
     }
-    for (std::int64_t h = 0; h < s.heads; ++h) softmax(scores + h * padded, count, padded);
+    for (std::int64_t h = begin; h < end; ++h) softmax(scores + h * padded, count, padded);
     for (std::int64_t t = 0; t < count; ++t) {
         const float* const value = s.value + s.slot(row, t) * slot_size;
-        for (std::int64_t h = 0; h < s.heads; ++h) {
+        for (std::int64_t h = begin; h < end; ++h) {
             const __m256 weight = _mm256_set1_ps(scores[h * padded + t]);
             float* const to = context + h * s.head_dim;
             const float* const from = value + h / group * s.head_dim;
@@ -98,11 +99,16 @@ extern "C" void trasluz_attention_step(const float* query, std::int64_t rows, st
                                        std::int64_t step, const std::int64_t* count, float* context, int threads) {
     const Step s{query, rows, heads, head_dim, key, value, memory_heads, table, table_width, first, step, count, context};
     const std::int64_t longest = rows ? *std::max_element(count, count + rows) : 0;
-    const bool many = threads > 1 && rows > 1 && rows * longest * heads * head_dim > kWorthThreads;
+    const bool many = threads > 1 && rows * longest * heads * head_dim > kWorthThreads;
+    // Where there are fewer rows than threads, threads share the heads of each.
+    const std::int64_t parts = many && rows < threads ? std::min<std::int64_t>(heads, threads) : 1;
 #pragma omp parallel num_threads(threads) if (many)
     {
         std::vector<float> scores(static_cast<std::size_t>(heads * ((longest + 7) / 8 * 8)));
 #pragma omp for schedule(static)
-        for (std::int64_t row = 0; row < rows; ++row) attend_row(s, row, scores.data());
+        for (std::int64_t part = 0; part < rows * parts; ++part) {
+            const std::int64_t number = part % parts;
+            attend(s, part / parts, number * heads / parts, (number + 1) * heads / parts, scores.data());
+        }
     }
 }

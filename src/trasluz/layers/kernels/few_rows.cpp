@@ -11,7 +11,9 @@
 namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
-constexpr std::int64_t kTogether = 4;  // outputs computed at a time: their rows of w share the loads of x
+// Outputs computed at a time: their rows of w share the loads of x, and are read as so many streams side by side. One row
+// of x leaves room for more of them.
+constexpr std::int64_t kTogether = 4, kTogetherForOne = 8;
 
 struct Product {
     const float* x;  // (rows, inputs)
@@ -60,9 +62,11 @@ AVX2 void column(const Product& p, std::int64_t output) {
 extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
                                  const float* bias, std::int64_t outputs, float* y, int threads) {
     const Product p{x, rows, inputs, w, bias, outputs, y};
-    const std::int64_t blocks = outputs / kTogether;
+    const std::int64_t together = rows == 1 ? kTogetherForOne : kTogether;
+    const std::int64_t blocks = outputs / together;
     const bool many = threads > 1 && rows * inputs * outputs > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
-    for (std::int64_t block = 0; block < blocks; ++block) column<kTogether>(p, block * kTogether);
-    for (std::int64_t output = blocks * kTogether; output < outputs; ++output) column<1>(p, output);
+    for (std::int64_t block = 0; block < blocks; ++block)
+        rows == 1 ? tile<1, kTogetherForOne>(p, 0, block * together) : column<kTogether>(p, block * together);
+    for (std::int64_t output = blocks * together; output < outputs; ++output) column<1>(p, output);
 }

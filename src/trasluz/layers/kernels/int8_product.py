@@ -28,12 +28,17 @@ class CompiledProduct(nn.Module):
         self.scale = scale
         missing = -self.outputs % _BLOCK
         padded = nn.functional.pad(rounded, (0, -self.inputs % _PADDED_INPUTS, 0, missing))
-        self._depth = padded.shape[1]
-        blocks = padded.view(-1, _BLOCK, self._depth // _QUAD, _QUAD)
+        self.depth = padded.shape[1]
+        blocks = padded.view(-1, _BLOCK, self.depth // _QUAD, _QUAD)
         self._packed = blocks.transpose(1, 2).contiguous()
         self._offset = padded.sum(1, dtype=torch.int32).mul_(-self.levels)
         self._scale = nn.functional.pad(scale, (0, missing))
         self._bias = torch.zeros_like(self._scale) if bias is None else nn.functional.pad(bias.detach(), (0, missing))
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the kernel reads: packed weights, offsets, scales and biases, padded to whole blocks of outputs."""
+        return self._packed, self._offset, self._scale, self._bias
 
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the product."""
@@ -43,13 +48,13 @@ class CompiledProduct(nn.Module):
         y = x.new_empty(*x.shape[:-1], self.outputs)
         if rows := x.numel() // self.inputs:
             kernels.trasluz_int8_product(
-                *(x.data_ptr(), rows, self.inputs, self._depth),
-                *(self._packed.data_ptr(), self._offset.data_ptr(), self._scale.data_ptr(), self._bias.data_ptr()),
+                *(x.data_ptr(), rows, self.inputs, self.depth),
+                *(part.data_ptr() for part in self.parts),
                 *(self.outputs, y.data_ptr(), torch.get_num_threads()),
             )
         return y
 
     def rows(self) -> Float[Tensor, "outputs inputs"]:
         """Return the matrix in float32, to within the rounding."""
-        rounded = self._packed.transpose(1, 2).reshape(-1, self._depth)[: self.outputs, : self.inputs]
+        rounded = self._packed.transpose(1, 2).reshape(-1, self.depth)[: self.outputs, : self.inputs]
         return rounded * self.scale[:, None]

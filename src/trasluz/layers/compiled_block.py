@@ -1,0 +1,125 @@
+"""A decoder's block as one compiled step, in place of its parts one after the other: for the few rows of a search.
+
+Where a part is none that the kernel knows, or somebody watches, the block goes the usual way (`CausalBlock.step`).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.feed_forward import FeedForward
+from trasluz.layers.int8 import Int8Linear
+from trasluz.layers.kernels.causal_block import (
+    ACTIVATION_NUMBERS,
+    Block,
+    Matrix,
+    Past,
+    causal_block,
+    matrix_of,
+    matrix_of_int8,
+    norm_of,
+)
+from trasluz.layers.kernels.few_rows import takes_few_rows
+from trasluz.layers.kernels.int8_product import CompiledProduct
+from trasluz.layers.key_value_cache import KeyValueCache
+from trasluz.layers.linear import Linear
+from trasluz.layers.residual import PreNorm
+from trasluz.layers.self_attention import SelfAttention
+
+if TYPE_CHECKING:
+    from trasluz.layers.transformer_block import CausalBlock
+
+# The kernel takes so many numbers at a time.
+_EIGHT = 8
+
+
+class CompiledBlock:
+    """Attention, feed-forward network and their norms, described to the kernel once for all steps of a search."""
+
+    def __init__(self, block: "CausalBlock", cache: KeyValueCache) -> None:
+        linears, norms = _linears(block), _norms(block)
+        # What is pointed at must stay, even where a layer is given other weights meanwhile.
+        self._kept = [cache.key, cache.value, *(tensor for part in (*linears, *norms) for tensor in _tensors(part))]
+        matrices, (first, second) = [_matrix(linear) for linear in linears], [norm_of(norm) for norm in norms]
+        self._block = Block(
+            *(first, *matrices[:4], second, *matrices[4:]),
+            *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation_name)]),
+            *(cache.key.data_ptr(), cache.value.data_ptr()),
+        )
+        self._lineage, self._band = cache.lineage, block.self_attention.band
+
+    def step(self, x: Float[Tensor, "rows 1 dim"]) -> Float[Tensor, "rows 1 dim"]:
+        """Return the next state of one new position a row, and remember it; the lineage has been advanced."""
+        lineage = self._lineage
+        (first, count), slots = lineage.spans(self._band), lineage.slots()
+        if slots is not None and self._band is not None:
+            slots = slots[:, -self._band :]
+        table = (None, 0) if slots is None else (slots.data_ptr(), slots.stride(0))
+        past = Past(lineage.written, *table, first.data_ptr(), lineage.rows_written, count.data_ptr())
+        return causal_block(self._block, past, x)
+
+
+def compiled_block(block: "CausalBlock", x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> CompiledBlock | None:
+    """Return a block as the kernel has it, to make a step from `x`; None where the block goes the usual way."""
+    attention = block.self_attention
+    if attention.tap is not None or block.training or not cache.can_attend(x):
+        return None
+    if cache.compiled is None:
+        if not _is_known(block):
+            return None
+        cache.compiled = CompiledBlock(block, cache)
+    # Of floats, many rows go faster through a library; in eight bits everything goes through a kernel of ours.
+    query: Any = attention.query
+    if isinstance(query, Linear) and not takes_few_rows(x, query.weight):
+        return None
+    return cache.compiled
+
+
+def _is_known(block: Any) -> bool:
+    attention, feed_forward = block.self_attention, block.feed_forward
+    if type(attention) is not SelfAttention or type(feed_forward) is not FeedForward:
+        return False
+    if attention.positions is not None or attention.num_memory_heads != attention.num_heads:
+        return False
+    if type(block.self_attention_residual) is not PreNorm or type(block.feed_forward_residual) is not PreNorm:
+        return False
+    if not all(type(norm) is nn.LayerNorm for norm in _norms(block)):
+        return False
+    sizes = (attention.query.in_features, feed_forward.expand.out_features)
+    return (
+        feed_forward.activation_name in ACTIVATION_NUMBERS
+        and all(size % _EIGHT == 0 for size in sizes)
+        and all(_is_known_linear(linear) for linear in _linears(block))
+    )
+
+
+def _is_known_linear(linear: nn.Module) -> bool:
+    if isinstance(linear, Int8Linear):
+        return isinstance(linear.product, CompiledProduct)
+    return isinstance(linear, Linear) and all(tensor.is_contiguous() for tensor in _tensors(linear))
+
+
+def _linears(block: "CausalBlock") -> tuple[Any, ...]:
+    attention, feed_forward = block.self_attention, block.feed_forward
+    of_attention = (attention.query, attention.key, attention.value, attention.output)
+    return *of_attention, feed_forward.expand, feed_forward.contract
+
+
+def _norms(block: Any) -> tuple[nn.LayerNorm, nn.LayerNorm]:
+    return block.self_attention_residual.norm, block.feed_forward_residual.norm
+
+
+def _tensors(part: Any) -> list[Tensor]:
+    if type(part) is Int8Linear:
+        return [*_compiled(part).parts]
+    return [tensor.detach() for tensor in (part.weight, part.bias) if tensor is not None]
+
+
+def _matrix(linear: Any) -> Matrix:
+    return matrix_of_int8(_compiled(linear)) if type(linear) is Int8Linear else matrix_of(linear.weight, linear.bias)
+
+
+def _compiled(linear: Int8Linear) -> CompiledProduct:
+    assert isinstance(linear.product, CompiledProduct)
+    return linear.product

@@ -1,0 +1,125 @@
+// One step of a whole pre-norm block of a decoder, by the kernels beside this one: nothing but a few rows goes through it,
+// and to call every part from outside would take longer than some of the parts do.
+//
+//     x = x + W_o attention(W_q n, W_k n, W_v n) + b      n = norm(x), over what is remembered and the new position
+//     x = x + W_2 activation(W_1 norm(x))
+//
+// Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
+
+#include <cstdint>
+#include <vector>
+
+#include "avx2.h"
+
+extern "C" {
+void trasluz_few_rows(const float*, std::int64_t, std::int64_t, const float*, const float*, std::int64_t, float*, int);
+void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t, const std::int8_t*,
+                          const std::int32_t*, const float*, const float*, std::int64_t, float*, int);
+void trasluz_sum_norm(const float*, const float*, std::int64_t, std::int64_t, const float*, const float*, float, float*,
+                      int);
+void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
+                            std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
+                            const std::int64_t*, float*, int);
+}
+
+namespace {
+
+// The same, field by field, as the structures in causal_block.py.
+struct Matrix {
+    const void* weight;
+    const std::int32_t* offset;  // null: weights are floats, and there is no scale
+    const float* scale;
+    const float* bias;  // or null
+    std::int64_t inputs, depth, outputs;
+};
+
+struct Norm {
+    const float* weight;
+    const float* bias;
+    float epsilon;
+};
+
+enum Activation : std::int64_t { kRelu = 0, kGeluTanh = 1, kSwish = 2 };
+
+struct Block {
+    Norm attention_norm;
+    Matrix query, key, value, output;
+    Norm feed_forward_norm;
+    Matrix expand, contract;
+    std::int64_t heads, activation;
+    float* keys;    // (slots, dim)
+    float* values;  // (slots, dim)
+};
+
+// Where each row's past lies, as attention_step.cpp has it; the new position is the last of it.
+struct Past {
+    std::int64_t written;  // the slot of the first row's new position; those of the others follow
+    const std::int32_t* table;
+    std::int64_t table_width;
+    const std::int64_t* first;
+    std::int64_t step;
+    const std::int64_t* count;
+};
+
+void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int threads) {
+    if (m.offset)
+        trasluz_int8_product(x, rows, m.inputs, m.depth, static_cast<const std::int8_t*>(m.weight), m.offset, m.scale,
+                             m.bias, m.outputs, y, threads);
+    else
+        trasluz_few_rows(x, rows, m.inputs, static_cast<const float*>(m.weight), m.bias, m.outputs, y, threads);
+}
+
+void norm(const Norm& n, const float* x, std::int64_t rows, std::int64_t dim, float* y, int threads) {
+    trasluz_sum_norm(x, nullptr, rows, dim, n.weight, n.bias, n.epsilon, y, threads);
+}
+
+// Sizes are multiples of eight here.
+AVX2 void add(const float* a, const float* b, std::int64_t size, float* y) {
+    for (std::int64_t d = 0; d < size; d += 8)
+        _mm256_storeu_ps(y + d, _mm256_add_ps(_mm256_loadu_ps(a + d), _mm256_loadu_ps(b + d)));
+}
+
+// x / (1 + exp(-s)), s = x for Swish; GELU in its tanh form is the same with s = sqrt(8 / pi) (x + 0.044715 x^3).
+AVX2 void activate(Activation kind, std::int64_t size, float* x) {
+    const __m256 one = _mm256_set1_ps(1.0f), by = _mm256_set1_ps(-1.5957691216057308f);
+    for (std::int64_t d = 0; d < size; d += 8) {
+        const __m256 v = _mm256_loadu_ps(x + d);
+        __m256 y;
+        if (kind == kRelu) {
+            y = _mm256_max_ps(v, _mm256_setzero_ps());
+        } else {
+            const __m256 cubic = _mm256_fmadd_ps(_mm256_mul_ps(v, v), _mm256_set1_ps(0.044715f), one);
+            const __m256 away = kind == kSwish ? _mm256_sub_ps(_mm256_setzero_ps(), v)
+                                               : _mm256_mul_ps(_mm256_mul_ps(v, by), cubic);
+            y = _mm256_div_ps(v, _mm256_add_ps(one, exp8(away)));
+        }
+        _mm256_storeu_ps(x + d, y);
+    }
+}
+
+}  // namespace
+
+extern "C" void trasluz_causal_block(const Block* block, const Past* past, const float* x, std::int64_t rows, float* y,
+                                     int threads) {
+    const Block& b = *block;
+    const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim;
+    static thread_local std::vector<float> room;
+    room.resize(static_cast<std::size_t>(3 * size + rows * hidden));
+    float* const normed = room.data();
+    float* const one = normed + size;
+    float* const other = one + size;
+    float* const wide = other + size;
+    norm(b.attention_norm, x, rows, dim, normed, threads);
+    product(b.key, normed, rows, b.keys + past->written * dim, threads);
+    product(b.value, normed, rows, b.values + past->written * dim, threads);
+    product(b.query, normed, rows, one, threads);
+    trasluz_attention_step(one, rows, b.heads, dim / b.heads, b.keys, b.values, b.heads, past->table,
+                           past->table_width, past->first, past->step, past->count, other, threads);
+    product(b.output, other, rows, one, threads);
+    add(x, one, size, y);
+    norm(b.feed_forward_norm, y, rows, dim, normed, threads);
+    product(b.expand, normed, rows, wide, threads);
+    activate(static_cast<Activation>(b.activation), rows * hidden, wide);
+    product(b.contract, wide, rows, one, threads);
+    add(y, one, size, y);
+}

@@ -1,0 +1,85 @@
+"""One step of a whole pre-norm block in one call; what is computed stands in causal_block.cpp."""
+
+import ctypes
+from ctypes import c_float, c_int64, c_void_p
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trasluz.layers.kernels import kernels_for, load_kernels
+from trasluz.layers.kernels.int8_product import CompiledProduct
+
+ACTIVATION_NUMBERS = {"relu": 0, "gelu_tanh": 1, "swish": 2}
+"""Those that the kernel knows."""
+
+
+class Matrix(ctypes.Structure):
+    """A matrix and its bias as they lie in memory."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("weight", "offset", "scale", "bias")),
+        *((name, c_int64) for name in ("inputs", "depth", "outputs")),
+    )
+
+
+class Norm(ctypes.Structure):
+    """A layer norm."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float))
+
+
+class Block(ctypes.Structure):
+    """A block, and what it remembers."""
+
+    _fields_ = (
+        ("attention_norm", Norm),
+        *((name, Matrix) for name in ("query", "key", "value", "output")),
+        ("feed_forward_norm", Norm),
+        *((name, Matrix) for name in ("expand", "contract")),
+        *((name, c_int64) for name in ("heads", "activation")),
+        *((name, c_void_p) for name in ("keys", "values")),
+    )
+
+
+class Past(ctypes.Structure):
+    """Where each row's past lies; see attention_step.cpp. `written` is the slot of the first row's new position."""
+
+    _fields_ = (
+        ("written", c_int64),
+        ("table", c_void_p),
+        ("table_width", c_int64),
+        ("first", c_void_p),
+        ("step", c_int64),
+        ("count", c_void_p),
+    )
+
+
+def matrix_of(weight: Tensor, bias: Tensor | None) -> Matrix:
+    """Describe a matrix of floats, (outputs, inputs); whoever uses this keeps the tensors."""
+    assert weight.dtype == torch.float32 and weight.is_contiguous()
+    outputs, inputs = weight.shape
+    return Matrix(weight.data_ptr(), None, None, None if bias is None else bias.data_ptr(), inputs, inputs, outputs)
+
+
+def matrix_of_int8(product: CompiledProduct) -> Matrix:
+    """Describe a matrix of eight bits; whoever uses this keeps the product."""
+    return Matrix(*(part.data_ptr() for part in product.parts), product.inputs, product.depth, product.outputs)
+
+
+def norm_of(norm: nn.LayerNorm) -> Norm:
+    """Describe a layer norm; whoever uses this keeps it."""
+    assert norm.weight.dtype == torch.float32
+    return Norm(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps)
+
+
+def causal_block(block: Block, past: Past, x: Float[Tensor, "rows 1 dim"]) -> Float[Tensor, "rows 1 dim"]:
+    """Return the block's next state of one new position a row, whose key and value are written to where it belongs."""
+    kernels = load_kernels()
+    assert kernels is not None and kernels_for(x) is not None
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    kernels.trasluz_causal_block(
+        *(ctypes.byref(block), ctypes.byref(past), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    )
+    return y

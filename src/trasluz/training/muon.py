@@ -1,0 +1,81 @@
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): steps that stretch no direction over another.
+
+    M = momentum M + (1 - momentum) G                              the mean of gradients so far
+    O = orthogonal((1 - momentum) G + momentum M)                  U V^T of its singular value decomposition U S V^T
+    W = (1 - lr decay) W - lr 0.2 sqrt(max(rows, columns)) O
+
+A gradient's few large singular values would have the say; here all directions of a matrix learn equally fast. U V^T is
+approached by X <- a X + b (X X^T) X + c (X X^T)^2 X (section "Newton-Schulz", with the coefficients given there), which
+brings all singular values near 1 and needs nothing but products. The factor in the last line makes a step as long as
+AdamW's usually are (Liu et al. 2025, arXiv 2502.16982, equation 4), so that both go by one learning rate.
+
+It is for matrices that map states to states. Embeddings, norms and biases learn by AdamW beside them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn, optim
+
+MOMENTUM = 0.95
+_COEFFICIENTS = 3.4445, -4.7750, 2.0315
+_ITERATIONS = 5
+_LENGTH_OF_ADAM = 0.2
+
+
+def orthogonalized(
+    matrices: Float[Tensor, "matrices outputs inputs"], iterations: int = _ITERATIONS
+) -> Float[Tensor, "matrices outputs inputs"]:
+    """Return about U V^T of each matrix U S V^T: singular values between 0.7 and 1.2, unless they were near 0."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / x.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-7)
+    a, b, c = _COEFFICIENTS
+    for _ in range(iterations):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
+
+
+def state_matrices(model: nn.Module) -> set[nn.Parameter]:
+    """Return the matrices of a model that map states to states: those of its linear layers, if nothing shares them."""
+    linear: set[nn.Parameter] = set()
+    others: set[nn.Parameter] = set()
+    for part in model.modules():
+        own = part.parameters(recurse=False)
+        (linear if isinstance(part, nn.Linear) else others).update(one for one in own if one.requires_grad)
+    return {parameter for parameter in linear - others if parameter.dim() > 1}
+
+
+class Muon(optim.AdamW):
+    """AdamW for the groups of parameters that say `orthogonal` False, and Muon for the others."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one update by the gradients; those of Muon's matrices are gone afterwards."""
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                self._update(group)
+        # AdamW passes over what has no gradient.
+        return super().step(closure)
+
+    def _update(self, group: dict[str, Any]) -> None:
+        # Matrices of one shape go through the products together.
+        by_shape: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
+        for weight in group["params"]:
+            if weight.grad is not None:
+                weights, gradients = by_shape.setdefault(weight.shape, ([], []))
+                weights.append(weight)
+                gradients.append(weight.grad)
+        for shape, (weights, gradients) in by_shape.items():
+            means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
+            torch._foreach_lerp_(means, gradients, 1.0 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, means, MOMENTUM)
+            steps = orthogonalized(torch.stack(ahead)).unbind()
+            length = _LENGTH_OF_ADAM * max(shape) ** 0.5
+            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, steps, alpha=-group["lr"] * length)
+            for weight in weights:
+                weight.grad = None

@@ -1,0 +1,118 @@
+"""A block's compiled step as its parts one after the other, on random shapes, for rows that move about."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trasluz.layers import compiled_block
+from trasluz.layers.feed_forward import ActivationName, FeedForward
+from trasluz.layers.int8 import to_int8
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.key_value_cache import KeyValueCache, Lineage
+from trasluz.layers.residual import PostNorm, PreNorm
+from trasluz.layers.self_attention import SelfAttention
+from trasluz.layers.transformer_block import CausalBlock
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+
+def random_block(dim: int, num_heads: int, hidden_dim: int, activation: ActivationName = "gelu_tanh") -> CausalBlock:
+    norms = PreNorm(dim), PreNorm(dim)
+    attention = SelfAttention(dim, num_heads)
+    block = CausalBlock(attention, FeedForward(dim, hidden_dim, activation), *norms).eval()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return block
+
+
+def run(block: CausalBlock, inputs: list[Tensor], moves: dict[int, list[int]], prompt: Tensor) -> list[Tensor]:
+    """Return the block's states of a search that reorders its rows now and then."""
+    sources, prompt_length = prompt.shape[:2]
+    lineage = Lineage(len(inputs[0]), len(inputs), torch.device("cpu"), prompt_length, sources)
+    cache = block.self_attention.new_cache(lineage, prompt)
+    if prompt_length:
+        block.read_prompt(prompt, cache)
+    found = []
+    for step, x in enumerate(inputs):
+        lineage.advance()
+        found.append(block.step(x[: lineage.rows], cache))
+        if step in moves:
+            lineage.select_rows(torch.tensor(moves[step]))
+    return found
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trasluz.layers.transformer_block.compiled_block", lambda *_: None)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
+@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize(("dim", "num_heads", "hidden_dim"), [(8, 1, 8), (24, 3, 40), (64, 4, 136)])
+@torch.no_grad()
+def test_step(
+    dim: int,
+    num_heads: int,
+    hidden_dim: int,
+    activation: ActivationName,
+    eight_bits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = random_block(dim, num_heads, hidden_dim, activation)
+    if eight_bits:
+        to_int8(block)
+    for (sources, beams), length in itertools.product([(1, 1), (2, 2)], [0, 3]):
+        inputs = list(torch.randn(6, sources * beams, 1, dim) * 2)
+        moves = {2: [0], 3: [0]} if beams == 1 else {1: [1, 0, 3, 3], 3: [2, 1, 1]}
+        prompt = torch.randn(sources, length, dim)
+        compiled = run(block, inputs, moves, prompt)
+        with monkeypatch.context() as context:
+            plain(context)
+            expected = run(block, inputs, moves, prompt)
+        for one, other in zip(compiled, expected, strict=True):
+            # In eight bits, what differs by a rounding before a product may fall on another whole number.
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
+
+
+@torch.no_grad()
+def test_who_takes_the_compiled_step() -> None:
+    def takes(block: CausalBlock, rows: int = 1) -> bool:
+        dim = block.self_attention.query.in_features
+        x = torch.randn(rows, 1, dim)
+        cache = block.self_attention.new_cache(Lineage(rows, 1, x.device), x)
+        return compiled_block.compiled_block(block, x, cache) is not None
+
+    assert takes(random_block(16, 2, 24))
+    assert not takes(random_block(16, 2, 24).train())
+    assert not takes(random_block(16, 2, 24), rows=65)
+    assert not takes(random_block(16, 2, 23))
+    assert not takes(random_block(12, 3, 24))
+    assert not takes(random_block(16, 2, 24, "gelu"))
+    watched = random_block(16, 2, 24)
+    watched.self_attention.tap = lambda _: None
+    assert not takes(watched)
+    post = random_block(16, 2, 24)
+    post.self_attention_residual = PostNorm(16)
+    assert not takes(post)
+    with torch.enable_grad():
+        assert not takes(random_block(16, 2, 24))
+
+
+@torch.no_grad()
+def test_weights_that_are_replaced_meanwhile_stay_where_they_were() -> None:
+    block = random_block(16, 2, 24)
+    x = torch.randn(1, 1, 16)
+    lineage = Lineage(1, 2, x.device)
+    cache: KeyValueCache = block.self_attention.new_cache(lineage, x)
+    other = copy.deepcopy(block)
+    other_lineage = Lineage(1, 2, x.device)
+    other_cache = other.self_attention.new_cache(other_lineage, x)
+    for number in range(2):
+        lineage.advance()
+        other_lineage.advance()
+        assert torch.equal(block.step(x, cache), other.step(x, other_cache))
+        if not number:
+            for parameter in other.parameters():
+                parameter.data = torch.zeros_like(parameter)
