@@ -35,13 +35,12 @@ class RotaryPositions(nn.Module):
         cosines, sines = table
         one, other = x.chunk(2, dim=-1)
         # In the table's type, and back: autocast gives queries and keys of 16 bits.
-        turned = torch.cat([one * cosines - other * sines, one * sines + other * cosines], dim=-1)
-        return turned.to(x.dtype)
+        return (x * cosines + torch.cat([other, one], dim=-1) * sines).to(x.dtype)
 
     def _angles(self, start: int, end: int) -> Tensor:
-        """Return cosines and sines of these positions, (2, positions, half a head)."""
+        """Return cosines and sines of these positions for whole heads, (2, positions, head_dim); signs are in them."""
         # In float64, as the angle of a far position loses digits otherwise.
         positions = torch.arange(start, end, dtype=torch.float64)
         frequencies = self.base ** (-torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)
-        angles = positions[:, None] * frequencies
-        return torch.stack([angles.cos(), angles.sin()]).float()
+        cosines, sines = (positions[:, None] * frequencies).cos(), (positions[:, None] * frequencies).sin()
+        return torch.stack([torch.cat([cosines, cosines], dim=1), torch.cat([-sines, sines], dim=1)]).float()

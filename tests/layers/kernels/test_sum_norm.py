@@ -1,18 +1,22 @@
-"""The layer norm of a sum, compiled, as PyTorch's."""
+"""The norm of a sum, compiled, as PyTorch's."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from trasluz.layers.kernels.sum_norm import sum_norm
+from trasluz.layers.rms_norm import RmsNorm
 
 
+@pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
 @pytest.mark.parametrize("dim", [8, 12, 64, 520])
 @torch.no_grad()
-def test_norm(dim: int) -> None:
-    norm = nn.LayerNorm(dim)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
+def test_norm(dim: int, kind: Callable[[int, float], nn.Module]) -> None:
+    norm = kind(dim, 0.01)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
     x, y = torch.randn(3, 5, dim) * 4 + 2, torch.randn(3, 5, dim)
     torch.testing.assert_close(sum_norm(norm, x, y), norm(x + y))
     torch.testing.assert_close(sum_norm(norm, x), norm(x))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 5
+_VERSION = 6
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],

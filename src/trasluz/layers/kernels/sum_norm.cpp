@@ -1,4 +1,7 @@
-// The layer norm of a sum, in one pass a row: norm(a + b) = (a + b - mean) / sqrt(variance + epsilon) * weight + bias.
+// The norm of a sum, in one pass a row.
+//
+//     with a bias, layer norm:                 norm(a + b) = (a + b - mean) / sqrt(variance + epsilon) * weight + bias
+//     without one, root mean square norm:      the same with 0 for the mean and for the bias
 
 #include <cmath>
 #include <cstdint>
@@ -19,7 +22,7 @@ AVX2 void norm_row(const float* a, const float* b, std::int64_t dim, const float
         _mm256_storeu_ps(y + d, sum);
         total = _mm256_add_ps(total, sum);
     }
-    const __m256 mean = _mm256_set1_ps(sum8(total) / static_cast<float>(dim));
+    const __m256 mean = bias ? _mm256_set1_ps(sum8(total) / static_cast<float>(dim)) : _mm256_setzero_ps();
     __m256 squares = _mm256_setzero_ps();
     for (std::int64_t d = 0; d < dim; d += 8) {
         const __m256 away = _mm256_sub_ps(_mm256_loadu_ps(y + d), mean);
@@ -28,7 +31,8 @@ AVX2 void norm_row(const float* a, const float* b, std::int64_t dim, const float
     const __m256 by = _mm256_set1_ps(1.0f / std::sqrt(sum8(squares) / static_cast<float>(dim) + epsilon));
     for (std::int64_t d = 0; d < dim; d += 8) {
         const __m256 normed = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(y + d), mean), by);
-        _mm256_storeu_ps(y + d, _mm256_fmadd_ps(normed, _mm256_loadu_ps(weight + d), _mm256_loadu_ps(bias + d)));
+        const __m256 shift = bias ? _mm256_loadu_ps(bias + d) : _mm256_setzero_ps();
+        _mm256_storeu_ps(y + d, _mm256_fmadd_ps(normed, _mm256_loadu_ps(weight + d), shift));
     }
 }
 
