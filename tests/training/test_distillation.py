@@ -89,6 +89,17 @@ def test_stopped_and_resumed_it_is_the_same_to_the_bit(taught: Path) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_longer_model_starts_from_a_trained_one(taught: Path) -> None:
+    longer = f"model={{from: {taught / 'teacher'}, lengthen: {{max_positions: 120, block_size: 8, full_up_to: 40}}}}"
+    reports = run(text_recipe(taught, longer, "training.max_steps=5", "training.learning_rate=1e-4", name="longer"))
+    assert chosen(reports)["accuracy"] > 0.95
+    classify = trasluz.load(taught / "longer")
+    assert classify.config.random_plan == "paper" and classify.longest_text == 120
+    text = "the sail and the tide " * 15
+    assert classify(text).left_out == 0 and classify(text).label == "sea"
+    assert trasluz.load(taught / "teacher")(text).left_out > 0
+
+
 def test_from_the_command_line(taught: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = taught / "recipe.yaml"
     recipe.write_text(dump_recipe(student_recipe(taught, "training.max_steps=5", name="typed")))
