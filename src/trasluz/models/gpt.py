@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -163,12 +164,7 @@ class Gpt(nn.Module):
         They are equally long; RequestError where they are not.
         """
         num_sources, longest = source.shape
-        shortest = int(source_lengths.min())
-        if shortest < longest or not longest:
-            raise RequestError(
-                f"the prompts of one start have {shortest} to {longest} tokens; they must be equally long, of one "
-                "token at least: start those of each length by themselves."
-            )
+        _check_equally_long(source_lengths, longest)
         begin, last = source[:, :-1], source[:, -1]
         lineage = Lineage(num_sources * num_beams, capacity, source.device, longest - 1, num_sources)
         x = self.word_embedding(begin) + self.positions(longest - 1)
@@ -191,6 +187,18 @@ class Gpt(nn.Module):
         for block, cache in zip(self.blocks, state.caches, strict=True):
             x = block.step(x, cache)
         return self.output_head(sum_norm(self.decoder_norm, x).squeeze(1)), state
+
+
+def _check_equally_long(lengths: Int[Tensor, " sources"], longest: int) -> None:
+    if torch.compiler.is_exporting():
+        # A graph that is being drawn knows no numbers.
+        return
+    shortest = int(lengths.min())
+    if shortest < longest or not longest:
+        raise RequestError(
+            f"the prompts of one start have {shortest} to {longest} tokens; they must be equally long, of one "
+            "token at least: start those of each length by themselves."
+        )
 
 
 def count_parameters(config: GptConfig) -> int:
