@@ -35,6 +35,15 @@ def test_a_folder_for_onnx(
     assert asked == [(tmp_path / "out", "toy-rnn")]
 
 
+def test_the_task_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(onnx, "write_onnx", lambda folder, loaded: asked.append((loaded.task, loaded.config.labels)))
+    assert run(["export", "pocket-bert", str(tmp_path / "out"), "--to", "onnx", "--task", "tag", "--quiet"]) == 0
+    assert run(["export", "pocket-bert", str(tmp_path / "out"), "--to", "onnx", "--quiet"]) == 0
+    ((task, labels), (other, none)) = asked
+    assert (task, other, none) == ("tag", "fill-mask", []) and "B-person" in labels
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -43,6 +52,7 @@ def test_a_folder_for_onnx(
         (["--to", "onnx", "--dtype", "int8"], "--dtype is 'int8', but onnx files hold fp32; leave it out"),
         (["--to", "ctranslate2", "--dtype", "q4"], "weights cannot be stored as 'q4'; say fp32, fp16, bf16, int8."),
         (["--to", "ctranslate2"], "and CTranslate2 has only Transformers"),
+        (["--to", "onnx", "--task", "tag"], "is for the task 'translate', not 'tag'."),
         ([], "Missing option '--to'"),
     ],
 )

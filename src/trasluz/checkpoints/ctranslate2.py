@@ -1,247 +1,64 @@
 """A folder that CTranslate2 loads: our Transformers for an engine that needs no PyTorch.
 
-    model.bin                  the weights, under CTranslate2's names
-    config.json                the tokens that begin and end a text
-    shared_vocabulary.json     the token of every id (or source_vocabulary.json and target_vocabulary.json)
+    model.bin           the weights, under CTranslate2's names
+    config.json         the tokens that begin and end a text
+    ...vocabulary.json  the token of every id
 
-Beside them stands what `export_folder` writes. A source's end is added by the engine. Queries, keys and values of
-self-attention are one matrix there, keys and values of encoder-decoder attention another. Asked for attention, the
-engine shows the first heads of one layer: the head that a model names for its alignment is therefore put first.
+What a translator is there says `ctranslate2_translator.py`, a model that continues texts `ctranslate2_generator.py`.
+Beside these files stands what `export_folder` writes.
 """
 
-import json
-import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from trasluz.checkpoints.export_folder import (
-    LEAST_POSITIONS,
-    forbidden_ids,
-    most_target_tokens,
-    new_folder,
-    paragraphs,
-    tag_notes,
-    write_companions,
-)
-from trasluz.checkpoints.model_folder import LoadedModel, language_tags
-from trasluz.checkpoints.tokenizer_code import tokenizer_code
+from trasluz.checkpoints.ctranslate2_generator import about_generator, check_generator, generator_specification
+from trasluz.checkpoints.ctranslate2_translator import about_translator, check_translator, translator_specification
+from trasluz.checkpoints.export_folder import new_folder, write_companions
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import ModelError, RequestError
-from trasluz.layers.positional_encoding import sinusoids
-from trasluz.models.key_map import KeyMap, Row
-from trasluz.models.transformer import TransformerConfig
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
-_ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "swish": "SWISH"}
-
-_ENCODER_LAYER = {
-    "self_attention/linear_0": ("self_attention.query", "self_attention.key", "self_attention.value"),
-    "self_attention/linear_1": ("self_attention.output",),
-    "self_attention/layer_norm": ("self_attention_residual.norm",),
-    "ffn/linear_0": ("feed_forward.expand",),
-    "ffn/linear_1": ("feed_forward.contract",),
-    "ffn/layer_norm": ("feed_forward_residual.norm",),
+_KINDS = {
+    "translate": (check_translator, translator_specification, about_translator),
+    "generate": (check_generator, generator_specification, about_generator),
 }
-_DECODER_LAYER = _ENCODER_LAYER | {
-    "attention/linear_0": ("cross_attention.query",),
-    "attention/linear_1": ("cross_attention.key", "cross_attention.value"),
-    "attention/linear_2": ("cross_attention.output",),
-    "attention/layer_norm": ("cross_attention_residual.norm",),
-}
-_PARTS = {"weight": "weight", "bias": "bias"}
-_NORM_PARTS = {"gamma": "weight", "beta": "bias"}
 
 
 def write_ctranslate2(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") -> None:
-    """Write a model as a new folder for `ctranslate2.Translator`; its weights are stored as fp32, fp16, bf16 or int8.
+    """Write a model as a new folder for CTranslate2; its weights are stored as fp32, fp16, bf16 or int8.
 
     Raises RequestError where `folder` holds something, and ModelError for a model that CTranslate2 has no place for.
     """
     if dtype not in DTYPES:
         raise RequestError(f"weights cannot be stored as {dtype!r}; say {', '.join(DTYPES)}.")
-    _check(loaded, dtype)
+    if loaded.task not in _KINDS:
+        raise ModelError(
+            f"{loaded.name} is for the task {loaded.task!r}; models that translate or continue texts can be written "
+            "for CTranslate2. Encoders go to onnx."
+        )
+    check, specify, tell = _KINDS[loaded.task]
+    check(loaded)
+    _check_range(loaded, dtype)
     try:
-        from ctranslate2.specs import transformer_spec
+        import ctranslate2.specs  # noqa: F401
     except ImportError:
         raise RequestError(
             "the format ctranslate2 is written by the package ctranslate2, which is not installed: "
             "pip install 'trasluz[ctranslate2]'."
         ) from None
     with new_folder(folder) as place:
-        specification = _specification(loaded, transformer_spec)
+        specification = specify(loaded)
         specification.validate()
         specification.optimize(DTYPES[dtype])
         specification.save(str(place))
-        write_companions(place, loaded, "CTranslate2", _about(loaded))
+        write_companions(place, loaded, "CTranslate2", tell(loaded))
 
 
-def key_map() -> KeyMap:
-    """Return the table of names, theirs and ours; tied matrices are copies that `_tensors` adds."""
-    rows = [
-        Row("encoder/embeddings_0/weight", "source_embedding.weight"),
-        Row("decoder/embeddings/weight", "target_embedding.weight"),
-        Row("decoder/projection/weight", "output_head.weight"),
-        Row("decoder/projection/bias", "output_head.bias"),
-        Row("encoder/position_encodings/encodings", "source_positions.weight"),
-        Row("decoder/position_encodings/encodings", "target_positions.weight"),
-    ]
-    for stack, layer in (("encoder", _ENCODER_LAYER), ("decoder", _DECODER_LAYER)):
-        rows += _rows(f"{stack}/layer_norm", [f"{stack}_norm"])
-        for theirs, ours in layer.items():
-            rows += _rows(f"{stack}/layer_{{}}/{theirs}", [f"{stack}.{{}}.{name}" for name in ours])
-    return KeyMap(rows)
-
-
-def _rows(theirs: str, ours: Sequence[str]) -> Iterator[Row]:
-    for part, kind in (_NORM_PARTS if theirs.endswith("layer_norm") else _PARTS).items():
-        names = tuple(f"{name}.{kind}" for name in ours)
-        yield Row(f"{theirs}/{part}", names if len(names) > 1 else names[0])
-
-
-def _check(loaded: LoadedModel, dtype: str) -> None:
-    config = loaded.config
-    if not isinstance(config, TransformerConfig):
-        raise ModelError(
-            f"{loaded.name} is no Transformer but of the class {type(loaded.model).__name__}, and CTranslate2 has only "
-            "Transformers; onnx takes recurrent models, too."
-        )
-    if not config.num_encoder_layers:
-        raise ModelError(f"{loaded.name} has no layer in its encoder, but CTranslate2 asks for one; use onnx.")
-    ends = [tokenizer.tokens([config.eos_id])[0] for tokenizer in (loaded.source_tokenizer, loaded.target_tokenizer)]
-    if ends[0] != ends[1]:
-        raise ModelError(
-            f"a source of {loaded.name} ends with {ends[0]!r} and a target with {ends[1]!r}, but CTranslate2 knows one "
-            "end for both; use onnx."
-        )
-    _alignment(loaded)
+def _check_range(loaded: LoadedModel, dtype: str) -> None:
     if dtype == "fp16":
         for name, tensor in model_tensors(loaded.model).items():
             if float(tensor.abs().max()) > torch.finfo(torch.float16).max:
                 raise ModelError(f"{name} holds numbers too large for fp16; store the weights as bf16 or fp32.")
-
-
-def _specification(loaded: LoadedModel, package: Any) -> Any:
-    """Return the engine's description of a Transformer, with all its weights."""
-    from ctranslate2.specs.common_spec import Activation
-    from ctranslate2.specs.model_spec import index_spec
-
-    config = loaded.config
-    layer, head = _alignment(loaded)
-    specification = package.TransformerSpec.from_config(
-        (config.num_encoder_layers, config.num_decoder_layers),
-        config.num_heads,
-        pre_norm=config.norm == "pre",
-        activation=Activation[_ACTIVATIONS[config.activation]],
-        alignment_layer=layer,
-        alignment_heads=config.num_heads if head == "mean" else 1,
-    )
-    for stack in (specification.encoder, specification.decoder):
-        stack.scale_embeddings = math.sqrt(config.model_dim) if config.scale_embeddings else 1.0
-    for name, tensor in _tensors(loaded, layer, head).items():
-        scope, part = name.rsplit("/", 1)
-        # The engine's package rounds weights where they lie.
-        setattr(index_spec(specification, scope), part, tensor.clone())
-    source = _vocabulary(loaded.source_tokenizer, config.source_vocab_size)
-    target = _vocabulary(loaded.target_tokenizer, config.target_vocab_size)
-    specification.register_source_vocabulary(source)
-    specification.register_target_vocabulary(target)
-    tokens = specification.config
-    tokens.bos_token = tokens.decoder_start_token = target[config.start_id]
-    tokens.eos_token = target[config.eos_id]
-    tokens.unk_token = target[loaded.target_tokenizer.unk_id]
-    tokens.add_source_eos = True
-    return specification
-
-
-def _tensors(loaded: LoadedModel, layer: int, head: int | str) -> dict[str, Tensor]:
-    """Return the weights under their names, each in every place where it is used."""
-    config: TransformerConfig = loaded.config
-    ours = model_tensors(loaded.model)
-    if head != "mean":
-        _put_head_first(ours, f"decoder.{layer}.cross_attention", int(head), config.num_heads)
-    theirs = key_map().write(ours)
-    if config.tied_embeddings == "all":
-        theirs["decoder/embeddings/weight"] = theirs["encoder/embeddings_0/weight"]
-    if config.tied_embeddings != "none":
-        theirs["decoder/projection/weight"] = theirs["decoder/embeddings/weight"]
-    if config.positions == "sinusoidal":
-        table = sinusoids(0, _num_positions(loaded), config.model_dim)
-        theirs |= {f"{stack}/position_encodings/encodings": table for stack in ("encoder", "decoder")}
-    return theirs
-
-
-def _num_positions(loaded: LoadedModel) -> int:
-    """Return how many positions the engine's table has; sinusoids have no end, but a table has."""
-    config: TransformerConfig = loaded.config
-    if config.positions == "trainable":
-        return config.max_positions
-    return max(LEAST_POSITIONS, config.max_positions, most_target_tokens(loaded))
-
-
-def _alignment(loaded: LoadedModel) -> tuple[int, int | str]:
-    """Return layer and head whose attention is shown."""
-    place = loaded.attention_place
-    assert place is not None, "a Transformer looks at its source"
-    return place
-
-
-def _put_head_first(tensors: dict[str, Tensor], attention: str, head: int, num_heads: int) -> None:
-    """Give the heads of an attention another order, which changes nothing of what it computes."""
-    order = torch.tensor([head, *(other for other in range(num_heads) if other != head)])
-    for name in ("query.weight", "query.bias", "key.weight", "key.bias", "value.weight", "value.bias"):
-        rows = tensors[f"{attention}.{name}"].unflatten(0, (num_heads, -1))
-        tensors[f"{attention}.{name}"] = rows[order].flatten(0, 1)
-    columns = tensors[f"{attention}.output.weight"].unflatten(1, (num_heads, -1))
-    tensors[f"{attention}.output.weight"] = columns[:, order].flatten(1, 2)
-
-
-def _vocabulary(tokenizer: Any, size: int) -> list[str]:
-    """Return the token of every id; a model may have more rows than its tokenizer has tokens."""
-    names = tokenizer.tokens(range(size))
-    return [name if tokenizer.id_of(name) == index else f"<unused {index}>" for index, name in enumerate(names)]
-
-
-def _about(loaded: LoadedModel) -> str:
-    code = tokenizer_code(loaded, ids=False)
-    never = json.dumps([[token] for token in loaded.target_tokenizer.tokens(forbidden_ids(loaded))], ensure_ascii=False)
-    generation, config = loaded.generation, loaded.config
-    beam, penalty = generation.get("num_beams", 1), float(generation.get("length_penalty", 1.0))
-    tags = list(language_tags(loaded).values())
-    parameter, source = (f', tag="{tags[0]}"', "[tag, *cut(text)]") if tags else ("", "cut(text)")
-    program = f"""\
-import ctranslate2
-{code.importing}
-
-{code.opening}translator = ctranslate2.Translator(".")
-
-
-{code.functions}
-
-def translate(texts{parameter}):
-    results = translator.translate_batch(
-        [{source} for text in texts],
-        beam_size={beam},
-        length_penalty={penalty},
-        max_decoding_length={most_target_tokens(loaded) - 1},
-        suppress_sequences={never},
-    )
-    return [join(result.hypotheses[0]) for result in results]
-"""
-    layer, head = _alignment(loaded)
-    heads = "the mean over its heads" if head == "mean" else f"its head {head}"
-    return paragraphs(
-        f"To run it, `pip install ctranslate2 {code.package}` and, in this folder:",
-        f"```python\n{program}```",
-        f"{tag_notes(loaded)} The end of a text, `{loaded.source_tokenizer.tokens([config.eos_id])[0]}`, is added by "
-        f"CTranslate2. Neither a text nor its translation may have more than {_num_positions(loaded):,} tokens.",
-        "CTranslate2 ranks a translation Y by log P(Y) / |Y|^length_penalty. A beam may therefore choose otherwise "
-        "than in trasluz, where a model can have another formula; with `beam_size=1` both write the same.",
-        f"With `return_attention=True`, `result.attention[0]` is what each word written looked at: layer {layer}, "
-        f"{heads}, as trasluz shows it.",
-        "`compute_type` of `ctranslate2.Translator` chooses the type it computes in, whatever the type stored.",
-    )

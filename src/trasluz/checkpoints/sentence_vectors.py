@@ -9,13 +9,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from trasluz.checkpoints.folder_files import read_text, write_json
 from trasluz.errors import ModelError, nearest
-
-PoolingKind = Literal["cls", "mean", "max"]
-POOLINGS: tuple[str, ...] = get_args(PoolingKind)
+from trasluz.layers.pooling import POOLINGS, PoolingKind
 
 _MODULES, _LIMITS = "modules.json", "sentence_bert_config.json"
 # As early releases named the limits of other families.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trasluz.cli.options import CommonOptions, Model
+from trasluz.cli.options import CommonOptions, Model, TaskName
 
 FORMATS = ("ctranslate2", "onnx")
 
@@ -21,6 +21,7 @@ def export(
             help="Type of the weights stored; auto is fp32. The others are for ctranslate2.",
         ),
     ] = "auto",
+    task: TaskName = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -28,10 +29,10 @@ def export(
     """Write a model for another engine.
 
     \b
-        ctranslate2   Transformers, for fast translation on a CPU or GPU without PyTorch
-        onnx          any model, as encoder.onnx and decoder_step.onnx, for ONNX Runtime and its like
+        ctranslate2   Transformers and GPTs, for fast decoding on a CPU or GPU without PyTorch
+        onnx          any model, for ONNX Runtime and its like; --task says which head of an encoder
 
-    Beside the engine's files the folder holds the tokenizers and a README.md with a program that translates. Each
+    Beside the engine's files the folder holds the tokenizers and a README.md with a program that runs the model. Each
     engine needs packages of its own: pip install 'trasluz[ctranslate2]' or 'trasluz[onnx]'.
     """
     from trasluz.cli.streams import remark
@@ -46,11 +47,7 @@ def export(
     CommonOptions(offline=offline).prepare()
     from trasluz.tasks.loading import read_model
 
-    loaded = read_model(model)
-    if loaded.task != "translate":
-        raise RequestError(
-            f"{model} is for the task {loaded.task!r}; only models that translate can be exported so far."
-        )
+    loaded = read_model(model, task)
     if to == "ctranslate2":
         from trasluz.checkpoints.ctranslate2 import write_ctranslate2
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -108,12 +109,7 @@ class CausalDecoder(nn.Module, ABC):
         They are equally long; RequestError where they are not.
         """
         num_sources, longest = source.shape
-        shortest = int(source_lengths.min())
-        if shortest < longest or not longest:
-            raise RequestError(
-                f"the prompts of one start have {shortest} to {longest} tokens; they must be equally long, of one "
-                "token at least: start those of each length by themselves."
-            )
+        _check_equally_long(source_lengths, longest)
         begin, last = source[:, :-1], source[:, -1]
         lineage = Lineage(num_sources * num_beams, capacity, source.device, longest - 1, num_sources)
         x = self.embed(begin)
@@ -136,3 +132,15 @@ class CausalDecoder(nn.Module, ABC):
         for block, cache in zip(self.blocks, state.caches, strict=True):
             x = block.step(x, cache)
         return self.output_head(sum_norm(self.decoder_norm, x).squeeze(1)), state
+
+
+def _check_equally_long(lengths: Int[Tensor, " sources"], longest: int) -> None:
+    if torch.compiler.is_exporting():
+        # A graph that is being drawn knows no numbers.
+        return
+    shortest = int(lengths.min())
+    if shortest < longest or not longest:
+        raise RequestError(
+            f"the prompts of one start have {shortest} to {longest} tokens; they must be equally long, of one "
+            "token at least: start those of each length by themselves."
+        )

@@ -14,13 +14,11 @@ from typing import Any, overload
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from trasluz.checkpoints.sentence_vectors import Pooling, check_pooling
-from trasluz.layers.masks import Mask
+from trasluz.layers.pooling import pool
 from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextTask
-from trasluz.text.batching import TextBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ class Embedder(TextTask):
         inputs = self._inputs(texts, longest=longest)
         vectors: dict[int, Float[np.ndarray, " dim"]] = {}
         for group, batch, hidden in self._states(inputs, batch_tokens):
-            pooled = pool(hidden.float(), batch, chosen)
+            pooled = pool(hidden.float(), batch.lengths, chosen)
             if own.normalized if normalize is None else normalize:
                 pooled = torch.nn.functional.normalize(pooled)
             vectors |= dict(zip(group, pooled.cpu().numpy(), strict=True))
@@ -98,13 +96,3 @@ class Embedder(TextTask):
             Embedding(text, vectors[number], one.left_out)
             for number, (text, one) in enumerate(zip(texts, inputs, strict=True))
         ]
-
-
-def pool(hidden: Float[Tensor, "batch positions dim"], batch: TextBatch, kind: str) -> Float[Tensor, "batch dim"]:
-    """Return one vector a text of its states; padding takes no part."""
-    if kind == "cls":
-        return hidden[:, 0]
-    real = Mask(batch.lengths).dense(1, hidden.shape[1], hidden.device).transpose(1, 2)
-    if kind == "max":
-        return hidden.masked_fill(~real, -torch.inf).amax(1)
-    return hidden.masked_fill(~real, 0.0).sum(1) / batch.lengths[:, None]

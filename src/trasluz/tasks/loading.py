@@ -50,21 +50,10 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
     The checkpoint says which task it is for; `task` names another of those that it can do (`tasks_of`). `dtype` "auto"
     is fp32 on a CPU and bf16 on a GPU that has it. Raises ModelError where there is no such model or it cannot be read.
     """
-    if task is not None and task not in TASKS:
-        close = nearest(task, TASKS)
-        hint = f" Did you mean {close}?" if close else f" There are: {', '.join(TASKS)}."
-        raise RequestError(f"there is no task {task!r}.{hint}")
+    _check_task(task)
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    folder = find_model(model)
-    further = task_folders(folder)
-    loaded = _read(model, further.get(task or "", folder))
-    if loaded.task not in TASKS:
-        raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
-    chosen = task or loaded.task
-    known = dict.fromkeys([*tasks_of(loaded), *further])
-    if chosen not in known:
-        raise RequestError(f"{model} is for the task {' or '.join(map(repr, known))}, not {chosen!r}.")
+    loaded, chosen = _read_for(model, task)
     return TASKS[chosen](loaded, chosen_device, chosen_dtype)
 
 
@@ -76,9 +65,33 @@ def tasks_of(loaded: LoadedModel) -> tuple[str, ...]:
     return (*dict.fromkeys([loaded.task, *(head for head in heads if head in TASKS), "embed"]),)
 
 
-def read_model(model: str | Path) -> LoadedModel:
-    """Return what the folder of a model holds, in fp32 on the CPU; `model` and errors are those of `load`."""
-    return _read(model, find_model(model))
+def read_model(model: str | Path, task: str | None = None) -> LoadedModel:
+    """Return what the folder of a model holds for a task, in fp32 on the CPU; arguments and errors are `load`'s."""
+    _check_task(task)
+    loaded, chosen = _read_for(model, task)
+    loaded.task = chosen
+    return loaded
+
+
+def _read_for(model: str | Path, task: str | None) -> tuple[LoadedModel, str]:
+    """Return what the folder holds for a task, and which task it is where none is named."""
+    folder = find_model(model)
+    further = task_folders(folder)
+    loaded = _read(model, further.get(task or "", folder))
+    if loaded.task not in TASKS:
+        raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
+    chosen = task or loaded.task
+    known = dict.fromkeys([*tasks_of(loaded), *further])
+    if chosen not in known:
+        raise RequestError(f"{model} is for the task {' or '.join(map(repr, known))}, not {chosen!r}.")
+    return loaded, chosen
+
+
+def _check_task(task: str | None) -> None:
+    if task is not None and task not in TASKS:
+        close = nearest(task, TASKS)
+        hint = f" Did you mean {close}?" if close else f" There are: {', '.join(TASKS)}."
+        raise RequestError(f"there is no task {task!r}.{hint}")
 
 
 def _read(model: str | Path, folder: Path) -> LoadedModel:

@@ -26,7 +26,8 @@ from tests.models.zoo import SMALL_MODELS
 
 import trasluz
 from trasluz.checkpoints.model_folder import LoadedModel
-from trasluz.checkpoints.onnx import OPSET, write_onnx
+from trasluz.checkpoints.onnx import write_onnx
+from trasluz.checkpoints.onnx_graph import OPSET
 from trasluz.checkpoints.state_parts import parts_of, with_parts
 from trasluz.errors import RequestError
 from trasluz.tasks.loading import read_model
