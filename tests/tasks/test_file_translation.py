@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def in_slow_steps(small: Translator, text: Path, output: Path, reports: int, del
     for number, _ in enumerate(translate_file(small, "f00d", Part.of(str(text)), output, REQUEST), 1):
         if number == reports:
             threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        if number >= reports:
+            time.sleep(0.004)
 
 
 def test_killed_at_random_moments(small: Translator, text: Path, tmp_path: Path, wanted: str) -> None:
@@ -121,15 +124,16 @@ def test_killed_at_random_moments(small: Translator, text: Path, tmp_path: Path,
     kills = 0
     for _ in range(KILLS):
         output = tmp_path / f"out-{kills}"
-        for _ in range(3):
-            reports, delay = draw.randint(1, 6), draw.uniform(0.0, 0.01)
+        for attempt in range(3):
+            # The first comes early enough that the timer surely ends before the work does.
+            reports, delay = draw.randint(1, 6 if attempt else 3), draw.uniform(0.0, 0.01)
             status = in_child(lambda r=reports, d=delay, o=output: in_slow_steps(small, text, o, r, d))
             assert os.WIFSIGNALED(status) or output.exists()
             kills += os.WIFSIGNALED(status)
         last = translate(small, text, output)
         assert output.read_text(encoding="utf-8") == wanted
         assert last.lines == wanted.count("\n")
-    assert kills > KILLS
+    assert kills >= KILLS
 
 
 def test_what_is_done_is_not_done_again(

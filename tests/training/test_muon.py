@@ -62,6 +62,21 @@ def test_updates_are_the_formula_and_the_rest_is_adamw() -> None:
         assert torch.equal(parameter, other.get_parameter(name)) == (name != "hidden.weight")
 
 
+def test_products_in_bf16_give_nearly_the_same_step() -> None:
+    training = TrainingSection(optimizer="muon", learning_rate=0.1)
+    models = [nn.Linear(48, 96, bias=False) for _ in range(2)]
+    gradient = torch.randn(96, 48)
+    steps = []
+    for model, bf16 in zip(models, (False, True), strict=True):
+        before = model.weight.detach().clone()
+        model.weight.grad = gradient.clone()
+        build_optimizer(model, training, bf16=bf16).step()
+        steps.append(model.weight.detach() - before)
+    assert steps[0].dtype == steps[1].dtype == torch.float32
+    assert not torch.equal(*steps)
+    assert torch.cosine_similarity(steps[0].flatten(), steps[1].flatten(), dim=0) > 0.999
+
+
 def test_state_comes_back_and_that_of_adamw_does_not_fit() -> None:
     training = TrainingSection(optimizer="muon", learning_rate=0.1)
 

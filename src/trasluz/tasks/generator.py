@@ -1,6 +1,6 @@
 """Continuing texts, for people: a prompt in, what follows it out, at once or piece by piece.
 
-generate = trasluz.load("runs/quijote")
+generate = trasluz.load("runs/pocket-gpt-es")
 generate("En un lugar", max_tokens=40, temperature=0.8, seed=1).text
 for piece in generate.stream("En un lugar"):
     print(piece, end="")

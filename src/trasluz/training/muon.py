@@ -11,6 +11,8 @@ al. 2025, arXiv 2505.16932): four times are enough for all above 1/200 of the ma
 line makes a step as long as AdamW's usually are (Liu et al. 2025, arXiv 2502.16982), so that both go by one learning
 rate.
 
+Where the recipe trains in bf16, these products are in bf16, too, as the authors' are: a step is only about U V^T anyway.
+
 It is for matrices that map states to states. Embeddings, norms and biases learn by AdamW beside them.
 """
 
@@ -54,7 +56,10 @@ def state_matrices(model: nn.Module) -> set[nn.Parameter]:
 
 
 class Muon(optim.AdamW):
-    """AdamW for the groups of parameters that say `orthogonal` False, and Muon for the others."""
+    """AdamW for the groups of parameters that say `orthogonal` False, and Muon for the others.
+
+    A group's `products` is the type in which its matrices are made orthogonal.
+    """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -77,7 +82,7 @@ class Muon(optim.AdamW):
             means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
             torch._foreach_lerp_(means, gradients, 1.0 - MOMENTUM)
             ahead = torch._foreach_lerp(gradients, means, MOMENTUM)
-            steps = orthogonalized(torch.stack(ahead)).unbind()
+            steps = orthogonalized(torch.stack(ahead).to(group["products"])).to(weights[0].dtype).unbind()
             length = _LENGTH_OF_ADAM * max(shape) ** 0.5
             torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, steps, alpha=-group["lr"] * length)

@@ -7,6 +7,7 @@ No weight decay on norms and biases: whatever has one dimension. With layer-wise
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn, optim
 
 from trasluz.errors import ModelError
@@ -19,8 +20,11 @@ _ADAM, _MUON = ("step", "exp_avg", "exp_avg_sq"), ("momentum",)
 _KINDS: dict[str, type[optim.Adam]] = {"adamw": optim.AdamW, "adam": optim.Adam, "muon": Muon}
 
 
-def build_optimizer(model: nn.Module, training: TrainingSection) -> optim.Optimizer:
-    """Return the recipe's optimizer over all trainable parameters; `share` scales a group's learning rate."""
+def build_optimizer(model: nn.Module, training: TrainingSection, *, bf16: bool = False) -> optim.Optimizer:
+    """Return the recipe's optimizer over all trainable parameters; `share` scales a group's learning rate.
+
+    With `bf16`, so are Muon's products.
+    """
     shares = _shares(model, training.layer_decay)
     orthogonal = state_matrices(model) if training.optimizer == "muon" else set()
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
@@ -35,6 +39,7 @@ def build_optimizer(model: nn.Module, training: TrainingSection) -> optim.Optimi
                 "weight_decay": training.weight_decay if decays else 0.0,
                 "share": share,
                 "orthogonal": is_orthogonal,
+                "products": torch.bfloat16 if bf16 else torch.float32,
             }
             for (share, decays, is_orthogonal), parameters in sorted(
                 groups.items(), key=lambda group: group[0], reverse=True

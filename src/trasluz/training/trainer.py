@@ -105,7 +105,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.device = device
         self.bf16 = precision == "bf16"
-        self.optimizer = build_optimizer(model, training)
+        self.optimizer = build_optimizer(model, training, bf16=self.bf16)
         self.schedule = Schedule(
             training.schedule, training.warmup_steps, training.plateau_factor, training.plateau_patience
         )
