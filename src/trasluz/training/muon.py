@@ -11,7 +11,7 @@ al. 2025, arXiv 2505.16932): four times are enough for all above 1/200 of the ma
 line makes a step as long as AdamW's usually are (Liu et al. 2025, arXiv 2502.16982), so that both go by one learning
 rate.
 
-Where the recipe trains in bf16, these products are in bf16, too, as the authors' are: a step is only about U V^T anyway.
+Where the recipe trains in bf16, these products are, too, as the authors' are: a step is only about U V^T anyway.
 
 It is for matrices that map states to states. Embeddings, norms and biases learn by AdamW beside them.
 """
