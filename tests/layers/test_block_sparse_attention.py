@@ -11,7 +11,9 @@ from trasluz.layers.block_sparse_attention import (
     BlockSparseAttention,
     block_sparse_attention,
     block_sparse_weights,
+    held_weights,
 )
+from trasluz.layers.block_weights import BlockWeights
 from trasluz.layers.masks import EVERYTHING, Mask
 from trasluz.layers.self_attention import SelfAttention
 
@@ -47,6 +49,29 @@ def test_gathered_blocks_equal_the_definition(case: int) -> None:
     here = torch.autograd.grad(found, (query, key, value), gradient)
     for one, other in zip(here, there, strict=True):
         assert float((one - other).abs().max()) < 1e-5 * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_weights_held_as_blocks_are_the_definition_too(case: int) -> None:
+    draw = random.Random(case)
+    positions = draw.choice([1, 2, 5, 17, 64, 100, 333])
+    pattern = drawn_pattern(draw, positions)
+    shape = (draw.randint(1, 3), draw.choice([1, 3]), positions, 8)
+    query, key = torch.randn(shape), torch.randn(shape)
+    lengths = torch.randint(1, positions + 1, shape[:1])
+    expected = block_sparse_weights(query, key, lengths, pattern)
+    found = held_weights(query, key, lengths, pattern)
+    torch.testing.assert_close(found.dense(), expected, rtol=0, atol=1e-6)
+    heads = draw.choices(range(shape[1]), k=2)
+    torch.testing.assert_close(found.of_heads(heads).dense(), expected[:, heads], rtol=0, atol=1e-6)
+
+
+def test_a_long_text_is_recorded_in_a_fraction_of_the_square() -> None:
+    attention = BlockSparseAttention(16, 2, BlockPattern(64, 3)).eval()
+    x = torch.randn(1, 4096, 16)
+    weights = attention.weights_held(attention.project_query(x), attention.remember(x).key, EVERYTHING)
+    assert isinstance(weights, BlockWeights)
+    assert weights.values.numel() < 0.17 * 2 * 4096**2
 
 
 def layer(dense_up_to: int = 0, dropout: float = 0.0) -> BlockSparseAttention:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.layers.attention import Attention
+from trasluz.layers.block_weights import BlockWeights
 
 
 class Coverage:
@@ -22,8 +23,9 @@ class Coverage:
         self.lengths = source_lengths.repeat_interleave(num_beams)
         self.seen: Float[Tensor, "rows source"] | None = None
 
-    def add(self, weights: Float[Tensor, "sources heads beams source"]) -> None:
+    def add(self, weights: Float[Tensor, "sources heads beams source"] | BlockWeights) -> None:
         """Add what one step looked at; beams are queries of their source."""
+        assert isinstance(weights, Tensor), "a source is looked over whole"
         looked = weights.mean(1).flatten(0, 1)
         self.seen = looked if self.seen is None else self.seen + looked
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trasluz.errors import RequestError
 from trasluz.layers.attention import Attention
+from trasluz.layers.block_weights import BlockWeights
 
 
 @runtime_checkable
@@ -32,19 +33,22 @@ class RecordedAttention:
     """What one attention layer looked at while recording."""
 
     heads: tuple[int, ...] | None = None
-    parts: list[Tensor] = field(default_factory=list)
+    parts: list[Tensor | BlockWeights] = field(default_factory=list)
 
-    def add(self, weights: Float[Tensor, "batch heads query key"]) -> None:
+    def add(self, weights: Float[Tensor, "batch heads query key"] | BlockWeights) -> None:
         """Take the weights of one call; a recurrent decoder makes one call a target position."""
-        chosen = weights if self.heads is None else weights[:, list(self.heads)]
-        self.parts.append(chosen.float())
+        if isinstance(weights, BlockWeights):
+            self.parts.append(weights if self.heads is None else weights.of_heads(self.heads))
+        else:
+            self.parts.append((weights if self.heads is None else weights[:, list(self.heads)]).float())
 
     @property
     def weights(self) -> Float[Tensor, "batch heads query key"]:
-        """All queries recorded, in the order of the calls."""
+        """All queries recorded, in the order of the calls; block-sparse attention is written out here."""
         if not self.parts:
             raise RequestError("nothing was recorded: call the model inside the `with record_attention(...)` block.")
-        return torch.cat(self.parts, dim=2)
+        written = [part.dense().float() if isinstance(part, BlockWeights) else part for part in self.parts]
+        return written[0] if len(written) == 1 else torch.cat(written, dim=2)
 
 
 @dataclass

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trasluz.layers.block_weights import BlockWeights
 from trasluz.layers.masks import Mask
 
 
@@ -36,7 +37,7 @@ def _select(x: Tensor, sources: Int[Tensor, " sources"]) -> Tensor:
     return x.index_select(0, sources)
 
 
-AttentionTap = Callable[[Float[Tensor, "batch heads query key"]], None]
+AttentionTap = Callable[[Float[Tensor, "batch heads query key"] | BlockWeights], None]
 """Who wants to see: called with the weights of each `attend`, which are computed beside the kernel that runs."""
 
 
@@ -65,6 +66,12 @@ class Attention(nn.Module, ABC):
     def weights(self, projected_query: Tensor, key: Tensor, mask: Mask) -> Float[Tensor, "batch heads query key"]:
         """Return the attention weights written out: each row sums to 1, or to 0 where nothing may be seen."""
 
+    def weights_held(
+        self, projected_query: Tensor, key: Tensor, mask: Mask
+    ) -> Float[Tensor, "batch heads query key"] | BlockWeights:
+        """Return the attention weights as they are recorded: attention over few keys holds no zeros."""
+        return self.weights(projected_query, key, mask)
+
     @abstractmethod
     def context(
         self, projected_query: Tensor, memory: KeyValue, mask: Mask
@@ -79,7 +86,7 @@ class Attention(nn.Module, ABC):
         projected = self.placed(self.project_query(query), memory.key.shape[-2] - query.shape[1])
         if self.tap is not None:
             with torch.no_grad():
-                self.tap(self.weights(projected, memory.key, mask))
+                self.tap(self.weights_held(projected, memory.key, mask))
         return self.context(projected, memory, mask)
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.block_pattern import BlockPattern
+from trasluz.layers.block_weights import BlockWeights
 from trasluz.layers.dot_product_attention import dot_product_attention, join_heads
 from trasluz.layers.dropout import keep_mask
 from trasluz.layers.masks import Mask
@@ -54,6 +55,18 @@ class BlockSparseAttention(SelfAttention):
         if short.any():
             weights[short] = super().weights(projected_query[short], key[short], Mask(lengths[short]))
         return weights
+
+    def weights_held(
+        self,
+        projected_query: Float[Tensor, "batch heads query head_dim"],
+        key: Float[Tensor, "batch heads key head_dim"],
+        mask: Mask,
+    ) -> Float[Tensor, "batch heads query key"] | BlockWeights:
+        """Return what each head of each query attends to, without the blocks where it does not look."""
+        lengths = _lengths(mask, len(key), key.shape[2])
+        if (lengths <= self.dense_up_to).any():
+            return self.weights(projected_query, key, mask)
+        return held_weights(projected_query, key, lengths, self.pattern)
 
     def context(
         self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
@@ -116,6 +129,41 @@ def _times_seen(
             times[row, :, block, :count] = 1
     times = times.repeat_interleave(size, 2).repeat_interleave(size, 3)[:, :, :positions, :positions]
     return times.masked_fill(torch.arange(positions) >= lengths[:, None, None, None], 0)
+
+
+def held_weights(
+    query: Float[Tensor, "batch heads positions head_dim"],
+    key: Float[Tensor, "batch heads positions head_dim"],
+    lengths: Int[Tensor, " batch"],
+    pattern: BlockPattern,
+) -> BlockWeights:
+    """Return the weights as blocks, from gathered keys: memory is linear in the length. Rows of padding are zeros."""
+    batch, heads, positions, head_dim = query.shape
+    size, most = pattern.block_size, pattern.num_blocks(positions)
+    there = (torch.arange(most * size) < lengths.cpu()[:, None]).to(query.device)
+    of_text = there.view(batch, 1, most, size, 1).expand(-1, heads, -1, -1, -1).reshape(-1, size, 1)
+    blocked = [pad(part, (0, 0, 0, most * size - positions)).reshape(-1, size, head_dim) for part in (query, key)]
+    rows, whole = _rows_of(lengths.cpu(), -(-lengths.cpu() // size), heads, most, pattern, query.device)
+    values, at, columns = [], [], []
+    for piece in _pieces(rows, blocked[0]):
+        own, seen = piece.at[0][:, 0], piece.at[1]
+        weights = _weights(_gather(blocked[0], piece.at[0]), _gather(blocked[1], seen), piece.hidden) * of_text[own]
+        weights = weights.unflatten(2, (-1, size)).transpose(1, 2)
+        looked = torch.ones_like(seen, dtype=torch.bool)
+        if piece.hidden is not None:
+            looked = ~piece.hidden.unflatten(1, (-1, size)).all(-1)
+        values.append(weights[looked])
+        at.append(own[:, None].expand_as(seen)[looked])
+        columns.append(seen[looked] % most)
+    looking, text = whole[whole >= 0], (whole >= 0).nonzero()[:, 0]
+    memory = blocked[1].view(batch, heads, most * size, head_dim)
+    for own, keys, seen in zip(looking, memory.flatten(0, 1)[looking // most], there[text], strict=True):
+        weights = _weights(blocked[0][own][None], keys[None], ~seen[None])[0] * of_text[own]
+        values.append(weights.unflatten(1, (most, size)).transpose(0, 1))
+        at.append(own.expand(most))
+        columns.append(torch.arange(most, device=query.device))
+    shape = (batch, heads, positions, positions)
+    return BlockWeights(torch.cat(values), torch.cat(at), torch.cat(columns), shape)
 
 
 class _Rows(NamedTuple):
