@@ -1,12 +1,14 @@
 # Two commands do everything: `make demo` and `make test`. Both set up .venv on the first run and skip that afterwards.
 #   PYTHON=python3.12     which Python makes the environment (3.11 or newer)
 #   VENV=.venv            where it stands
+#   WORKERS=2             how many processes share the tests
 #   BENCH_VENV=.venv-bench, BENCH_FLAGS=--quick      the same for `make bench`, and what it is told
 #   PIP_FLAGS=...         extra flags for pip, for instance an index with CPU-only wheels of PyTorch
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 VENV ?= .venv
+WORKERS ?= 2
 PIP_FLAGS ?=
 BENCH_VENV ?= .venv-bench
 BENCH_FLAGS ?= --out docs/benchmarks.md
@@ -34,7 +36,7 @@ demo: $(VENV)/.ready
 	@$(VENV)/bin/trasluz demo
 
 test: $(VENV)/.ready-dev
-	$(python) -m pytest
+	$(python) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: lint test
 

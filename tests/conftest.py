@@ -11,6 +11,8 @@ SOURCES = Path(__file__).parents[1] / "src"
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+    # Nor do processes that tests start take more: several workers share the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Processes that tests start find the package where the tests do.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
 

@@ -209,3 +209,14 @@ def test_letters_that_no_font_shows_become_boxes() -> None:
     assert fonts.drawable("e\u0301") == "e\u0301"
     assert fonts.drawable("❤\ufe0f").startswith("❤")
     assert fonts.drawable("\u200d") != ""
+
+
+def test_a_long_text_shows_faint_weights_and_leaves_what_is_not_looked_at_white() -> None:
+    words = sentence(WORDS, 500)
+    weights = np.zeros((500, 500), np.float32)
+    weights[:, :250] = 1 / 250
+    figure = draw_maps([AttentionMap(weights, words, words, kind="encoder", layer=0, head=0)])
+    colours = figure.axes[0].images[0].get_array()
+    assert (colours[:, 250:, :3] == 255).all()
+    assert (colours[:, :250, :3].min(-1) < 200).all()
+    assert "cube root" in " ".join(text.get_text() for text in figure.texts)

@@ -17,11 +17,12 @@ try:
     import matplotlib.style
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
     from matplotlib.figure import Figure
 
     from trasluz.inspection.heatmap_layout import (
         LABEL_POINTS,
+        LONG_FROM,
         MARGIN,
         NOTE_POINTS,
         PAD,
@@ -59,7 +60,7 @@ def draw_maps(maps: Sequence[AttentionMap]) -> Figure:
         layout = lay_out(maps, ruler)
         figure.set_size_inches(layout.width, layout.height)
         figure.set_dpi(min(_DPI, _MOST_PIXELS / max(layout.width, layout.height)))
-        scale = Normalize(0.0, _top_weight(maps))
+        scale = _scale(maps)
         for placed in layout.panels:
             _draw_panel(figure, layout, placed, ruler, scale, numbers=len(maps) == 1)
         _draw_bar(_axes(figure, layout, *layout.bar), ruler, scale)
@@ -87,6 +88,13 @@ def _top_weight(maps: Sequence[AttentionMap]) -> float:
     unit = 10.0 ** math.floor(math.log10(largest))
     # float32 weights are a little off the decimals they stand for.
     return math.ceil(largest / unit - 1e-4) * unit
+
+
+def _scale(maps: Sequence[AttentionMap]) -> Normalize:
+    """Return how dark a weight is: as it is, or by its cube root where so many words share that all are faint."""
+    if max(max(one.weights.shape) for one in maps) < LONG_FROM:
+        return Normalize(0.0, _top_weight(maps))
+    return PowerNorm(1 / 3, 0.0, _top_weight(maps))
 
 
 def _axes(figure: Figure, layout: Layout, left: float, top: float, width: float, height: float) -> Axes:
@@ -123,7 +131,11 @@ def _draw_panel(
         edges = np.arange(num_columns + 1) - 0.5, np.arange(num_rows + 1) - 0.5
         axes.pcolormesh(*edges, weights, cmap=LIGHT, norm=scale, edgecolors=_PAPER, linewidth=0.5)
     else:
-        axes.imshow(LIGHT(scale(weights), bytes=True), aspect="auto", interpolation="nearest")
+        colours = LIGHT(scale(weights), bytes=True)
+        if isinstance(scale, PowerNorm):
+            # What is not looked at at all, as in block-sparse attention, is told from what gets little.
+            colours[weights == 0] = 255
+        axes.imshow(colours, aspect="auto", interpolation="nearest")
     axes.set_xlim(-0.5, num_columns - 0.5)
     axes.set_ylim(num_rows - 0.5, -0.5)
     for spine in axes.spines.values():
@@ -162,7 +174,7 @@ def _draw_panel(
 
 def _draw_bar(axes: Axes, ruler: Ruler, scale: Normalize) -> None:
     top = float(scale.vmax or 1.0)
-    axes.imshow(np.linspace(1, 0, 256)[:, None], cmap=LIGHT, aspect="auto", extent=(0, 1, 0, top))
+    axes.imshow(LIGHT(scale(np.linspace(top, 0, 256)[:, None])), aspect="auto", extent=(0, 1, 0, top))
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xticks([])

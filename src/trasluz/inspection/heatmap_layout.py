@@ -22,6 +22,8 @@ NOTE_POINTS = 8.0
 MARGIN = 0.15
 PAD = 0.06
 BAR_WIDTH = 0.10
+# From so many words on a side, weights are coloured so that faint ones are seen.
+LONG_FROM = 400
 
 _LONGEST_LABEL = 28
 _COMFORTABLE_CELL = 0.34
@@ -217,6 +219,8 @@ def _notes(maps: Sequence[AttentionMap], panels: Sequence[Panel]) -> list[str]:
     step = max(panel.step for panel in panels)
     if step > 1:
         notes.append(f"Too many words to name them all: every {_ordinal(step)} is named.")
+    if max(len(labels) for panel in panels for labels in (panel.rows, panel.columns)) >= LONG_FROM:
+        notes.append("Colours by the cube root of a weight; white: not looked at.")
     if any(label.endswith("…") for panel in panels for label in (*panel.columns, *panel.rows)):
         notes.append("… a longer word, cut to fit.")
     models = [shown(model) for model in dict.fromkeys(one.model for one in maps) if model]

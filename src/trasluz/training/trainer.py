@@ -133,7 +133,7 @@ class Trainer:
         if self.device.type == "cpu" and self.state.threads != threads:
             notices.append(
                 Notice(
-                    f"The run used {self.state.threads} threads before and uses {threads} now: results may differ in "
+                    f"Threads were {self.state.threads} before and are {threads} now: results may differ in "
                     "the last bits from a run that was never stopped."
                 )
             )
