@@ -52,7 +52,7 @@ class Watched(optim.SGD):
 def train_watched(recipe: Recipe, patch: pytest.MonkeyPatch, file: Path) -> None:
     """Train by plain gradient descent and write all gradients to a file."""
 
-    def build(model: nn.Module, training: object) -> Watched:
+    def build(model: nn.Module, training: object, *, bf16: bool) -> Watched:
         built = Watched(model.parameters(), lr=0.1)
         built.seen = seen
         return built

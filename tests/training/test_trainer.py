@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,6 +233,23 @@ def test_stopped_and_resumed_is_equal_to_the_bit(tmp_path: Path, schedule: str, 
     assert_same_bits(weights(undisturbed), weights(again))
     assert of(Chosen, got) == of(Chosen, wanted)
     assert [r.loss for r in of(Update, got)] == [r.loss for r in of(Update, wanted)][stopped_at:]
+
+
+def test_a_signal_that_comes_while_processes_agree_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path, max_steps=20)
+    agree = trainer.processes.sum
+
+    def interrupted(values: Sequence[float]) -> list[float]:
+        told = agree(values)
+        if trainer.state.step == 4 and len(values) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return told
+
+    monkeypatch.setattr(trainer.processes, "sum", interrupted)
+    *_, ended = trainer.run()
+    assert (ended.reason, ended.step) == ("interrupted", 5)
 
 
 def test_killed_without_a_word_it_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:

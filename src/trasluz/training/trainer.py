@@ -113,8 +113,9 @@ class Trainer:
         self.stop = StopRequest()
         self._clock = time.monotonic()
         self._saved_clock = time.monotonic()
-        # What all processes take the time to be: the first one's, as agreed before each update.
+        # What all processes have agreed on before each update: the time, which is the first one's, and whether to stop.
         self._now = self._clock
+        self._all_stop = False
 
     def resume(self) -> list[Notice]:
         """Go on from the newest checkpoint, where there is one; returns what is worth saying about it."""
@@ -168,7 +169,7 @@ class Trainer:
                 yield from self._choose()
                 yield self._ended(*reason)
                 return
-            if self.stop.asked:
+            if self._all_stop:
                 raise StopNow
             if self._now - self._saved_clock > self.training.save_every:
                 yield self._save()
@@ -186,7 +187,8 @@ class Trainer:
     def _agree(self) -> None:
         # A signal reaches some processes sooner than others, and clocks differ: all act on the same.
         asked, elapsed = self.processes.sum([float(self.stop.asked), self._elapsed()])
-        self.stop.asked = bool(asked)
+        # Not into `stop` itself: a signal that came meanwhile would be forgotten.
+        self._all_stop = bool(asked)
         self._now = self._clock + elapsed
 
     def _elapsed(self) -> float:
