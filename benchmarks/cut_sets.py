@@ -1,15 +1,15 @@
 """Real data sets as the recipes read them: cut into parts where they come whole, in one form where they have their own.
 
-    python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, few.tsv, dev.tsv, test.tsv
+    python benchmarks/cut_sets.py sst2 FOLDER      train.tsv, valid.tsv, sentences.tsv, few.tsv, dev.tsv, test.tsv
     python benchmarks/cut_sets.py trec FOLDER      train.tsv, valid.tsv, test.tsv
     python benchmarks/cut_sets.py shakespeare FOLDER      train.txt, valid.txt
     python benchmarks/cut_sets.py quijote FOLDER          train.txt, valid.txt
 
 SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
-choose by; every phrase that stands in one of them is kept out of `train.tsv`. `few.tsv` has 500 sentences of each
-class, drawn from the rest; dev and test are as they come. TREC's questions have classes before them; a tenth is drawn
-to choose by. Of Shakespeare's plays and of Don Quijote, the last tenth of the characters is kept to choose by. Reads
-the folder that TRASLUZ_DATA names; its text stays out of the repository.
+choose by; every phrase that stands in one of them is kept out of `train.tsv`. `sentences.tsv` is the other sentences,
+and `few.tsv` 500 of each class among them; dev and test are as they come. TREC's questions have classes before them; a
+tenth is drawn to choose by. Of Shakespeare's plays and of Don Quijote, the last tenth of the characters is kept to
+choose by. Reads the folder that TRASLUZ_DATA names; its text stays out of the repository.
 """
 
 import argparse
@@ -52,6 +52,7 @@ def cut_sst2(data: Path, out: Path) -> None:
     within = "\n".join(f" {text} " for _, text in held_out)
     write(out / "train.tsv", [phrase for phrase in phrases if f" {phrase[1]} " not in within])
     write(out / "valid.tsv", held_out)
+    write(out / "sentences.tsv", rest)
     few = [row for label in "01" for row in [one for one in rest if one[0] == label][:FEW_OF_A_CLASS]]
     write(out / "few.tsv", generator.sample(few, len(few)))
     for name in ("dev", "test"):
