@@ -1,5 +1,6 @@
 """What models are said to compute, against what PyTorch counts while they do."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,22 @@ def test_encoders(preset: str) -> None:
     found = counted(lambda: model.heads["fill-mask"](model(batch)[:, :3]))
     assert found == 2 * workload.forward_operations(0, 20)
     assert not workload.reads_a_source
+
+
+@pytest.mark.parametrize("length", [15, 20, 64])
+@pytest.mark.parametrize(
+    "choices",
+    [{}, {"global_tokens": 8}, {"full_up_to": 20}, {"attention": "full"}, {"num_random_blocks": 0}],
+    ids=lambda choices: next(iter(choices), "plain"),
+)
+def test_encoders_of_long_texts(length: int, choices: dict[str, Any]) -> None:
+    shape = {"num_layers": 3, "model_dim": 20, "num_heads": 4, "feed_forward_dim": 28, "max_positions": 64}
+    preset = {"preset": "bigbird-base", "block_size": 4, "num_random_blocks": 1, **shape, **choices}
+    model: Any = build_model(preset, vocab_size=50, heads=["fill-mask"]).eval()
+    segments = torch.zeros(2, length, dtype=torch.int64)
+    batch = TextBatch(torch.randint(1, 50, (2, length)), torch.tensor([length] * 2), segments)
+    workload = architectures()["bigbird"].workload(model.config)
+    assert counted(lambda: model(batch)) == 2 * replace(workload, head_dim=0).forward_operations(0, length)
 
 
 @pytest.mark.parametrize("band", [None, 1, 4, 7, 20, 25])

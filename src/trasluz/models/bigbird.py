@@ -8,6 +8,7 @@ which everything sees and which see everything.
 Any BERT becomes a BigBird by `lengthened`: its weights stay, its positions are repeated (section 4, "warm start").
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ from trasluz.models import bert
 from trasluz.models.bert import Bert, BertConfig
 from trasluz.models.heads import ClassHead, HeadName
 from trasluz.models.registry import Architecture, Preset, find_architecture, make_config, register
-from trasluz.models.workload import Workload
+from trasluz.models.workload import Blocks, Workload
 from trasluz.text.batching import TextBatch
 
 _WINDOW = 3
@@ -152,7 +153,21 @@ def count_parameters(config: BigBirdConfig) -> int:
 
 def workload(config: BigBirdConfig) -> Workload:
     """Return what a model of this config computes; of its heads, that of masked words."""
-    return bert.workload(config)
+    dense = bert.workload(config)
+    pattern = config.pattern(0)
+    at_all = pattern.num_first + pattern.num_last
+    blocks = Blocks(
+        config.block_size,
+        seen=at_all + pattern.window + pattern.num_random,
+        looking_at_all=at_all,
+        all_up_to=config.full_up_to,
+    )
+    sparse = replace(
+        dense.stacks[0],
+        blocks=blocks if config.attention == "block-sparse" else None,
+        added=config.global_tokens,
+    )
+    return replace(dense, stacks=(sparse,))
 
 
 register(

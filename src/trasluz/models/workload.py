@@ -7,13 +7,34 @@
     output head            2 * dim * vocabulary   for each position that is judged
 
 Additions of biases, norms, softmax and activations are left out: they are few beside these. Each position is compared
-with all of them; within a band, with those that its block of queries can reach (layers/dot_product_attention.py).
+with all of them; within a band, with those that its block of queries can reach (layers/dot_product_attention.py);
+block-sparse, with the blocks that its own looks over (layers/block_sparse_attention.py).
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Text = Literal["source", "target"]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How block-sparse attention looks: blocks of `size` positions, each over so many, some over everything."""
+
+    size: int
+    seen: int
+    """Over how many blocks of keys a block of queries looks."""
+    looking_at_all: int
+    all_up_to: int = 0
+    """Texts of so many positions are looked over whole."""
+
+    def pairs(self, length: int) -> int:
+        """Return how many pairs of positions are compared in a text of so many."""
+        if length <= self.all_up_to:
+            return length**2
+        blocks = -(-length // self.size)
+        whole = min(self.looking_at_all, blocks)
+        return self.size * (whole * length + (blocks - whole) * self.seen * self.size)
 
 
 @dataclass(frozen=True)
@@ -33,9 +54,14 @@ class Stack:
     memory_weights: int = 0
     band: int | None = None
     """How many positions each one sees at most; None: all."""
+    blocks: Blocks | None = None
+    added: int = 0
+    """Positions that stand before every text."""
 
     def pairs(self, length: int) -> int:
         """Return how many pairs of positions attention compares in a text of so many tokens."""
+        if self.blocks is not None:
+            return self.blocks.pairs(length)
         band = self.band
         if band is None or band >= length:
             return length**2
@@ -58,7 +84,7 @@ class Workload:
         """Return the operations of one forward pass over a source and a target of so many tokens."""
         total = 0.0
         for stack in self.stacks:
-            length = source if stack.text == "source" else target
+            length = stack.added + (source if stack.text == "source" else target)
             layer = 2 * stack.weights * length + stack.own_pairs * stack.pairs(length)
             layer += stack.cross_pairs * length * source + 2 * stack.memory_weights * source
             total += stack.num_layers * layer

@@ -53,7 +53,7 @@ def training_memory(parameters: int, workload: Workload, source: int, target: in
     for stack in workload.stacks:
         if not stack.num_layers:
             continue
-        length = source if stack.text == "source" else target
+        length = stack.added + (source if stack.text == "source" else target)
         layer = _kept(stack) * length
         kept += stack.num_layers * layer
         seen = stack.pairs(length) + (length * source if stack.cross_pairs else 0)
