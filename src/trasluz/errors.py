@@ -53,6 +53,10 @@ class WriteError(WorkError):
     """A file could not be written; what stood there before still stands."""
 
 
+class TrasluzWarning(UserWarning):
+    """Something worth knowing, though all goes well; Python shows each once, the command line as one plain line."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """Return the known name closest to a misspelt one, or None when none is close."""
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)

@@ -1,6 +1,7 @@
 """BigBirds give here what they give in `transformers` when it does not train, at any length, and are written so."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.checkpoints.hub_encoders import write_tokenizer
 from transformers.utils import logging
 
 from trasluz.checkpoints.model_folder import load_model, save_model
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, TrasluzWarning
 from trasluz.inspection.recorder import record_attention
 from trasluz.models.bigbird import BigBird
 from trasluz.text.batching import TextBatch, make_text_batch
@@ -111,6 +112,40 @@ def test_written_again_it_is_the_same(tmp_path: Path, head: str) -> None:
     assert not report["missing_keys"] and not report["unexpected_keys"], report
     batch = batch_of(50, loaded.config.vocab_size)
     assert torch.equal(states_of(theirs.eval(), batch), states_of(model, batch))
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_classifier_of_ours_is_one_there(tmp_path: Path, tuned: bool) -> None:
+    write_bigbird(tmp_path / "theirs", "ForMaskedLM", attention_type="original_full", max_position_embeddings=64)
+    loaded = load_model(tmp_path / "theirs")
+    encoder: Any = loaded.model
+    ours = encoder.with_heads(["classify"], ["for", "against"])
+    if not tuned:
+        ours = BigBird(ours.config.model_copy(update={"class_activation": None}))
+    save_model(tmp_path / "ours", ours.eval(), loaded.source_tokenizer, loaded.source_tokenizer)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours").eval()
+    batch = batch_of(40, loaded.config.vocab_size)
+    with torch.no_grad():
+        expected = theirs(input_ids=batch.ids, token_type_ids=batch.segments).logits
+        assert float((ours.heads["classify"](ours(batch)) - expected).abs().max()) < 2e-5
+
+
+def test_an_activation_of_its_own_comes_back(tmp_path: Path) -> None:
+    write_bigbird(tmp_path / "theirs", "ForMaskedLM")
+    loaded = load_model(tmp_path / "theirs")
+    other = BigBird(loaded.config.model_copy(update={"class_activation": "relu"}))
+    save_model(tmp_path / "ours", other, loaded.source_tokenizer, loaded.source_tokenizer)
+    assert load_model(tmp_path / "ours").config.class_activation == "relu"
+
+
+def test_what_the_library_does_with_short_texts_is_said(tmp_path: Path) -> None:
+    write_bigbird(tmp_path / "theirs", "Model")
+    with pytest.warns(TrasluzWarning, match="texts of up to 704 tokens with full attention"):
+        loaded = load_model(tmp_path / "theirs")
+    save_model(tmp_path / "ours", loaded.model, loaded.source_tokenizer, loaded.source_tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrasluzWarning)
+        load_model(tmp_path / "ours")
 
 
 def test_the_plan_can_be_switched_and_is_kept(tmp_path: Path) -> None:

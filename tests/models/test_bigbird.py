@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trasluz.errors import ModelError
+from trasluz.inspection.recorder import record_attention
 from trasluz.models.bert import Bert
 from trasluz.models.bigbird import BigBird, lengthened
 from trasluz.models.registry import find_architecture, make_config, model_of
@@ -97,3 +98,37 @@ def test_what_cannot_be_is_refused() -> None:
     packed = TextBatch(batch.ids, batch.lengths, batch.segments, positions=torch.arange(9)[None] % 5)
     with pytest.raises(ModelError, match="reads one text a row, but several are packed into each here"):
         bigbird()(packed)
+    with pytest.raises(ModelError, match="global tokens stand before one text a row, but several are packed"):
+        bigbird(attention="full", global_tokens=8)(packed)
+    bert = small("bert", max_positions=32)
+    for name in ("num_heads", "num_layers", "first_position", "vocab_size", "model_dim", "activation"):
+        with pytest.raises(ModelError, match=f"`lengthen` takes no '{name}', since the weights stay"):
+            lengthened(bert, 64, **{name: 4})
+    with pytest.raises(ModelError, match=r"takes no 'blok_size'.* did you mean 'block_size'"):
+        lengthened(bert, 64, blok_size=4)
+
+
+@torch.inference_mode()
+def test_global_tokens_go_along_under_other_heads_and_in_fewer_layers() -> None:
+    model, batch = bigbird(global_tokens=8, heads=["fill-mask"]), batch_of(40)
+    classifier = model.with_heads(["classify"], ["a", "b"]).eval()
+    assert torch.equal(classifier(batch), model(batch))
+    thinner = model.with_layers([1])
+    assert torch.equal(thinner.global_embedding, model.global_embedding)
+
+
+@pytest.mark.parametrize("fields", [{}, {"global_tokens": 8}])
+@torch.inference_mode()
+def test_the_longest_text_that_is_looked_over_whole_counts_its_own_words(fields: dict[str, Any]) -> None:
+    model = bigbird(full_up_to=30, **fields)
+    extra = model.config.global_tokens
+    for length, whole in ((30, True), (31, False)):
+        with record_attention(model) as record:
+            model(batch_of(length))
+        weights = record.encoder[0].weights
+        assert weights.shape[-1] == length + extra
+        assert bool((weights[0] > 0).all()) == whole
+
+
+def test_a_large_seed_draws_blocks() -> None:
+    assert bigbird(random_seed=20_000_000_000_000)(batch_of(60)).isfinite().all()

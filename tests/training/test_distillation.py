@@ -127,7 +127,10 @@ def test_layers_are_overridden(taught: Path) -> None:
         (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
         (["model={from: TEACHER, lengthen: 90}"], r"`lengthen` is 90: write for instance {max_positions: 4096}"),
         (["model={from: TEACHER, lengthen: {max_positions: 9}}"], r"reads 40 tokens already; `max_positions` must be"),
-        (["model={from: TEACHER, lengthen: {max_positions: 90, blocks: 3}}"], r"no field 'blocks' in a bigbird"),
+        (
+            ["model={from: TEACHER, lengthen: {max_positions: 90, blocks: 3}}"],
+            r"`lengthen` takes no 'blocks', since",
+        ),
         (["model={from: pocket-en-es, layers: [0]}"], r"pocket-en-es is no encoder; only encoders are cut"),
         (["distillation.teacher=FOLDER/nobody"], r"distillation\.teacher: .*nobody"),
         (["distillation.teacher=pocket-en-es"], r"pocket-en-es is for the task translate, and cannot teach classify"),

@@ -7,8 +7,9 @@ import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,7 @@ from trasluz.cli.models import models
 from trasluz.cli.plan import plan
 from trasluz.cli.train import distill, train
 from trasluz.cli.translate import translate
-from trasluz.errors import TrasluzError
+from trasluz.errors import TrasluzError, TrasluzWarning
 
 # The verbs' files import torch and the like inside their functions, so that help costs nothing.
 app = typer.Typer(
@@ -47,6 +48,7 @@ for verb in (
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     debug = "--debug" in arguments
+    warnings.showwarning = _tell
     try:
         code = app(args=repeat_data_options(arguments) or ["--help"], prog_name="trasluz", standalone_mode=False)
         sys.stdout.flush()
@@ -62,6 +64,17 @@ def run(arguments: Sequence[str]) -> int:
         else:
             print("\n".join(_explain(error)), file=sys.stderr)
         return error.exit_code if isinstance(error, TrasluzError | typer.TyperException) else 1
+
+
+_show_warning = warnings.showwarning
+
+
+def _tell(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+    """Write a warning of ours as one plain line; others as Python does."""
+    if issubclass(category, TrasluzWarning):
+        print(f"trasluz: {message}", file=sys.stderr)
+    else:
+        _show_warning(message, category, *where, **how)
 
 
 def _explain(error: Exception) -> list[str]:

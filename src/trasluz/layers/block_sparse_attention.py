@@ -64,9 +64,13 @@ class BlockSparseAttention(SelfAttention):
     ) -> Float[Tensor, "batch heads query key"] | BlockWeights:
         """Return what each head of each query attends to, without the blocks where it does not look."""
         lengths = _lengths(mask, len(key), key.shape[2])
-        if (lengths <= self.dense_up_to).any():
-            return self.weights(projected_query, key, mask)
-        return held_weights(projected_query, key, lengths, self.pattern)
+        short = lengths <= self.dense_up_to
+        held = held_weights(projected_query, key, lengths.masked_fill(short, 0), self.pattern)
+        if not short.any():
+            return held
+        rows, longest = short.nonzero()[:, 0], int(lengths[short].max())
+        query, key = projected_query[short, :, :longest], key[short, :, :longest]
+        return held.joined(rows, super().weights(query, key, Mask(lengths[short])))
 
     def context(
         self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
@@ -109,7 +113,7 @@ def block_sparse_weights(
     Rows of padding are zeros.
     """
     heads, positions, head_dim = query.shape[1:]
-    times = _times_seen(lengths, heads, positions, pattern)
+    times = _times_seen(lengths.cpu(), heads, positions, pattern).to(query.device)
     scores = (query / math.sqrt(head_dim)) @ key.transpose(-1, -2) + times.to(query.dtype).log()
     there = torch.arange(positions, device=query.device) < lengths.to(query.device)[:, None]
     scores = scores.masked_fill(~there[:, None, :, None], 0.0)
@@ -144,7 +148,8 @@ def held_weights(
     of_text = there.view(batch, 1, most, size, 1).expand(-1, heads, -1, -1, -1).reshape(-1, size, 1)
     blocked = [pad(part, (0, 0, 0, most * size - positions)).reshape(-1, size, head_dim) for part in (query, key)]
     rows, whole = _rows_of(lengths.cpu(), -(-lengths.cpu() // size), heads, most, pattern, query.device)
-    values, at, columns = [], [], []
+    nothing = torch.empty(0, dtype=torch.long, device=query.device)
+    values, at, columns = [query.new_empty(0, size, size)], [nothing], [nothing]
     for piece in _pieces(rows, blocked[0]):
         own, seen = piece.at[0][:, 0], piece.at[1]
         weights = _weights(_gather(blocked[0], piece.at[0]), _gather(blocked[1], seen), piece.hidden) * of_text[own]

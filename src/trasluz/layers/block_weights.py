@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,24 @@ class BlockWeights:
             rows.append((text[here] * len(heads) + number) * across + block[here])
         at = torch.cat(held)
         return BlockWeights(self.values[at], torch.cat(rows), self.columns[at], (batch, len(heads), queries, keys))
+
+    def joined(self, texts: Int[Tensor, " texts"], weights: Float[Tensor, "texts heads short short"]) -> "BlockWeights":
+        """Return these and the weights of short texts, which were written out and of which nothing is here yet."""
+        size, heads, (across, _) = self.values.shape[-1], self.shape[1], self._grid
+        texts = texts.to(self.values.device)
+        blocks = -(-weights.shape[-1] // size)
+        room = blocks * size - weights.shape[-1]
+        cut = pad(weights, (0, room, 0, room)).view(-1, blocks, size, blocks, size).transpose(2, 3)
+        row = (texts[:, None] * heads + torch.arange(heads, device=texts.device)).flatten() * across
+        number = torch.arange(blocks, device=texts.device)
+        rows = (row[:, None, None] + number[:, None]).expand(-1, -1, blocks).flatten()
+        columns = number.expand(len(row), blocks, -1).flatten()
+        return BlockWeights(
+            torch.cat([self.values, cut.reshape(-1, size, size)]),
+            torch.cat([self.rows, rows]),
+            torch.cat([self.columns, columns]),
+            self.shape,
+        )
 
     def dense(self) -> Float[Tensor, "batch heads query key"]:
         """Return all weights written out: 67 MB a head at 4,096 positions in fp32."""

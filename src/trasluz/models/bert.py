@@ -206,9 +206,7 @@ class Bert(nn.Module):
         changes = {"heads": list(heads), "labels": list(labels), "label_kind": label_kind}
         other = type(self)(type(self.config)(**{**self.config.model_dump(), **changes}))
         kept = {name for name in heads if name in self.heads and (not labels or self.config.labels == list(labels))}
-        for name, part in other.named_children():
-            if name != "heads":
-                part.load_state_dict(self.get_submodule(name).state_dict())
+        self._copy_all_but("heads", other)
         for name in kept:
             other.heads[name].load_state_dict(self.heads[name].state_dict())
         if self.pooler is not None and other.pooler is not None and not kept:
@@ -218,12 +216,16 @@ class Bert(nn.Module):
     def with_layers(self, kept: Sequence[int]) -> "Bert":
         """Return a copy that has only these layers, counted from 0, in this order (Sanh et al. 2019, section 2)."""
         other = type(self)(type(self.config)(**{**self.config.model_dump(), "num_layers": len(kept)}))
-        for name, part in other.named_children():
-            if name != "encoder":
-                part.load_state_dict(self.get_submodule(name).state_dict())
+        self._copy_all_but("encoder", other)
         for block, number in zip(other.blocks, kept, strict=True):
             block.load_state_dict(self.blocks[number].state_dict())
         return other
+
+    def _copy_all_but(self, part: str, other: "Bert") -> None:
+        """Give another model all parameters that are not of this part; the rest of it may be of another shape."""
+        mine = self.state_dict()
+        wanted = [name for name in other.state_dict() if name.partition(".")[0] != part]
+        other.load_state_dict({name: mine[name] for name in wanted}, strict=False)
 
 
 def count_parameters(config: BertConfig) -> int:

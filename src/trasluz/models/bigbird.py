@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, nearest
 from trasluz.layers.block_pattern import BlockPattern, RandomPlan
 from trasluz.layers.block_sparse_attention import BlockSparseAttention
 from trasluz.layers.feed_forward import ActivationName
@@ -37,7 +37,9 @@ class BigBirdConfig(BertConfig):
 
     max_positions: PositiveInt = 4096
     activation: ActivationName = "gelu_tanh"
-    class_activation: ActivationName | Literal["tanh"] = Field("tanh", description="of the head `classify`")
+    class_activation: ActivationName | Literal["tanh"] | None = Field(
+        None, description="of the head `classify`; null: that of the layers"
+    )
     attention: Literal["block-sparse", "full"] = "block-sparse"
     block_size: PositiveInt = 64
     num_random_blocks: NonNegativeInt = 3
@@ -49,6 +51,11 @@ class BigBirdConfig(BertConfig):
     random_seed: NonNegativeInt = Field(0, description="what the blocks are drawn from, for good")
     global_tokens: NonNegativeInt = Field(0, description="trained vectors before the text (ETC); 0: none (ITC)")
     full_up_to: NonNegativeInt = Field(0, description="longest text whose words all see each other; 0: none")
+
+    @property
+    def full_positions(self) -> int:
+        """How many positions a text may take, global tokens included, to be looked over whole."""
+        return self.full_up_to + self.global_tokens if self.full_up_to else 0
 
     @model_validator(mode="after")
     def _global_tokens_fill_blocks(self) -> "BigBirdConfig":
@@ -68,8 +75,8 @@ class BigBirdConfig(BertConfig):
             num_last=0 if extended else 1,
             window=_WINDOW,
             random_plan=self.random_plan,
-            # Layers differ, and so do seeds that follow each other.
-            seed=self.random_seed * 1_000_003 + layer,
+            # Layers differ, and so do seeds that follow each other. What is drawn from has 64 bits.
+            seed=(self.random_seed * 1_000_003 + layer) % (1 << 64),
         )
 
 
@@ -90,22 +97,25 @@ class BigBird(Bert):
         if config.attention == "full":
             return super()._attention(layer)
         return BlockSparseAttention(
-            config.model_dim, config.num_heads, config.pattern(layer), config.full_up_to, config.attention_dropout
+            config.model_dim, config.num_heads, config.pattern(layer), config.full_positions, config.attention_dropout
         )
 
     def _head(self, name: HeadName) -> nn.Module:
         config = self.config
         if name == "classify":
-            return ClassHead(config.model_dim, len(config.labels), config.class_activation, config.head_dropout)
+            activation = config.class_activation or config.activation
+            return ClassHead(config.model_dim, len(config.labels), activation, config.head_dropout)
         return super()._head(name)
 
     def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
         """Return the states of every position; those behind a text's end mean nothing.
 
-        Raises ModelError for rows into which several texts are packed, whose blocks would be of two texts at once.
+        Raises ModelError for rows into which several texts are packed: their blocks would be of two texts at once, and
+        global tokens would carry words from one to the other.
         """
-        if batch.text_numbers is not None and self.config.attention != "full":
-            raise ModelError("block-sparse attention reads one text a row, but several are packed into each here.")
+        if batch.text_numbers is not None and (self.config.attention != "full" or self.config.global_tokens):
+            what = "block-sparse attention reads" if self.config.attention != "full" else "global tokens stand before"
+            raise ModelError(f"{what} one text a row, but several are packed into each here.")
         x, extra = self._embedded(batch), self.config.global_tokens
         if self.global_embedding is None:
             numbers = batch.text_numbers
@@ -118,13 +128,24 @@ class BigBird(Bert):
         return x[:, extra:]
 
 
+# What may differ from the shorter model without touching what its weights mean.
+_CHOICES = frozenset(BigBirdConfig.model_fields) - frozenset(BertConfig.model_fields) | {
+    name for name in BigBirdConfig.model_fields if name.endswith("dropout")
+}
+
+
 def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
     """Return a BigBird with the weights of a BERT-like model, and its trained positions repeated to `max_positions`.
 
-    `choices` are further fields of `BigBirdConfig`. Raises ModelError for one that cannot be, for a model that is a
-    BigBird already, and for one that reads as many tokens.
+    `choices` are what `BigBirdConfig` has beyond BERT's fields, and rates of dropout. Raises ModelError for another one
+    or one that cannot be, for a model that is a BigBird already, and for one that reads as many tokens.
     """
     config = model.config
+    for name in choices:
+        if name not in _CHOICES:
+            near = nearest(name, _CHOICES)
+            meant = f"did you mean {near!r}?" if near else f"it takes {', '.join(sorted(_CHOICES))}."
+            raise ModelError(f"`lengthen` takes no {name!r}, since the weights stay what they are; {meant}")
     if isinstance(model, BigBird):
         raise ModelError("the model is a BigBird already, and cannot be lengthened again.")
     if max_positions <= config.longest_text:
@@ -160,7 +181,7 @@ def workload(config: BigBirdConfig) -> Workload:
         config.block_size,
         seen=at_all + pattern.window + pattern.num_random,
         looking_at_all=at_all,
-        all_up_to=config.full_up_to,
+        all_up_to=config.full_positions,
     )
     sparse = replace(
         dense.stacks[0],

@@ -6,10 +6,11 @@ both (`random_plan: huggingface-eval`, `full_up_to`). Where ours says otherwise,
 library keeps and does not heed: it reads our weights, and computes its own plan.
 """
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, TrasluzWarning
 from trasluz.models.bert import BertConfig
 from trasluz.models.bert_layout import (
     encoder_rows,
@@ -23,7 +24,7 @@ from trasluz.models.bert_layout import (
     write_bert_config,
 )
 from trasluz.models.bigbird import BigBirdConfig
-from trasluz.models.hub_format import HubFormat, read_activation, register_format
+from trasluz.models.hub_format import HubFormat, register_format
 from trasluz.models.key_map import KeyMap, Row
 
 _ATTENTIONS = {"block_sparse": "block-sparse", "original_full": "full"}
@@ -32,6 +33,7 @@ _FURTHER = {
     "trasluz_random_plan": "random_plan",
     "trasluz_random_seed": "random_seed",
     "trasluz_full_up_to": "full_up_to",
+    "trasluz_class_activation": "class_activation",
 }
 # What the library takes for a key that a config.json leaves out, where BERT's says otherwise.
 _DEFAULTS: dict[str, Any] = {
@@ -69,6 +71,13 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> BertConfig:
     if {"pooler.weight", "bert.pooler.weight"} & set(keys) and "next-sentence" not in heads:
         heads.insert(0, "pool")
     size, random = given["block_size"], given["num_random_blocks"]
+    if given["attention_type"] == "block_sparse" and not set(_FURTHER) & set(given):
+        warnings.warn(
+            f"as in the library that wrote it, this BigBird reads texts of up to {full_up_to(size, random)} tokens "
+            "with full attention, and longer ones without random blocks (docs/long-texts.md).",
+            TrasluzWarning,
+            stacklevel=2,
+        )
     ours = {
         "attention": _ATTENTIONS[given["attention_type"]],
         "block_size": size,
@@ -77,8 +86,6 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> BertConfig:
         "full_up_to": full_up_to(size, random),
         **{field: given[key] for key, field in _FURTHER.items() if key in given},
     }
-    if "classify" in heads:
-        ours["class_activation"] = read_activation("hidden_act", given["hidden_act"])
     return make_bert_config("bigbird", given, heads, ours)
 
 
@@ -86,7 +93,9 @@ def write_config(config: BigBirdConfig) -> dict[str, Any] | None:
     """Return a BigBird config.json of our config; None where our config says what BigBird has no key for."""
     if config.first_position or not config.num_segments or config.pooler_activation != "tanh" or config.global_tokens:
         return None
-    if "answer" in config.heads or ("classify" in config.heads and config.class_activation != config.activation):
+    if "answer" in config.heads:
+        return None
+    if "classify" in config.heads and config.class_activation not in (None, config.activation):
         return None
     written = write_bert_config(config)
     if written is None:

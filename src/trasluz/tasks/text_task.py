@@ -100,21 +100,25 @@ class TextTask:
             model(self._batch(inputs))
         ids = inputs[0].ids.tolist()
         tokens, words = self.tokenizer.tokens(ids), self.tokenizer.word_groups(ids)
-        return [
-            one
-            for layer, recorded in record.encoder.items()
-            for one in maps_of_heads(
-                recorded.weights[0].float().cpu().numpy(),
-                tokens,
-                tokens,
+        maps: list[AttentionMap] = []
+        for layer, recorded in record.encoder.items():
+            weights = recorded.weights[0].float().cpu().numpy()
+            # What a model puts before every text, such as BigBird's global tokens, looks and is looked at as well.
+            before = weights.shape[-1] - len(tokens)
+            places = [f"[global {number}]" for number in range(before)] + tokens
+            groups = [[number] for number in range(before)] + [[before + at for at in group] for group in words]
+            maps += maps_of_heads(
+                weights,
+                places,
+                places,
                 kind="encoder",
                 layer=layer,
                 heads=None if heads is None else list(heads),
                 model=self.name,
-                source_words=words,
-                target_words=words,
+                source_words=groups,
+                target_words=groups,
             )
-        ]
+        return maps
 
     def save(self, folder: str | Path, dtype: str = "fp32") -> None:
         """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
