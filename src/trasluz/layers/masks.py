@@ -10,6 +10,9 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+Stretches = tuple[Int[Tensor, " texts"], Int[Tensor, " texts"]]
+"""Where each text begins among the positions of all rows, and how many it has."""
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -88,11 +91,7 @@ class Mask:
             return self
         return self._remembered(("keys", begin, end), lambda: replace(self, texts=texts[:, begin:end]))
 
-    def stretches(
-        self, batch: int, num_queries: int, num_keys: int
-    ) -> tuple[
-        tuple[Int[Tensor, " texts"], Int[Tensor, " texts"]], tuple[Int[Tensor, " texts"], Int[Tensor, " texts"]]
-    ]:
+    def stretches(self, batch: int, num_queries: int, num_keys: int) -> tuple[Stretches, Stretches]:
         """Return where each text's queries begin among those of all rows, and how many they are; the same of its keys.
 
         Not for a mask with a band, nor for a causal one.

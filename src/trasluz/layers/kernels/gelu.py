@@ -14,15 +14,16 @@ _EIGHT = 8
 def linear_gelu(linear: nn.Module, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
     """Return gelu(linear(x)); the kernel is for `Linear` with a bias."""
     kernels = kernels_for(x, _DTYPES)
-    if kernels is None or type(linear) is not Linear or linear.bias is None or linear.weight.dtype != x.dtype:
+    if kernels is None or not isinstance(linear, Linear) or linear.weight.dtype != x.dtype:
         return nn.functional.gelu(linear(x))
+    bias: Tensor | None = linear.bias
     outputs, inputs = linear.weight.shape
-    if outputs % _EIGHT:
+    if bias is None or outputs % _EIGHT:
         return nn.functional.gelu(linear(x))
     # Without the bias, which would cost a pass over the result.
     product = x.reshape(-1, inputs) @ linear.weight.t()
     kernels.trasluz_gelu(
-        *(product.data_ptr(), *product.shape, linear.bias.data_ptr()),
+        *(product.data_ptr(), *product.shape, bias.data_ptr()),
         *(x.dtype == torch.bfloat16, torch.get_num_threads()),
     )
     return product.view(*x.shape[:-1], outputs)

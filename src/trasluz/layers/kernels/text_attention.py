@@ -1,16 +1,15 @@
 """Attention of many texts at once, none of which sees another; what is computed stands in text_attention.cpp."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.kernels import kernels_for, load_kernels
+from trasluz.layers.masks import Stretches
 
 _DTYPES = (torch.float32, torch.bfloat16)
 _EIGHT = 8
 
-Stretches = tuple[Int[Tensor, " texts"], Int[Tensor, " texts"]]
-"""Where each text begins among all positions, and how many it has: int64, on the CPU."""
 
 
 def takes_texts(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -36,8 +35,6 @@ def text_attention(
     keys: Stretches,
 ) -> Float[Tensor, "batch heads query head_dim"]:
     """Return the context of every query of `queries` over the `keys` of its text; zeros where there are none.
-
-    Positions count through all rows of the batch.
     """
     kernels = load_kernels()
     assert kernels is not None
