@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from trasluz.devices import multiplies_bf16
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
 
-
 _MANY_ROWS = 64
 
 

@@ -11,7 +11,6 @@ _DTYPES = (torch.float32, torch.bfloat16)
 _EIGHT = 8
 
 
-
 def takes_texts(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Tell whether the kernel is there for these."""
     return (
@@ -34,8 +33,7 @@ def text_attention(
     queries: Stretches,
     keys: Stretches,
 ) -> Float[Tensor, "batch heads query head_dim"]:
-    """Return the context of every query of `queries` over the `keys` of its text; zeros where there are none.
-    """
+    """Return the context of every query of `queries` over the `keys` of its text; zeros where there are none."""
     kernels = load_kernels()
     assert kernels is not None
     # Positions before heads: so a projection leaves them, and nothing is copied.
