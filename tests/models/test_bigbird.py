@@ -97,3 +97,4 @@ def test_what_cannot_be_is_refused() -> None:
     packed = TextBatch(batch.ids, batch.lengths, batch.segments, positions=torch.arange(9)[None] % 5)
     with pytest.raises(ModelError, match="reads one text a row, but several are packed into each here"):
         bigbird()(packed)
+    assert not bigbird().reads_rows
