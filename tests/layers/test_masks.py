@@ -65,3 +65,11 @@ def test_texts_in_one_row_see_nothing_of_each_other() -> None:
     assert mask.dense(6, 6) is mask.dense(6, 6)
     assert drawn(Mask(texts=torch.tensor([[1, 1, 2]]), causal=True), 3, 3) == ["x..", "xx.", "..x"]
     assert drawn(Mask(torch.tensor([2]), texts=torch.tensor([[1, 1, 1]])), 3, 3) == ["xx.", "xx.", "xx."]
+
+
+def test_where_texts_begin_and_how_long_they_are() -> None:
+    row = Mask(texts=torch.tensor([[1, 1, 2, 3], [1, 1, 1, 1]])).stretches(2, 4, 4)
+    assert [[part.tolist() for part in side] for side in row] == [[[0, 2, 3, 4], [2, 1, 1, 4]]] * 2
+    queries, keys = Mask(torch.tensor([3, 1])).stretches(2, 2, 5)
+    assert [part.tolist() for part in (*queries, *keys)] == [[0, 2], [2, 2], [0, 5], [3, 1]]
+    assert [part.tolist() for part in EVERYTHING.stretches(2, 2, 5)[1]] == [[0, 5], [5, 5]]

@@ -100,6 +100,7 @@ def test_what_cannot_be_is_refused() -> None:
         bigbird()(packed)
     with pytest.raises(ModelError, match="global tokens stand before one text a row, but several are packed"):
         bigbird(attention="full", global_tokens=8)(packed)
+    assert not bigbird().reads_rows and not bigbird(attention="full", global_tokens=8).reads_rows
     bert = small("bert", max_positions=32)
     for name in ("num_heads", "num_layers", "first_position", "vocab_size", "model_dim", "activation"):
         with pytest.raises(ModelError, match=f"`lengthen` takes no '{name}', since the weights stay"):

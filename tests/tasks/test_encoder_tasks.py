@@ -211,6 +211,15 @@ def test_vectors(tmp_path: Path) -> None:
         embed("text", pooling="meen")
 
 
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert"])
+def test_a_row_of_texts_and_a_padded_batch_have_the_same_vectors(tmp_path: Path, family: str) -> None:
+    write(tmp_path, f"{family}Model")
+    embed = trasluz.load(tmp_path, task="embed")
+    shared = embed.vectors(TEXTS)
+    embed._shares_rows = False
+    np.testing.assert_allclose(shared, embed.vectors(TEXTS), rtol=0, atol=1e-5)
+
+
 def test_what_every_token_looks_at(tmp_path: Path) -> None:
     model, tokenizer = write(tmp_path, "BertForMaskedLM")
     fill = trasluz.load(tmp_path)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from trasluz.errors import DataError, RequestError
-from trasluz.text.batching import BatchOrder, make_batch
+from trasluz.text.batching import BatchOrder, make_batch, make_text_row
 
 PAD, START, EOS = 0, 1, 2
 
@@ -109,3 +109,11 @@ def test_impossible_budgets_are_explained():
 
 def test_no_sentences_make_no_batches():
     assert len(BatchOrder((np.array([], dtype=np.int64),) * 2, 10, seed=1, epoch=0)) == 0
+
+
+def test_texts_of_a_row_lie_end_to_end():
+    row = make_text_row([[5, 6, 7], [8]], [[0, 1, 1], [0]], pad_id=9, multiple=3)
+    assert row.ids.tolist() == [[5, 6, 7, 8, 9, 9]] and row.segments.tolist() == [[0, 1, 1, 0, 0, 0]]
+    assert row.positions.tolist() == [[0, 1, 2, 0, 0, 0]] and row.lengths.tolist() == [4]
+    assert row.text_numbers.tolist() == [[1, 1, 1, 2, 3, 4]]
+    assert make_text_row([[5, 6], [8]], [[0, 0], [0]], pad_id=9).ids.tolist() == [[5, 6, 8]]

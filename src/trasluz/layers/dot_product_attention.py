@@ -15,10 +15,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from trasluz.layers.attention import masked_softmax
 from trasluz.layers.dropout import dropout
+from trasluz.layers.kernels.text_attention import takes_texts, text_attention
 from trasluz.layers.masks import Mask
 
 # Below this many scores a head the written-out form wins on a CPU: both sides then stay in its cache.
 _SHORT = 128 * 128
+# Above so many keys torch's fused kernel is faster than ours, which can leave out padding.
+_SHORT_TEXT = 128
 
 
 def dot_product_weights(
@@ -66,6 +69,9 @@ def _whole(
     no_more = mask.key_lengths is None and mask.texts is None and (mask.band is None or num_keys <= mask.band)
     only_causal = mask.causal and no_more and 1 < num_queries == num_keys
     fused = query.dtype == torch.float32 and only_causal and not dropout_probability
+    of_texts = not mask.causal and mask.band is None and (mask.texts is not None or num_keys <= _SHORT_TEXT)
+    if of_texts and takes_texts(query, key, value) and not dropout_probability:
+        return text_attention(query, key, value, *mask.stretches(query.shape[0], num_queries, num_keys))
     # A graph is drawn for sentences of every length, and engines know the written-out form by sight.
     if torch.compiler.is_exporting() or (query.is_cpu and num_queries * num_keys <= _SHORT and not fused):
         weights = dropout(dot_product_weights(query, key, mask), dropout_probability, training=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.dropout import Dropout
+from trasluz.layers.kernels.gelu import linear_gelu
 from trasluz.layers.linear import Linear
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
@@ -36,4 +37,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
         """Return what the network makes of each position."""
-        return self.contract(self.dropout(self.activation(self.expand(x))))
+        is_gelu = self.activation_name == "gelu"
+        hidden = linear_gelu(self.expand, x) if is_gelu else self.activation(self.expand(x))
+        return self.contract(self.dropout(hidden))

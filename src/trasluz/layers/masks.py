@@ -10,6 +10,9 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+Stretches = tuple[Int[Tensor, " texts"], Int[Tensor, " texts"]]
+"""Where each text begins among the positions of all rows, and how many it has."""
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -87,6 +90,24 @@ class Mask:
         if texts is None:
             return self
         return self._remembered(("keys", begin, end), lambda: replace(self, texts=texts[:, begin:end]))
+
+    def stretches(self, batch: int, num_queries: int, num_keys: int) -> tuple[Stretches, Stretches]:
+        """Return where each text's queries begin among those of all rows, and how many they are; the same of its keys.
+
+        Not for a mask with a band, nor for a causal one.
+        """
+
+        def answer() -> Any:
+            if self.texts is not None:
+                changes = self.texts.diff(dim=1, prepend=self.texts[:, :1] - 1).flatten()
+                begins = changes.nonzero().squeeze(1)
+                ends = torch.cat([begins[1:], begins.new_tensor([changes.numel()])])
+                return (begins, ends - begins), (begins, ends - begins)
+            rows = torch.arange(batch)
+            keys = torch.full((batch,), num_keys) if self.key_lengths is None else self.key_lengths.long()
+            return (rows * num_queries, torch.full((batch,), num_queries)), (rows * num_keys, keys.contiguous())
+
+        return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
     def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return where each sentence's keys begin among those of all, end to end, and how many of them may be seen.

@@ -156,6 +156,11 @@ class Bert(nn.Module):
         """The layers, typed."""
         return tuple(cast(Iterable[EncoderBlock], self.encoder))
 
+    @property
+    def reads_rows(self) -> bool:
+        """Whether several texts may share a row."""
+        return True
+
     def attentions(self) -> dict[str, list[Attention]]:
         """Return every attention, by kind and layer."""
         return {"encoder": [block.self_attention for block in self.blocks]}

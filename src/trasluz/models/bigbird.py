@@ -107,6 +107,11 @@ class BigBird(Bert):
             return ClassHead(config.model_dim, len(config.labels), activation, config.head_dropout)
         return super()._head(name)
 
+    @property
+    def reads_rows(self) -> bool:
+        """Whether several texts may share a row."""
+        return self.config.attention == "full" and self.global_embedding is None
+
     def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
         """Return the states of every position; those behind a text's end mean nothing.
 

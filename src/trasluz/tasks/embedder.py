@@ -87,8 +87,8 @@ class Embedder(TextTask):
         longest = min(self.longest_text, own.max_tokens or self.longest_text)
         inputs = self._inputs(texts, longest=longest)
         vectors: dict[int, Float[np.ndarray, " dim"]] = {}
-        for group, batch, hidden in self._states(inputs, batch_tokens):
-            pooled = pool(hidden.float(), batch.lengths, chosen)
+        for group, lengths, hidden in self._states(inputs, batch_tokens):
+            pooled = pool(hidden.float(), lengths, chosen)
             if own.normalized if normalize is None else normalize:
                 pooled = torch.nn.functional.normalize(pooled)
             vectors |= dict(zip(group, pooled.cpu().numpy(), strict=True))

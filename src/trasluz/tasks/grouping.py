@@ -10,14 +10,20 @@ T = TypeVar("T")
 TOGETHER = 512
 
 
-def groups_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield positions of like length, shortest first; a group times its longest fits `budget`, or is a single one."""
+def groups_by_length(lengths: Sequence[int], budget: int, *, padded: bool = True) -> Iterator[list[int]]:
+    """Yield positions of like length, shortest first; a group times its longest fits `budget`, or is a single one.
+
+    Where groups need no padding, what fits is the sum of their lengths.
+    """
     group: list[int] = []
+    total = 0
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and lengths[position] * (len(group) + 1) > budget:
+        length = lengths[position]
+        if group and (length * (len(group) + 1) if padded else total + length) > budget:
             yield group
-            group = []
+            group, total = [], 0
         group.append(position)
+        total += length
     if group:
         yield group
 

@@ -10,20 +10,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.int8 import to_int8
+from trasluz.layers.kernels.text_attention import attends_to_texts
 from trasluz.tasks.grouping import groups_by_length
-from trasluz.text.batching import TextBatch, make_text_batch
+from trasluz.text.batching import TextBatch, make_text_batch, make_text_row
 from trasluz.text.encoder_tokenizer import EncodedText, EncoderTokenizer
 
 # Tokens in a batch where nobody says how many: enough to fill a processor, little enough to stay in its cache.
 BATCH_TOKENS = 4096
+# oneDNN makes a kernel of its own for every number of rows of bfloat16, in as much time as a whole product takes.
+_ROW_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class TextTask:
         self.device = torch.device(device)
         self.longest_text: int = min(self.config.longest_text, self.tokenizer.max_length or self.config.longest_text)
         self._loaded = loaded
+        # Without our kernel, attention over a row costs more than padding does.
+        self._shares_rows = bool(getattr(self.model, "reads_rows", False)) and attends_to_texts(self.device)
 
     @property
     def head(self) -> nn.Module:
@@ -166,14 +172,27 @@ class TextTask:
 
     def _states(
         self, inputs: Sequence[TextInput], batch_tokens: int | None = None
-    ) -> Iterator[tuple[list[int], TextBatch, Float[Tensor, "batch positions dim"]]]:
-        """Yield groups of inputs of like length: their numbers, their batch, and the model's states of it."""
+    ) -> Iterator[tuple[list[int], Int[Tensor, " batch"], Float[Tensor, "batch positions dim"]]]:
+        """Yield groups of inputs of like length: their numbers, their lengths, and the model's states of them."""
         _check_batch_tokens(batch_tokens)
-        for group in groups_by_length([len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS):
-            batch = self._batch([inputs[number] for number in group])
+        lengths_of_all, budget = [len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS
+        for group in groups_by_length(lengths_of_all, budget, padded=not self._shares_rows):
+            some = [inputs[number] for number in group]
             with torch.inference_mode():
-                hidden = self.model(batch)
-            yield group, batch, hidden
+                lengths, hidden = (self._states_of_row if self._shares_rows else self._states_of_batch)(some)
+            yield group, lengths, hidden
+
+    def _states_of_batch(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
+        batch = self._batch(inputs)
+        return batch.lengths, self.model(batch)
+
+    def _states_of_row(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
+        """Return lengths and states, which are made in one row, where there is no padding but at its end."""
+        ids, segments = [one.ids for one in inputs], [one.segments for one in inputs]
+        row = make_text_row(ids, segments, pad_id=self.config.pad_id, multiple=_ROW_MULTIPLE)
+        states: Tensor = self.model(row)[0]
+        lengths = [len(one) for one in ids]
+        return torch.tensor(lengths), pad_sequence(states[: sum(lengths)].split(lengths), batch_first=True)
 
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:

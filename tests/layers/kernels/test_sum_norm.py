@@ -24,6 +24,19 @@ def test_norm(dim: int, kind: Callable[[int, float], nn.Module]) -> None:
     assert sum_norm(norm, x[:0], y[:0]).shape == (0, 5, dim)
 
 
+@pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
+@torch.no_grad()
+def test_norm_in_bfloat16(kind: Callable[[int, float], nn.Module]) -> None:
+    norm = kind(64, 0.01).bfloat16()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x, y = (torch.randn(3, 5, 64) * 4 + 2).bfloat16(), torch.randn(3, 5, 64).bfloat16()
+    exact = kind(64, 0.01)
+    exact.load_state_dict(norm.state_dict())
+    torch.testing.assert_close(sum_norm(norm, x, y).float(), exact(x.float() + y.float()), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(sum_norm(norm, x).float(), exact(x.float()), rtol=0.01, atol=0.01)
+
+
 def test_gradients_go_the_usual_way() -> None:
     norm = nn.LayerNorm(16)
     sum_norm(norm, torch.randn(2, 16), torch.randn(2, 16)).sum().backward()

@@ -5,6 +5,7 @@ kernel has the same in PyTorch's words, for when there is none.
 """
 
 import ctypes
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 6
+_VERSION = 7
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
@@ -22,7 +23,9 @@ _FUNCTIONS = {
         *[_POINTER, _INT],
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
-    "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _POINTER, _INT],
+    "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT, _POINTER, _INT],
+    "trasluz_text_attention": [*[_POINTER] * 3, _SIZE, *[_POINTER] * 4, _SIZE, _SIZE, _INT, _POINTER, _INT],
+    "trasluz_gelu": [_POINTER, _SIZE, _SIZE, _POINTER, _INT, _INT],
     "trasluz_causal_block": [*[_POINTER] * 3, _SIZE, _POINTER, _INT],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
@@ -47,12 +50,12 @@ def load_kernels() -> ctypes.CDLL | None:
     return library
 
 
-def kernels_for(x: Tensor) -> ctypes.CDLL | None:
-    """Return the library for work on this tensor: float32 on a CPU, no gradients wanted, no graph being drawn.
+def kernels_for(x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32,)) -> ctypes.CDLL | None:
+    """Return the library for work on this tensor: of a known type on a CPU, no gradients wanted, no graph being drawn.
 
     None under autocast, too: what is projected from a float32 tensor is of another type there.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or not x.is_cpu or x.dtype != torch.float32:
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or not x.is_cpu or x.dtype not in dtypes:
         return None
     if torch.is_autocast_enabled("cpu"):
         return None

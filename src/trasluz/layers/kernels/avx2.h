@@ -4,7 +4,14 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 #define AVX2 __attribute__((target("avx2,fma")))
+
+// bfloat16: the upper half of a float.
+struct Bfloat {
+    std::uint16_t bits;
+};
 
 // exp, to within two units in the last place: 2^n * p(f), n whole, |f| <= ln(2) / 2.
 AVX2 static inline __m256 exp8(__m256 x) {

@@ -15,7 +15,7 @@ extern "C" {
 void trasluz_few_rows(const float*, std::int64_t, std::int64_t, const float*, const float*, std::int64_t, float*, int);
 void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t, const std::int8_t*,
                           const std::int32_t*, const float*, const float*, std::int64_t, float*, int);
-void trasluz_sum_norm(const float*, const float*, std::int64_t, std::int64_t, const float*, const float*, float, float*,
+void trasluz_sum_norm(const void*, const void*, std::int64_t, std::int64_t, const void*, const void*, float, int, void*,
                       int);
 void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
                             std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
@@ -70,7 +70,7 @@ void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int t
 }
 
 void norm(const Norm& n, const float* x, std::int64_t rows, std::int64_t dim, float* y, int threads) {
-    trasluz_sum_norm(x, nullptr, rows, dim, n.weight, n.bias, n.epsilon, y, threads);
+    trasluz_sum_norm(x, nullptr, rows, dim, n.weight, n.bias, n.epsilon, 0, y, threads);
 }
 
 // Sizes are multiples of eight here.

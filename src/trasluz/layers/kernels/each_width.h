@@ -1,0 +1,56 @@
+// Includes EACH_WIDTH, the body of a kernel, twice: for eight floats at a time (AVX2), as `eight::...`, and for sixteen
+// (AVX-512), as `sixteen::...`. `has_sixteen` says which of them this processor can run.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "avx2.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace eight {
+constexpr int kLanes = 8;
+typedef float Vec __attribute__((vector_size(32)));
+static inline Vec spread(float x) { return (Vec)_mm256_set1_ps(x); }
+static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
+static inline Vec greater(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline Vec gather(const float* from, int step) {
+    const __m256i indices =
+        _mm256_mullo_epi32(_mm256_set1_epi32(step), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return (Vec)_mm256_i32gather_ps(from, indices, 4);
+}
+static inline float largest(Vec x) { return max8((__m256)x); }
+static inline float total(Vec x) { return sum8((__m256)x); }
+#include "lanes.h"
+#include EACH_WIDTH
+}  // namespace eight
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+namespace sixteen {
+constexpr int kLanes = 16;
+typedef float Vec __attribute__((vector_size(64)));
+static inline Vec spread(float x) { return (Vec)_mm512_set1_ps(x); }
+static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline Vec greater(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline Vec gather(const float* from, int step) {
+    const __m512i indices =
+        _mm512_mullo_epi32(_mm512_set1_epi32(step), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    return (Vec)_mm512_i32gather_ps(indices, from, 4);
+}
+static inline float largest(Vec x) { return _mm512_reduce_max_ps((__m512)x); }
+static inline float total(Vec x) { return _mm512_reduce_add_ps((__m512)x); }
+#include "lanes.h"
+#include EACH_WIDTH
+}  // namespace sixteen
+#pragma GCC pop_options
+
+static inline bool has_sixteen() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}

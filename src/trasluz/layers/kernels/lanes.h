@@ -1,0 +1,43 @@
+// So many floats at a time, of whichever width `each_width.h` includes this for: numbers in and out, and exp.
+
+typedef std::uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+typedef std::uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+static inline Vec load(const float* from) {
+    Vec x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+static inline Vec load(const Bfloat* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Vec)(__builtin_convertvector(halves, Bits) << 16);
+}
+
+static inline void store(Vec x, float* to) { std::memcpy(to, &x, sizeof x); }
+
+// To the nearest, to the even one of two.
+static inline void store(Vec x, Bfloat* to) {
+    const Bits bits = (Bits)x;
+    const Halves halves = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+// 2^f = sum of kPowerOfTwo[i] f^i, |f| <= 1 / 2, fitted by least squares with weights that make the greatest relative
+// error, 8e-8, as small as can be.
+constexpr float kPowerOfTwo[] = {1.00000007f, 0.693146967f, 0.240221197f, 0.0555071327f, 0.00967554133f, 0.00132764718f};
+
+// x -> 2^x, where that is a number of full precision, of so many vectors side by side.
+template <int Vectors>
+static inline void powers_of_two(Vec* x) {
+    // Beside a number so large nothing is left of what stands behind the point: its last bits are the whole part.
+    const Vec large = spread(12582912.0f);
+    Vec whole[Vectors], power[Vectors];
+    for (int v = 0; v < Vectors; ++v) whole[v] = x[v] + large;
+    for (int v = 0; v < Vectors; ++v) x[v] -= whole[v] - large;
+    for (int v = 0; v < Vectors; ++v) power[v] = spread(kPowerOfTwo[5]);
+    for (int i = 4; i >= 0; --i)
+        for (int v = 0; v < Vectors; ++v) power[v] = power[v] * x[v] + kPowerOfTwo[i];
+    for (int v = 0; v < Vectors; ++v) x[v] = (Vec)((Bits)power[v] + ((Bits)whole[v] << 23));
+}
