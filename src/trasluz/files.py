@@ -1,6 +1,7 @@
 """Files written whole or not at all: a temporary sibling is written, synced to disk, then renamed into place."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -100,9 +101,10 @@ def sync_folder(path: Path) -> None:
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     """Return the sentence for a refused write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Free some space" if full else "Choose a folder you may write to"
     return WriteError(
-        f"cannot write {os.fspath(path)}: {error.strerror or error}. "
-        "Free some space or choose a folder you may write to; nothing that was there has been changed."
+        f"cannot write {os.fspath(path)}: {error.strerror or error}. {remedy}; nothing that was there has been changed."
     )
 
 

@@ -266,6 +266,12 @@ def test_entities_of_a_line(encoder: Encoder, capsys: Captured) -> None:
     assert line.split("\t") == wanted
 
 
+def test_a_context_without_words_is_refused(encoder: Encoder, capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    assert run(["answer", encoder("reader"), "--context", str(tmp_path / "empty.txt"), "Who?"]) == 2
+    assert "empty.txt has no words; a text in which answers stand was expected." in capsys.readouterr().err
+
+
 def test_answers_stand_in_the_context(
     encoder: Encoder, capsys: Captured, monkeypatch: pytest.MonkeyPatch, story: str
 ) -> None:

@@ -113,7 +113,7 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert run(["evaluate", folder, "--task", "tag", *data]) == 2
     assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
-    assert "is a MaskFiller; so far translators, classifiers, taggers, what finds" in capsys.readouterr().err
+    assert "is for fill-mask, which has no score; what translates" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
 

@@ -59,6 +59,9 @@ def test_samples_beams_and_json(gpt_folder: str, capsys: Captured, monkeypatch: 
     found = json.loads(line)
     assert found == several[0].to_dict() and len(found["alternatives"]) == 1
     assert list(found) == ["prompt", "text", "log_probability", "score", "reason", "tokens", "alternatives"]
+    pipe(monkeypatch, "\n" + PROMPTS[0] + "\n")
+    empty, _ = map(json.loads, lines_of(capsys, gpt_folder, *OPTIONS, "--json"))
+    assert list(empty) == list(found) and empty["prompt"] == empty["text"] == ""
 
 
 def test_stop_strings_and_the_window(gpt_folder: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

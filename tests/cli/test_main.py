@@ -99,6 +99,25 @@ def test_a_reader_that_left_is_no_error() -> None:
     assert done.stdout.splitlines()[-1] in ("0", "141")
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (
+            "models --json > /dev/full",
+            1,
+            "trasluz: standard output, or another file in use: No space left on device.\n",
+        ),
+        ("models --json >&-", 0, ""),
+        ("translate pocket-en-es --to es <&-", 0, ""),
+    ],
+)
+def test_streams_that_are_full_or_closed_are_no_fault(command: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m trasluz {command}"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"trasluz {trasluz.__version__}\n"
@@ -109,6 +128,9 @@ def test_impossible_common_options_are_refused() -> None:
         CommonOptions(batch_tokens=0).prepare()
     with pytest.raises(RequestError, match=r"--threads is -1; it must be 1 or more\."):
         CommonOptions(threads=-1).prepare()
+    for seed in (-1, 1 << 64):
+        with pytest.raises(RequestError, match=rf"--seed is {seed}; it must be from 0 to 18446744073709551615\."):
+            CommonOptions(seed=seed).prepare()
 
 
 def test_offline_reaches_every_library_that_might_ask(monkeypatch: pytest.MonkeyPatch) -> None:

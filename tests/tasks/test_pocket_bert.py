@@ -26,6 +26,11 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
         assert named in card
 
 
+def test_what_is_made_of_a_head_of_its_own_keeps_the_licence(tmp_path: Path) -> None:
+    trasluz.load("pocket-bert", task="classify").save(tmp_path)
+    assert "CC-BY-SA" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_task_answers() -> None:
     fill = trasluz.load("pocket-bert")
     (mask,) = fill("She drinks a cup of [MASK] every morning.", top=5).masks

@@ -275,7 +275,7 @@ def load_model(folder: str | Path) -> LoadedModel:
         generation=read_generation(folder, given),
         pooling=read_pooling(shared),
         name=shared.resolve().name,
-        card=read_text(folder / CARD) or "",
+        card=read_text(folder / CARD) or read_text(shared / CARD) or "",
         recipe_yaml=read_text(folder / RECIPE),
     )
 

@@ -158,7 +158,7 @@ def embed(
 
 
 def _whole_text(path: Path) -> str:
-    """Return the text of a file; DataError for its first line that is no text."""
+    """Return the text of a file; DataError for its first line that is no text, and for a file without words."""
     from trasluz.errors import DataError
     from trasluz.text.lines import Fault, read_lines
 
@@ -167,6 +167,8 @@ def _whole_text(path: Path) -> str:
         if isinstance(line, Fault):
             raise DataError(f"{path}:{number}: {line}; a text in UTF-8 was expected.")
         lines.append(line)
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path} has no words; a text in which answers stand was expected.")
     return "\n".join(lines)
 
 

@@ -114,8 +114,8 @@ def evaluate(
         return
     if not hasattr(task, "directions"):
         raise RequestError(
-            f"{model} is a {type(task).__name__}; so far translators, classifiers, taggers, what finds answers and "
-            "what continues texts can be scored."
+            f"{model} is for {kind}, which has no score; what translates, classifies, tags, finds answers or continues "
+            "texts has one. Of a model that does several things, say which: --task classify."
         )
     translator: Translator = task
     options: dict[str, Any] = {"beam": beam, "length_penalty": length_penalty, "batch_tokens": common.batch_tokens}

@@ -64,7 +64,8 @@ def generate(
 
     A text is shown as it is written, without its prompt, and is one line: line breaks in it are blanks, but to a
     terminal and with --json. With --samples over 1, which are the best of a --beam, a line is the number of the prompt,
-    the log-probability and the text, with tabs between. An empty line of standard input is answered by one.
+    the log-probability and the text, with tabs between. An empty line of standard input is answered by one, or with
+    --json by an object without text.
     """
     task: Generator = load_task(common, model, "generate")
     options: dict[str, Any] = {
@@ -95,15 +96,25 @@ def generate(
         return [next(found) if prompts or text else None for text in group]
 
     for number, result in enumerate(answered(work, prompts or [], prompt="prompt> "), start=1):
-        if result is None:
+        if as_json:
+            answer_json((result or _nothing()).to_dict())
+        elif result is None:
             answer("")
-        elif as_json:
-            answer_json(result.to_dict())
         elif several:
             for one in (result, *result.alternatives):
                 answer(f"{number}\t{one.log_probability:.4f}\t{one.text}")
         else:
             answer(result.text)
+
+
+def _nothing() -> "Generation":
+    """Return what an empty line is answered by."""
+    from trasluz.tasks.generation import Generation
+
+    def look(_: Generation) -> Any:
+        raise AssertionError("nothing looks at nothing")
+
+    return Generation("", "", 0.0, 0.0, "end", (), (), look)
 
 
 def _write_along(task: "Generator", prompts: list[str], options: dict[str, Any]) -> None:

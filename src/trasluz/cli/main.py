@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     debug = "--debug" in arguments
     warnings.showwarning = _tell
+    _open_closed_streams()
     try:
         code = app(args=repeat_data_options(arguments) or ["--help"], prog_name="trasluz", standalone_mode=False)
         sys.stdout.flush()
@@ -59,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         _forget_output()
         return 141
     except Exception as error:
+        if isinstance(error, OSError):
+            _forget_output()
         if debug:
             traceback.print_exc()
         else:
@@ -87,6 +90,9 @@ def _explain(error: Exception) -> list[str]:
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return ["trasluz: the memory does not suffice. A smaller --batch-tokens needs less of it."]
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or "standard output, or another file in use"
+        return [f"trasluz: {where}: {error.strerror}."]
     first_line = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return [
         f"trasluz: unexpected {name}: {first_line}",
@@ -94,8 +100,16 @@ def _explain(error: Exception) -> list[str]:
     ]
 
 
+def _open_closed_streams() -> None:
+    # A shell may have closed them (`<&-`): then there is nothing to read, and nobody to tell.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
 def _forget_output() -> None:
-    # The reader has gone (`trasluz ... | head`): what is still in the buffer must not raise again at exit.
+    # The reader has gone (`trasluz ... | head`), or the disk is full: what is still in the buffer must not raise again
+    # at exit.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -76,6 +76,9 @@ class CommonOptions:
         if self.seed is not None:
             import torch
 
+            if not 0 <= self.seed < 1 << 64:
+                raise RequestError(f"--seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}.")
+
             torch.manual_seed(self.seed)
         tune_allocator()
         if self.threads is not None:
