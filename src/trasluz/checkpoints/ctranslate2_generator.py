@@ -85,6 +85,8 @@ generator = ctranslate2.Generator(".")
 def generate(text, max_tokens=40):
     prompt = tokenizer.encode(text, add_special_tokens=False).tokens or ["{end}"]
     room = {loaded.config.longest_text} + 1 - len(prompt)
+    if room < 1:
+        raise ValueError(f"the text has {{len(prompt)}} tokens, more than the model reads")
     (result,) = generator.generate_batch(
         [prompt], max_length=min(max_tokens, room), sampling_topk=1, include_prompt_in_result=False
     )

@@ -95,6 +95,8 @@ def answer(question, context, longest_answer=30):
     tokenizer.no_truncation()
     asked = len(tokenizer.encode(question, add_special_tokens=False).ids)
     room = config["max_length"] - tokenizer.num_special_tokens_to_add(True) - asked
+    if room < 1:
+        raise ValueError(f"the question has {asked} tokens, which leave no room for a context")
     # A context that is too long is read in windows that overlap.
     tokenizer.enable_truncation(config["max_length"], stride=min(128, room // 2), strategy="only_second")
     read = tokenizer.encode(question, context)

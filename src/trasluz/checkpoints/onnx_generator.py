@@ -46,6 +46,8 @@ def read(ids):
 
 def generate(text, max_tokens=40):
     ids = tokenizer.encode(text, add_special_tokens=False).ids or [config["eos_id"]]
+    if len(ids) > config["max_length"]:
+        raise ValueError(f"the text has {len(ids)} tokens, more than the model reads")
     state, written = read(ids), []
     while len(written) < max_tokens and len(ids) + len(written) <= config["max_length"]:
         last = [*ids, *written][-1:]
