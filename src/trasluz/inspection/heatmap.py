@@ -178,9 +178,7 @@ def _draw_panel(
     _write(figure, layout, ruler, panel.caption, placed.left, placed.top + panel.height + 1.5 * PAD, _INK)
 
 
-def _pooled(
-    weights: Float[np.ndarray, "query key"], num_rows: int, num_columns: int
-) -> Float[np.ndarray, "rows columns"]:
+def _pooled(weights: Float[np.ndarray, "query key"], num_rows: int, num_columns: int) -> Float[np.ndarray, "_ _"]:
     """Return the largest weights of at most so many parts on a side: a pixel for several words hides none of them."""
     for axis, number in enumerate((num_rows, num_columns)):
         length = weights.shape[axis]
