@@ -175,6 +175,11 @@ def test_an_end_that_is_not_in_the_vocabulary_is_none(folder: Path) -> None:
     assert load_model(folder).config.eos_id is None
 
 
+def test_of_several_ends_the_first_is_taken(folder: Path) -> None:
+    change_config(folder, eos_token_id=[2, 1])
+    assert load_model(folder).config.eos_id == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -183,7 +188,7 @@ def test_an_end_that_is_not_in_the_vocabulary_is_none(folder: Path) -> None:
         ({"activation_function": "mish"}, "activation_function is 'mish'; known are relu, gelu"),
         ({"architectures": ["GPT2ForSequenceClassification"]}, "a GPT2ForSequenceClassification cannot be loaded"),
         ({"n_head": 5}, r"`model_dim` \(24\) must be a multiple of `num_heads`"),
-        ({"eos_token_id": [3, 4]}, r"eos_id=\[3, 4\]"),
+        ({"eos_token_id": [2.5]}, r"config.json: eos_token_id is \[2.5\], but it must be a token's id"),
         ({"n_inner": 7}, r"c_fc\.bias has shape \[96\], but the config asks for \[7\]"),
         ({"n_embd": 27}, r"c_attn\.bias has shape \[72\], but the config asks for \[81\]"),
     ],

@@ -116,6 +116,11 @@ def test_older_folders_are_read(folder: Path) -> None:
         load_model(folder)
 
 
+def test_of_several_ends_the_first_is_taken(folder: Path) -> None:
+    change_config(folder, eos_token_id=[2, 1])
+    assert load_model(folder).config.eos_id == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -130,6 +135,12 @@ def test_older_folders_are_read(folder: Path) -> None:
             "its rotary positions are of the kind 'llama3', but only 'default' is known",
         ),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "of the kind 'linear'"),
+        ({"rope_parameters": "x"}, "rope_parameters is 'x', but it must be an object"),
+        ({"rope_parameters": None, "rope_scaling": [2]}, r"rope_scaling is \[2\], but it must be an object"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta is 'x', but it must be a number above 0"),
+        ({"rope_parameters": None, "rope_theta": -1}, "rope_theta is -1, but it must be a number above 0"),
+        ({"eos_token_id": "</s>"}, "eos_token_id is '</s>', but it must be a token's id, a list of them, or null"),
+        ({"eos_token_id": []}, r"eos_token_id is \[\], but it must be a token's id"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(folder: Path, changes: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 from matplotlib.transforms import Bbox  # noqa: E402
 
-from trasluz.inspection import heatmap_layout  # noqa: E402
+from trasluz.inspection import heatmap, heatmap_layout  # noqa: E402
 from trasluz.inspection.heatmap import draw_maps  # noqa: E402
 from trasluz.inspection.label_fonts import LabelFonts  # noqa: E402
 
@@ -220,3 +220,27 @@ def test_a_long_text_shows_faint_weights_and_leaves_what_is_not_looked_at_white(
     assert (colours[:, 250:, :3] == 255).all()
     assert (colours[:, :250, :3].min(-1) < 200).all()
     assert "cube root" in " ".join(text.get_text() for text in figure.texts)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_single_bright_line_is_seen_wherever_it_is(monkeypatch: pytest.MonkeyPatch, upright: bool) -> None:
+    """Sixteen panels of fewer pixels than words, each with every sixteenth line bright, at another place."""
+    monkeypatch.setattr(heatmap, "_MOST_PIXELS", 1500)
+    words = ["a"] * 512
+    maps = []
+    for head in range(16):
+        weights = np.full((512, 512), 1e-5, np.float32)
+        weights[:, head::16] = 1.0
+        maps.append(AttentionMap(weights if upright else weights.T, words, words, kind="encoder", head=head))
+    figure = draw_maps(maps)
+    figure.draw_without_rendering()
+    figure.canvas.draw()
+    seen = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int).sum(-1)  # type: ignore[attr-defined]
+    for axes in figure.axes[:16]:
+        left, bottom, right, top = axes.get_window_extent().extents
+        assert right - left < 400
+        assert axes.get_xlim() == (-0.5, 511.5) and axes.get_ylim() == (511.5, -0.5)
+        across, down = int((left + right) / 2), len(seen) - int((bottom + top) / 2)
+        line = seen[down, round(left) : round(right)] if upright else seen[-round(top) : -round(bottom), across]
+        dark = line < 300
+        assert dark[0] + (dark[1:] & ~dark[:-1]).sum() == 32

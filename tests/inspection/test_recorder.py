@@ -57,3 +57,31 @@ def test_refusals() -> None:
         pass
     with pytest.raises(RequestError, match="nothing was recorded"):
         _ = record.cross[0].weights
+    for empty in ("layers", "heads"):
+        with pytest.raises(RequestError, match=f"{empty} is empty, so nothing"), record_attention(model, **{empty: []}):
+            pass
+
+
+@torch.inference_mode()
+def test_a_record_within_a_record_leaves_the_outer_one_at_work() -> None:
+    model = small_model("transformer-post")
+    batch = random_batch([4, 2], [3, 5])
+    with record_attention(model) as outer:
+        with record_attention(model, layers=[0], heads=[1]) as inner:
+            model(batch)
+        model(batch)
+    assert [len(outer.encoder[layer].parts) for layer in (0, 1)] == [2, 2]
+    assert len(inner.encoder[0].parts) == 1
+    assert torch.equal(inner.encoder[0].weights, outer.encoder[0].parts[1][:, 1:])
+    assert all(attention.tap is None for stack in model.attentions().values() for attention in stack)
+
+
+@torch.inference_mode()
+def test_calls_that_do_not_go_together_say_so() -> None:
+    model = small_model("transformer-post")
+    with record_attention(model) as record:
+        model(random_batch([4, 2], [3, 5]))
+        model(random_batch([7, 2], [3, 5]))
+    with pytest.raises(RequestError, match=r"texts of different numbers or lengths.*record each call in a `with"):
+        _ = record.encoder[0].weights
+    assert len(record.encoder[0].parts) == 2

@@ -9,6 +9,7 @@ from torch import nn
 
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import ModelError, RecipeError
+from trasluz.models.registry import build_model
 from trasluz.training.muon import MOMENTUM, Muon, orthogonalized, state_matrices
 from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
 from trasluz.training.recipe import TrainingSection
@@ -36,6 +37,14 @@ def test_matrices_of_linear_layers_that_are_no_embeddings() -> None:
     assert state_matrices(model) == {model.hidden.weight}
     model.requires_grad_(False)
     assert not state_matrices(model)
+
+
+@pytest.mark.parametrize("head", ["classify", "tag"])
+def test_scores_of_labels_are_not_states(head: str) -> None:
+    model = build_model("bert-tiny", vocab_size=30, heads=[head], labels=["a", "b", "c"])
+    names = {name for name, parameter in model.named_parameters() if parameter in state_matrices(model)}
+    assert {name for name in names if name.startswith("heads.")} <= {"heads.classify.pooler.dense.weight"}
+    assert "encoder.0.feed_forward.expand.weight" in names
 
 
 def test_updates_are_the_formula_and_the_rest_is_adamw() -> None:

@@ -1,5 +1,6 @@
 """`trasluz plan`: what a run of any size would take, before anything is bought or begun."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +21,19 @@ def plan(
     length: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens of a sequence; the longest that the model reads.")
     ] = None,
-    batch: Annotated[int, typer.Option(metavar="N", help="Sequences that a device works on at once.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Sequences that a device works on at once; 1, or a recipe's batch_tokens."),
+    ] = None,
     vocab_size: Annotated[
         int | None, typer.Option(metavar="N", help="Size of the vocabulary; the paper's if not given.")
     ] = None,
-    gpu: Annotated[str, typer.Option(metavar="NAME", help="k80 k40 m40 p100 v100 a100 h100 h200 b200.")] = "h100",
-    gpus: Annotated[int | None, typer.Option(metavar="N", help="How many; the fewest that suffice.")] = None,
+    gpu: Annotated[
+        str, typer.Option(metavar="NAME", help="k80 k40 m40 p100 v100 a100-40gb a100 h100 h200 b200.")
+    ] = "h100",
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", help="How many; the fewest of 1, 2, 4, 8 ... that suffice.")
+    ] = None,
     memory: Annotated[float | None, typer.Option(metavar="GB", help="Memory of one, in place of the list's.")] = None,
     peak: Annotated[float | None, typer.Option(metavar="TFLOPS", help="Rate of one, in place of the list's.")] = None,
     utilisation: Annotated[float, typer.Option(metavar="SHARE", help="Share of the peak that is reached.")] = 0.4,
@@ -38,17 +46,19 @@ def plan(
     """Say what training a model of any size takes: parameters, memory, operations, devices and time.
 
     By arithmetic alone, nothing is built; docs/planning.md has the formulas. The layout is the smallest that fits: one
-    device, or slices of the model over several (training.parallel: fsdp), with activations recomputed only where that
-    saves devices.
+    device, or slices of the model over 2, 4, 8 ... (training.parallel: fsdp), with activations recomputed (training has
+    no option for that yet) only where that saves devices.
     """
     from trasluz.cli.streams import answer, answer_json
     from trasluz.planning.plan import make_plan
     from trasluz.training.quantities import parse_count, parse_duration
 
-    preset, settings = model_of(model)
+    preset, settings = model_of(model, gpus)
     counted = None if tokens is None else amount("--tokens", tokens, parse_count)
     given = {"tokens": counted, "length": length, "vocab_size": vocab_size}
     settings |= {name: value for name, value in given.items() if value is not None}
+    if length is not None:
+        settings.pop("cut", None)
     found = make_plan(
         preset,
         device_of(gpu, memory, peak),
@@ -65,7 +75,7 @@ def plan(
         answer(line)
 
 
-def model_of(name: str) -> tuple[Any, dict[str, Any]]:
+def model_of(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
     """Return the preset that a name or a recipe's file says, and what else a recipe says of the run."""
     if not name.endswith((".yaml", ".yml")):
         return name, {}
@@ -75,11 +85,16 @@ def model_of(name: str) -> tuple[Any, dict[str, Any]]:
     recipe = read_recipe(name)
     if isinstance(recipe.model, dict) and "from" in recipe.model:
         raise RequestError(f"{name} starts from a trained model; a plan is for a preset.")
+    training = recipe.training
     settings: dict[str, Any] = {"vocab_size": recipe.tokenizer.vocab_size, "length": recipe.data.max_length}
-    if recipe.training.max_tokens:
-        settings["tokens"] = float(recipe.training.max_tokens)
-    elif recipe.training.max_steps:
-        settings["tokens"] = float(recipe.training.max_steps * recipe.training.batch_tokens)
+    # Texts to classify are cut to what the model reads; of others, training refuses a length beyond it.
+    settings["cut"] = recipe.task == "classify"
+    # An update's tokens are those of all devices.
+    of_one = max(1, training.batch_tokens // max(1, gpus or 1))
+    settings["batch_tokens"] = min(of_one, training.micro_batch_tokens or of_one)
+    budgets = (training.max_tokens, training.max_steps and training.max_steps * training.batch_tokens)
+    if said := [float(budget) for budget in budgets if budget]:
+        settings["tokens"] = min(said)
     return recipe.model, settings
 
 
@@ -92,8 +107,8 @@ def device_of(name: str, memory: float | None, peak: float | None) -> "Accelerat
 
     device = find_accelerator(name)
     for option, value in (("--memory", memory), ("--peak", peak)):
-        if value is not None and value <= 0:
-            raise RequestError(f"{option} is {value}; it must be more than 0.")
+        if value is not None and not 0 < value < math.inf:
+            raise RequestError(f"{option} is {value}; it must be a number above 0.")
     if memory is not None:
         device = replace(device, memory=memory * _GB)
     return device if peak is None else replace(device, operations=peak * _TERA)
@@ -116,9 +131,11 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
         "model": plan.model,
         "parameters": plan.parameters,
         "tokens": plan.tokens,
+        "tokens_assumed": plan.tokens_assumed,
         "compute_optimal_tokens": plan.optimal_tokens,
         "source_length": plan.source,
         "length": plan.target,
+        "batch": plan.batch_sequences,
         "operations": plan.operations,
         "forward_operations_a_token": plan.forward_a_token,
         "bytes": {
@@ -139,6 +156,8 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
         },
         "device": plan.device.name,
         "devices": plan.devices,
+        "fits": plan.layout_here is not None,
+        "recompute": plan.recomputes,
         "utilisation": plan.utilisation,
         "seconds": plan.seconds,
     }
@@ -151,10 +170,13 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
 def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
     """Return the plan in lines."""
     memory, device = plan.memory, plan.device
+    optimal = f"compute-optimal: {plan.optimal_tokens:.3g}"
+    if plan.tokens_assumed:
+        optimal = "assumed, since no number of tokens or updates is given: compute-optimal"
     lengths = f"{plan.source:,} + {plan.target:,}" if plan.source else f"{plan.target:,}"
     rows = [
         ("parameters", f"{plan.parameters:,}"),
-        ("tokens", f"{plan.tokens:.3g}   (compute-optimal: {plan.optimal_tokens:.3g})"),
+        ("tokens", f"{plan.tokens:.3g}   ({optimal})"),
         ("operations", f"{plan.operations:.3g}   ({plan.forward_a_token:.3g} a token, forward)"),
         ("weights, gradients", f"{_bytes(memory.weights)} + {_bytes(memory.gradients)}   fp32"),
         ("optimizer", _bytes(memory.optimizer)),
@@ -165,9 +187,13 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
         (
             "time",
             f"{_duration(plan.seconds)} on {plan.devices:,} x {device.name} at {plan.utilisation:.0%} of "
-            f"{device.operations / _TERA:,.4g} TFLOP/s",
+            f"{device.operations / _TERA:,.4g} TFLOP/s{', activations recomputed' if plan.recomputes else ''}",
         ),
     ]
+    if plan.layout is not None and plan.layout_here is None:
+        rows.append(
+            ("warning", f"the run does not fit on {plan.devices:,} x {device.name}: the layout is what it takes")
+        )
     if seconds is not None:
         rate = plan.devices * device.operations
         rows.append(

@@ -6,6 +6,7 @@ beside │ matrix                 │ next panel      │ bar
 notes
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ class Ruler:
         self._renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
         self._dpi = canvas.figure.dpi
         self._fonts = LabelFonts(texts)
+        # Panels mostly have the same words, thousands of them in a long text.
+        self._size = functools.cache(self._measure)
+        self._drawable = functools.cache(self._fonts.drawable)
 
     def font(self, points: float) -> FontProperties:
         """Return the fonts at a size."""
@@ -48,20 +52,22 @@ class Ruler:
 
     def drawable(self, text: str) -> str:
         """Return text without characters that no font shows."""
-        return self._fonts.drawable(text)
+        return self._drawable(text)
 
     def width(self, text: str, points: float) -> float:
         """Return how wide a text is drawn."""
-        width, _, _ = self._renderer.get_text_width_height_descent(text, self.font(points), ismath=False)
-        return float(width) / self._dpi
+        return self._size(text, points)[0] / self._dpi
 
     def height(self, text: str, points: float) -> float:
         """Return how high a text is set: its own rise and depth, at least those of an ordinary line."""
-        sizes = [
-            self._renderer.get_text_width_height_descent(one, self.font(points), ismath=False) for one in (text, "lp")
-        ]
-        rise = max(float(height - depth) for _, height, depth in sizes)
-        return (rise + max(float(depth) for _, _, depth in sizes)) / self._dpi
+        sizes = [self._size(one, points) for one in (text, "lp")]
+        rise = max(height - depth for _, height, depth in sizes)
+        return (rise + max(depth for _, _, depth in sizes)) / self._dpi
+
+    def _measure(self, text: str, points: float) -> tuple[float, float, float]:
+        """Return width, height and depth in pixels."""
+        width, height, depth = self._renderer.get_text_width_height_descent(text, self.font(points), ismath=False)
+        return float(width), float(height), float(depth)
 
 
 @dataclass(frozen=True)

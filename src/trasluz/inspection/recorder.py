@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.errors import RequestError
-from trasluz.layers.attention import Attention
+from trasluz.layers.attention import Attention, AttentionTap
 from trasluz.layers.block_weights import BlockWeights
 
 
@@ -48,6 +48,11 @@ class RecordedAttention:
         if not self.parts:
             raise RequestError("nothing was recorded: call the model inside the `with record_attention(...)` block.")
         written = [part.dense().float() if isinstance(part, BlockWeights) else part for part in self.parts]
+        if len({(*part.shape[:2], part.shape[3]) for part in written}) > 1:
+            raise RequestError(
+                "the recorded calls had texts of different numbers or lengths, which one tensor cannot hold: record "
+                "each call in a `with record_attention(...)` block of its own, or take `parts`."
+            )
         return written[0] if len(written) == 1 else torch.cat(written, dim=2)
 
 
@@ -66,12 +71,13 @@ def record_attention(
 ) -> Iterator[AttentionRecord]:
     """Record what a model attends to within the block; `layers` and `heads` count from 0, None takes all.
 
-    Raises RequestError for a layer or head that no attention of the model has.
+    Blocks may lie within each other: all of them record. Raises RequestError for a layer or head that no attention of
+    the model has, and where there are none of them to record.
     """
     record = AttentionRecord()
     attentions = model.attentions()
     _refuse_unknown(attentions, layers, heads)
-    tapped: list[Attention] = []
+    tapped: list[tuple[Attention, AttentionTap | None]] = []
     try:
         for kind, stack in attentions.items():
             for layer, attention in enumerate(stack):
@@ -79,12 +85,23 @@ def record_attention(
                     continue
                 recorded = RecordedAttention(None if heads is None else tuple(heads))
                 getattr(record, kind)[layer] = recorded
-                attention.tap = recorded.add
-                tapped.append(attention)
+                tapped.append((attention, attention.tap))
+                attention.tap = _both(attention.tap, recorded.add)
         yield record
     finally:
-        for attention in tapped:
-            attention.tap = None
+        for attention, before in reversed(tapped):
+            attention.tap = before
+
+
+def _both(before: AttentionTap | None, tap: AttentionTap) -> AttentionTap:
+    if before is None:
+        return tap
+
+    def call_both(weights: Float[Tensor, "batch heads query key"] | BlockWeights) -> None:
+        before(weights)
+        tap(weights)
+
+    return call_both
 
 
 def _refuse_unknown(
@@ -93,6 +110,9 @@ def _refuse_unknown(
     num_layers = max((len(stack) for stack in attentions.values()), default=0)
     if num_layers == 0:
         raise RequestError("this model has no attention to look at: everything its decoder knows is one vector.")
+    for name, chosen in (("layers", layers), ("heads", heads)):
+        if chosen is not None and not chosen:
+            raise RequestError(f"{name} is empty, so nothing would be recorded; name some, or leave it out for all.")
     for layer in layers or ():
         if not 0 <= layer < num_layers:
             raise RequestError(f"there is no layer {layer}; this model's attention layers are 0 to {num_layers - 1}.")

@@ -70,9 +70,17 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> GptConfig:
     return made
 
 
-def read_end(index: Any, vocab_size: Any) -> Any:
-    """Return the id of the end; the usual one says nothing about a vocabulary in which it is not."""
-    if isinstance(index, int) and isinstance(vocab_size, int) and index >= vocab_size:
+def read_end(said: Any, vocab_size: Any) -> int | None:
+    """Return the id of the end; the usual one says nothing about a vocabulary in which it is not.
+
+    Of several, the first is that of a document; the others end turns of a talk. ModelError for what is no id.
+    """
+    index = said[0] if isinstance(said, list) and said else said
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
+        raise ModelError(
+            f"config.json: eos_token_id is {said!r}, but it must be a token's id, a list of them, or null."
+        )
+    if index is not None and isinstance(vocab_size, int) and index >= vocab_size:
         return None
     return index
 

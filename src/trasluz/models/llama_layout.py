@@ -4,6 +4,7 @@ self_attn.q_proj  mlp.gate_proj  ...           as they are here: outputs as rows
 rope_parameters                                base of the rotary positions; kinds that stretch them are not known
 """
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -75,11 +76,17 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> GptModernCon
 
 def _rotary_base(config: Mapping[str, Any]) -> float:
     """Return the base of the positions, under its newer or its older name."""
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    key = "rope_parameters" if config.get("rope_parameters") else "rope_scaling"
+    said = config.get(key) or {}
+    if not isinstance(said, Mapping):
+        raise ModelError(f'config.json: {key} is {said!r}, but it must be an object, as {{"rope_type": "default"}}.')
     kind = said.get("rope_type", said.get("type", "default"))
     if kind != "default":
         raise ModelError(f"config.json: its rotary positions are of the kind {kind!r}, but only 'default' is known.")
-    return float(said.get("rope_theta") or config.get("rope_theta") or _USUAL_BASE)
+    base = said.get("rope_theta") or config.get("rope_theta") or _USUAL_BASE
+    if isinstance(base, bool) or not isinstance(base, int | float) or not 0 < base < math.inf:
+        raise ModelError(f"config.json: rope_theta is {base!r}, but it must be a number above 0, as {_USUAL_BASE}.")
+    return float(base)
 
 
 def write_config(config: GptModernConfig) -> dict[str, Any]:

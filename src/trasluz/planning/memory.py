@@ -7,7 +7,8 @@ optimizer      8                  Adam's two moments (Kingma and Ba 2015)
 activations, for each position of a layer of attention (Korthikanti et al. 2022, section 4.1), 2 bytes a number:
     18 * dim + 4 * feed_forward_dim            inputs of products, norms and activations, and dropout's masks
     + 5 * heads * length                       weights of the attention, where the kernel keeps them; fewer in a band
-recomputed     2 * dim                         each layer's input alone, and the whole of one layer at a time
+recomputed     2 * dim                         each layer's input alone, and the whole of one layer at a time; without
+                                               weights of attention, too, and never more than without recomputing
 output head    4 bytes a logit, of one chunk of positions at a time
 """
 
@@ -59,7 +60,7 @@ def training_memory(parameters: int, workload: Workload, source: int, target: in
         seen = stack.pairs(length) + (length * source if stack.cross_pairs else 0)
         scores += stack.num_layers * 5 * stack.num_heads * seen
         inputs += stack.num_layers * 2 * stack.dim * length
-        largest_kept = max(largest_kept, layer + 5 * stack.num_heads * seen)
+        largest_kept = max(largest_kept, layer)
         largest_weights = max(largest_weights, stack.weights + stack.memory_weights)
     head = 4 * workload.head_vocab_size * min(_HEAD_POSITIONS, target * sequences)
     return TrainingMemory(
@@ -68,7 +69,7 @@ def training_memory(parameters: int, workload: Workload, source: int, target: in
         optimizer=float(OPTIMIZER_BYTES * parameters),
         activations=sequences * kept + head,
         activations_with_scores=sequences * (kept + scores) + head,
-        activations_recomputed=sequences * (inputs + largest_kept) + head,
+        activations_recomputed=sequences * min(kept, inputs + largest_kept) + head,
         # The table of the vocabulary is one layer, too.
         largest_layer=2.0 * max(largest_weights, workload.head_dim * workload.head_vocab_size),
     )

@@ -6,6 +6,7 @@ time                     operations / (devices * peak * utilisation)
 compute-optimal tokens   20 a parameter       Hoffmann et al. 2022, table 3
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ _MOST_DEVICES = 1 << 16
 
 @dataclass(frozen=True)
 class Layout:
-    """How many devices are needed at least, and how they share the model."""
+    """How many devices share the model, and how."""
 
     parallel: str
     devices: int
@@ -41,13 +42,17 @@ class Plan:
     source: int
     target: int
     tokens: float
+    tokens_assumed: bool
+    """Whether nobody said how many, and they are the compute-optimal ones."""
     batch_sequences: int
     forward_a_token: float
     """Operations for each target token, its part of the source included."""
     memory: TrainingMemory
     device: Accelerator
     layout: Layout | None
-    """None: not even all devices that are thought of suffice."""
+    """The smallest; None: not even all devices that are thought of suffice."""
+    layout_here: Layout | None
+    """On the devices that there are; None: they are too few."""
     devices: int
     utilisation: float
 
@@ -64,8 +69,14 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Time of the training; recomputation counts here."""
-        extra = 4 / 3 if self.layout is not None and self.layout.recompute else 1.0
+        extra = 4 / 3 if self.recomputes else 1.0
         return extra * self.operations / (self.devices * self.device.operations * self.utilisation)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether the devices that there are must recompute activations, or enough of them would have to."""
+        layout = self.layout_here or self.layout
+        return layout is not None and layout.recompute
 
     def utilisation_within(self, seconds: float) -> float:
         """Return what share of the devices' rate a training of so many seconds makes use of."""
@@ -78,19 +89,30 @@ def make_plan(
     *,
     vocab_size: int | None = None,
     length: int | None = None,
+    cut: bool = False,
     tokens: float | None = None,
-    batch_sequences: int = 1,
+    batch_sequences: int | None = None,
+    batch_tokens: int | None = None,
     devices: int | None = None,
     utilisation: float = 0.4,
 ) -> Plan:
     """Return the plan of a preset, or of one with changes; nothing is built.
 
     `length` counts the tokens of a sequence (of source and target, each); the longest the model reads, or 512, where it
-    is not given. `tokens` are those trained on; compute-optimal ones where they are not given. `devices` are the fewest
-    that suffice where they are not given. Raises RequestError for sizes that mean nothing.
+    is not given. What is longer than the model reads is refused, or with `cut`, cut. `tokens` are those trained on;
+    compute-optimal ones where they are not given. A device works on `batch_sequences` at once, or on as many as
+    `batch_tokens` hold; on one where neither is given. `devices` are those of the smallest layout where they are not
+    given. Raises RequestError for sizes that mean nothing.
     """
-    for name, value in (("length", length), ("tokens", tokens), ("batch", batch_sequences), ("devices", devices)):
-        if value is not None and value < 1:
+    for name, value in (
+        ("vocab_size", vocab_size),
+        ("length", length),
+        ("tokens", tokens),
+        ("batch", batch_sequences),
+        ("batch_tokens", batch_tokens),
+        ("devices", devices),
+    ):
+        if value is not None and not 1 <= value < math.inf:
             raise RequestError(f"{name} is {value}; it must be 1 or more.")
     if not 0 < utilisation <= 1:
         raise RequestError(f"utilisation is {utilisation}; it is a share of the peak, above 0 and at most 1.")
@@ -100,9 +122,17 @@ def make_plan(
     config: Any = build_config(preset, **dict.fromkeys(architecture.vocab_fields, size))
     parameters = architecture.count_parameters(config)
     workload = architecture.workload(config)
-    target = length or _longest(config)
+    most = _most(config)
+    target = length or most or int(getattr(config, "max_positions", 512))
+    if most is not None and target > most:
+        if not cut:
+            raise RequestError(
+                f"length is {target:,}, but {name} reads at most {most:,} tokens: it must be that or less."
+            )
+        target = most
     source = target if workload.reads_a_source else 0
-    memory = training_memory(parameters, workload, source, target, batch_sequences)
+    sequences = batch_sequences or max(1, (batch_tokens or 1) // target)
+    memory = training_memory(parameters, workload, source, target, sequences)
     layout = smallest_layout(memory, device)
     return Plan(
         model=name,
@@ -110,35 +140,61 @@ def make_plan(
         source=source,
         target=target,
         tokens=tokens or float(TOKENS_A_PARAMETER * parameters),
-        batch_sequences=batch_sequences,
+        tokens_assumed=tokens is None,
+        batch_sequences=sequences,
         forward_a_token=workload.forward_operations(source, target) / target,
         memory=memory,
         device=device,
         layout=layout,
+        layout_here=layout if devices is None else layout_on(memory, device, devices),
         devices=devices or (layout.devices if layout else 1),
         utilisation=utilisation,
     )
 
 
 def smallest_layout(memory: TrainingMemory, device: Accelerator) -> Layout | None:
-    """Return the fewest devices that hold a run, recomputing activations only where it saves devices; None: too few.
+    """Return the fewest of 1, 2, 4, 8 ... devices that hold a run; None: there are not enough.
 
-    Sliced over n devices (FSDP), each has 1/n of weights, gradients and moments, the layer at work and the next one
-    whole, and activations of its own sequences.
+    Activations are recomputed only where that saves devices.
     """
-    usable = _USABLE * device.memory
     devices = 1
     while devices <= _MOST_DEVICES:
         for recompute in (False, True):
-            activations = memory.activations_recomputed if recompute else memory.activations
-            gathered = 2 * memory.largest_layer if devices > 1 else 0.0
-            needed = memory.state / devices + gathered + activations
-            if needed <= usable:
-                return Layout("none" if devices == 1 else "fsdp", devices, recompute, needed)
+            if layout := _layout(memory, device, devices, recompute):
+                return layout
         devices *= 2
     return None
 
 
-def _longest(config: ModelConfig) -> int:
+def layout_on(memory: TrainingMemory, device: Accelerator, devices: int) -> Layout | None:
+    """Return how a run fits on so many devices: whole on each, or sliced over all; None: it does not.
+
+    Activations are recomputed only where they must be.
+    """
+    for recompute in (False, True):
+        for sharing in (1, devices):
+            if layout := _layout(memory, device, sharing, recompute):
+                return layout
+    return None
+
+
+def _layout(memory: TrainingMemory, device: Accelerator, devices: int, recompute: bool) -> Layout | None:
+    """Return the layout of a run over so many devices; None where they do not hold it.
+
+    Sliced over n devices (FSDP), each has 1/n of weights, gradients and moments, the layer at work and the next one
+    whole, and activations of its own sequences.
+    """
+    activations = memory.activations_recomputed if recompute else memory.activations
+    gathered = 2 * memory.largest_layer if devices > 1 else 0.0
+    needed = memory.state / devices + gathered + activations
+    if needed > _USABLE * device.memory:
+        return None
+    return Layout("none" if devices == 1 else "fsdp", devices, recompute, needed)
+
+
+def _most(config: ModelConfig) -> int | None:
+    """Return how many tokens a model reads; None: any number."""
+    if getattr(config, "positions", None) == "sinusoidal":
+        return None
     longest = getattr(config, "longest_text", None) or getattr(config, "max_positions", None)
-    return int(longest) if longest else 512
+    return int(longest) if longest else None

@@ -13,7 +13,8 @@ rate.
 
 Where the recipe trains in bf16, these products are, too, as the authors' are: a step is only about U V^T anyway.
 
-It is for matrices that map states to states. Embeddings, norms and biases learn by AdamW beside them.
+It is for matrices that map states to states. Embeddings, scores of words and labels, norms and biases learn by AdamW
+beside them.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn, optim
+
+from trasluz.models.heads import ClassHead, TokenHead
 
 MOMENTUM = 0.95
 # What minimises max |1 - (a s + b s^3 + c s^5)| over s from 0.005 to 1, then over the range that leaves, and so on.
@@ -46,12 +49,18 @@ def orthogonalized(matrices: Float[Tensor, "matrices outputs inputs"]) -> Float[
 
 
 def state_matrices(model: nn.Module) -> set[nn.Parameter]:
-    """Return the matrices of a model that map states to states: those of its linear layers, if nothing shares them."""
+    """Return the matrices of a model that map states to states: those of its linear layers, if nothing shares them.
+
+    Those that end in scores of labels are none of them.
+    """
     linear: set[nn.Parameter] = set()
     others: set[nn.Parameter] = set()
+    labels = {part.output for part in model.modules() if isinstance(part, (ClassHead, TokenHead))}
     for part in model.modules():
         own = part.parameters(recurse=False)
-        (linear if isinstance(part, nn.Linear) else others).update(one for one in own if one.requires_grad)
+        (linear if isinstance(part, nn.Linear) and part not in labels else others).update(
+            one for one in own if one.requires_grad
+        )
     return {parameter for parameter in linear - others if parameter.dim() > 1}
 
 

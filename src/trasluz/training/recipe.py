@@ -223,8 +223,8 @@ class TrainingSection(Section):
     )
     optimizer: Literal["adamw", "adam", "muon"] = Field(
         default="adamw",
-        description="Adam, with decoupled weight decay or none; or Muon for the matrices of linear layers and AdamW "
-        "for the rest: fewer updates, each of more work, by the same learning rate.",
+        description="Adam, with decoupled weight decay or none; or Muon for the matrices of hidden linear layers and "
+        "AdamW for the rest: fewer updates, each of more work, by the same learning rate.",
     )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.98), description="How slowly Adam forgets gradients and their squares."
