@@ -339,7 +339,7 @@ def command_line(script: str, options: argparse.Namespace) -> str:
     for name, value in vars(options).items():
         if name == "json" or value is None or value is False or (name == "minutes" and options.quick):
             continue
-        words.append(f"--{name}")
+        words.append(f"--{name.replace('_', '-')}")
         if value is not True:
             words += [f"{one:g}" if isinstance(one, float) else str(one) for one in _listed(value)]
     return " ".join(words)
