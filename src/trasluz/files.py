@@ -101,7 +101,8 @@ def sync_folder(path: Path) -> None:
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     """Return the sentence for a refused write."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Libraries that write files by themselves tell no number, but the system's words.
+    full = any(error.errno == kind or os.strerror(kind) in str(error) for kind in (errno.ENOSPC, errno.EDQUOT))
     remedy = "Free some space" if full else "Choose a folder you may write to"
     return WriteError(
         f"cannot write {os.fspath(path)}: {error.strerror or error}. {remedy}; nothing that was there has been changed."

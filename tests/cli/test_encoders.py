@@ -291,7 +291,7 @@ def test_answers_stand_in_the_context(
         assert line == f"{text}\t{one['score']:.3f}\t{one['start']}-{one['end']}"
 
 
-def test_that_there_is_no_answer_is_an_empty_line(encoder: Encoder, capsys: Captured, tmp_path: Path) -> None:
+def test_that_there_is_no_answer_is_an_answer(encoder: Encoder, capsys: Captured, tmp_path: Path) -> None:
     context = tmp_path / "short.txt"
     context.write_text("it", encoding="utf-8")
     options = ("answer", encoder("reader"), "--context", str(context), "what?")
@@ -300,8 +300,6 @@ def test_that_there_is_no_answer_is_an_empty_line(encoder: Encoder, capsys: Capt
     (unsure,) = objects_of(capsys, *options, "--top", "9", "--no-answer")
     nothing = {"text": "", "start": 0, "end": 0}
     assert any(one | nothing == one for one in (unsure, *unsure["alternatives"]))
-    context.write_text("", encoding="utf-8")
-    assert lines_of(capsys, *options) == [""]
 
 
 def test_a_context_that_is_no_text_is_named_by_its_line(encoder: Encoder, capsys: Captured, tmp_path: Path) -> None:

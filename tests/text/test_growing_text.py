@@ -39,9 +39,15 @@ def test_the_pieces_are_the_text_before_the_first_stop_string(text: str, stop: l
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=9)))
     pieces = [whole[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     given_out, grew = grown(pieces, tuple(stop))
-    ends = [text.find(string) for string in stop if string in text]
-    assert "".join(given_out) == grew.text == text[: min(ends, default=len(text))]
+    # The first to be complete, and of those that end together the longest.
+    ends = [(text.find(string) + len(string), text.find(string)) for string in stop if string in text]
+    assert "".join(given_out) == grew.text == text[: min(ends, default=(0, len(text)))[1]]
     assert grew.stopped == bool(ends)
+
+
+def test_a_stop_string_within_another_ends_the_text_first() -> None:
+    for pieces in ([b" aa"], [b" a", b"a"], [b" ", b"a", b"a"]):
+        assert "".join(grown(pieces, ("a", " aa"))[0]) == " "
 
 
 def test_an_empty_stop_string_is_refused() -> None:

@@ -29,10 +29,11 @@ class GrowingText:
         if self.stopped:
             return ""
         known = self._held_back + self._decoder.decode(piece)
-        begins = [place for string in self._stop if (place := known.find(string)) >= 0]
-        if begins:
+        # Of several, the one that is complete first: what comes later changes nothing, however the text is cut.
+        found = [(place + len(string), place) for string in self._stop if (place := known.find(string)) >= 0]
+        if found:
             self.stopped = True
-            return self._give_out(known, min(begins))
+            return self._give_out(known, min(found)[1])
         return self._give_out(known, len(known) - self._open_end(known))
 
     def finish(self) -> str:
