@@ -62,6 +62,20 @@ def kernels_for(x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32,)) -
     return load_kernels()
 
 
+def training_kernels_for(
+    x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32, torch.bfloat16)
+) -> ctypes.CDLL | None:
+    """Return the library for work on this tensor by somebody who gives its gradients, too."""
+    if torch.compiler.is_exporting() or not x.is_cpu or x.dtype not in dtypes:
+        return None
+    return load_kernels()
+
+
+def drawn_seed() -> int:
+    """Return a seed for what a kernel drops out, drawn from torch's generator."""
+    return int(torch.empty((), dtype=torch.int64).random_())
+
+
 def _thread_libraries() -> list[str]:
     """Return the OpenMP runtime that torch has brought into this process."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()

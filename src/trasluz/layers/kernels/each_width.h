@@ -15,6 +15,8 @@
 namespace eight {
 constexpr int kLanes = 8;
 typedef float Vec __attribute__((vector_size(32)));
+typedef std::uint32_t Bits __attribute__((vector_size(32)));
+constexpr Bits kCounting = {0, 1, 2, 3, 4, 5, 6, 7};
 static inline Vec spread(float x) { return (Vec)_mm256_set1_ps(x); }
 static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 static inline Vec greater(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
@@ -26,6 +28,7 @@ static inline Vec gather(const float* from, int step) {
 static inline float largest(Vec x) { return max8((__m256)x); }
 static inline float total(Vec x) { return sum8((__m256)x); }
 #include "lanes.h"
+#include "random.h"
 #include EACH_WIDTH
 }  // namespace eight
 #pragma GCC pop_options
@@ -35,6 +38,8 @@ static inline float total(Vec x) { return sum8((__m256)x); }
 namespace sixteen {
 constexpr int kLanes = 16;
 typedef float Vec __attribute__((vector_size(64)));
+typedef std::uint32_t Bits __attribute__((vector_size(64)));
+constexpr Bits kCounting = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static inline Vec spread(float x) { return (Vec)_mm512_set1_ps(x); }
 static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline Vec greater(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -46,6 +51,7 @@ static inline Vec gather(const float* from, int step) {
 static inline float largest(Vec x) { return _mm512_reduce_max_ps((__m512)x); }
 static inline float total(Vec x) { return _mm512_reduce_add_ps((__m512)x); }
 #include "lanes.h"
+#include "random.h"
 #include EACH_WIDTH
 }  // namespace sixteen
 #pragma GCC pop_options

@@ -1,6 +1,5 @@
 // So many floats at a time, of whichever width `each_width.h` includes this for: numbers in and out, and exp.
 
-typedef std::uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef std::uint16_t Halves __attribute__((vector_size(2 * kLanes)));
 
 static inline Vec load(const float* from) {
