@@ -11,7 +11,8 @@ from trasluz.layers.output_loss import output_loss
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_equals_the_plain_way(smoothing: float, with_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 4)
+    monkeypatch.setattr(module, "_MOST_POSITIONS", 4)
+    monkeypatch.setattr(module, "_FEWEST_POSITIONS", 4)
     hidden = torch.randn(11, 6, requires_grad=True)
     weight = torch.randn(9, 6, requires_grad=True)
     bias = torch.randn(9, requires_grad=True) if with_bias else None

@@ -13,8 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Positions a chunk: logits of 256 x 8,000 in float32 are 8 MB, about what a core's share of the cache holds.
-_CHUNK = 256
+from trasluz.layers.kernels.softmax_loss import softmax_loss
+
+# Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
+_LOGITS_A_CHUNK = 1 << 23
+_MOST_POSITIONS, _FEWEST_POSITIONS = 1024, 128
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
@@ -36,36 +39,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = _compute_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(dtype)
-            vocab_size = matrix.shape[0]
-            total = hidden.new_zeros((), dtype=torch.float64)
-            likelihood = hidden.new_zeros((), dtype=torch.float64)
+            total, likelihood = hidden.new_zeros((2,), dtype=torch.float64)
             hidden_gradient = torch.empty_like(hidden) if wants_gradients else None
             weight_gradient = torch.zeros_like(weight) if wants_gradients else None
             bias_gradient = torch.zeros_like(bias) if wants_gradients and bias is not None else None
-            for start in range(0, hidden.shape[0], _CHUNK):
-                part = slice(start, start + _CHUNK)
+            chunk = max(_FEWEST_POSITIONS, min(_MOST_POSITIONS, _LOGITS_A_CHUNK // matrix.shape[0]))
+            for start in range(0, hidden.shape[0], chunk):
+                part = slice(start, start + chunk)
                 x = hidden[part].detach().to(dtype)
-                target = targets[part, None]
-                logits = (x @ matrix.T).float()
-                if bias is not None:
-                    logits += bias.detach().float()
-                normalizer = logits.logsumexp(-1, keepdim=True)
-                nll = (normalizer - logits.gather(1, target)).sum(dtype=torch.float64)
-                likelihood += nll
-                total += (1.0 - smoothing) * nll
-                if smoothing:
-                    uniform = normalizer.squeeze(-1) - logits.mean(-1)
-                    total += smoothing * uniform.sum(dtype=torch.float64)
-                if not wants_gradients:
+                some_likelihood, some_total, gradient = softmax_loss(
+                    x @ matrix.T, None if bias is None else bias.detach(), targets[part], smoothing, wants_gradients
+                )
+                likelihood += some_likelihood
+                total += some_total
+                if hidden_gradient is None or weight_gradient is None:
                     continue
-                gradient = logits.sub_(normalizer).exp_()
-                if smoothing:
-                    gradient -= smoothing / vocab_size
-                gradient.scatter_add_(1, target, gradient.new_full(target.shape, smoothing - 1.0))
                 if bias_gradient is not None:
-                    bias_gradient += gradient.sum(0)
-                gradient = gradient.to(dtype)
-                assert hidden_gradient is not None and weight_gradient is not None
+                    bias_gradient += gradient.sum(0, dtype=torch.float32)
                 hidden_gradient[part] = gradient @ matrix
                 weight_gradient += gradient.T @ x
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
@@ -76,8 +66,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         scale = gradients[0]
-        hidden, weight, bias = ctx.saved_tensors
-        return hidden * scale, weight * scale, None if bias is None else bias * scale, None, None, None
+        # Nearly always 1, and on a CPU known without waiting: a pass over the matrix is saved.
+        if not (scale.is_cpu and scale == 1.0):
+            return *(None if one is None else one * scale for one in ctx.saved_tensors), None, None, None
+        return *ctx.saved_tensors, None, None, None
 
 
 def output_loss(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 7
+_VERSION = 8
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
@@ -24,6 +24,10 @@ _FUNCTIONS = {
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
     "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT, _POINTER, _INT],
+    "trasluz_softmax_loss": [
+        *[_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT],
+        *[_POINTER, _POINTER, _INT, _INT],
+    ],
     "trasluz_text_attention": [*[_POINTER] * 3, _SIZE, *[_POINTER] * 4, _SIZE, _SIZE, _INT, _POINTER, _INT],
     "trasluz_gelu": [_POINTER, _SIZE, _SIZE, _POINTER, _INT, _INT],
     "trasluz_causal_block": [*[_POINTER] * 3, _SIZE, _POINTER, _INT],

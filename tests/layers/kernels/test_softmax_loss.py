@@ -1,0 +1,49 @@
+"""Softmax, loss and gradient in one pass, beside PyTorch's words for the same."""
+
+import pytest
+import torch
+
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import softmax_loss as module
+from trasluz.layers.kernels.softmax_loss import softmax_loss
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vocab_size", [1, 7, 16, 33, 1000])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_equals_the_plain_way(
+    vocab_size: int, with_bias: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = (torch.randn(70, vocab_size) * 5).to(dtype)
+    bias = torch.randn(vocab_size).to(dtype) if with_bias else None
+    targets = torch.randint(vocab_size, (70,))
+    found = softmax_loss(logits.clone(), bias, targets, 0.1, True)
+    assert found[2].dtype == dtype
+    monkeypatch.setattr(module, "training_kernels_for", lambda x: None)
+    expected = softmax_loss(logits.clone(), bias, targets, 0.1, True)
+    for ours, plain in zip(found[:2], expected[:2], strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(found[2], expected[2], rtol=1e-5 if dtype == torch.float32 else 0.01, atol=1e-6)
+
+
+def test_nothing_is_written_where_no_gradient_is_wanted() -> None:
+    logits = torch.randn(3, 20)
+    kept = logits.clone()
+    softmax_loss(logits, None, torch.tensor([0, 5, 19]), 0.0, False)
+    assert torch.equal(logits, kept)
+
+
+def test_far_apart_logits_and_numbers_that_are_none() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [torch.nan, 0.0, 0.0], [torch.inf, 0.0, 0.0]])
+    likelihood, _, gradient = softmax_loss(logits[:1].clone(), None, torch.tensor([1]), 0.0, True)
+    assert likelihood.item() == pytest.approx(2e4)
+    torch.testing.assert_close(gradient, torch.tensor([[1.0, -1.0, 0.0]]))
+    for row in (1, 2):
+        assert not softmax_loss(logits[row : row + 1].clone(), None, torch.tensor([1]), 0.0, True)[0].isfinite()
+
+
+def test_targets_outside_the_vocabulary_are_refused() -> None:
+    with pytest.raises(IndexError, match="below the vocabulary's 20"):
+        softmax_loss(torch.randn(2, 20), None, torch.tensor([3, 20]), 0.0, True)
