@@ -2,12 +2,18 @@
 
 On a CPU torch draws a double for every element, which costs more than the matrix product it follows; here each
 element is kept when its own 16 random bits, read as an integer, are below keep * 2^16, and is then scaled by 1 / keep.
+The compiled kernel, where it is there, needs neither words nor a mask: what it drops follows from a seed and the place.
 """
 
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from trasluz.layers.kernels import drawn_seed
+from trasluz.layers.kernels.dropout import drop_out, drops_out
 
 _LEVELS = 1 << 16
 
@@ -37,15 +43,46 @@ class _ScaledMask(torch.autograd.Function):
         return (gradients[0] * mask).mul_(ctx.scale), None, None
 
 
+class _Compiled(torch.autograd.Function):
+    """`beside` + dropout(x), by the kernel; the backward pass keeps only the seed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beside: Tensor | None, probability: float) -> Tensor:
+        ctx.probability, ctx.seed = probability, drawn_seed()
+        return drop_out(x, probability, ctx.seed, beside)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        return (
+            drop_out(gradients[0], ctx.probability, ctx.seed),
+            gradients[0] if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     """Return `x` with elements zeroed at the given probability and the rest scaled up; `x` itself when not training."""
     if not training or probability == 0.0:
         return x
+    if drops_out(x):
+        dropped: Tensor = _Compiled.apply(x, None, probability)  # type: ignore[no-untyped-call]
+        return dropped
     if x.is_cpu:
         mask, scale = keep_mask(x, probability), 1.0 / (1.0 - probability)
-        dropped: Tensor = _ScaledMask.apply(x, mask, scale)  # type: ignore[no-untyped-call]
+        dropped = _ScaledMask.apply(x, mask, scale)  # type: ignore[no-untyped-call]
         return dropped
     return nn.functional.dropout(x, probability)
+
+
+def sum_dropout(
+    x: Float[Tensor, "*axes"], y: Float[Tensor, "*axes"], probability: float, training: bool
+) -> Float[Tensor, "*axes"]:
+    """Return x + dropout(y)."""
+    if training and probability > 0.0 and x.dtype == y.dtype and drops_out(y):
+        dropped: Tensor = _Compiled.apply(y, x, probability)  # type: ignore[no-untyped-call]
+        return dropped
+    return x + dropout(y, probability, training)
 
 
 class Dropout(nn.Module):

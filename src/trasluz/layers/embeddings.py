@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trasluz.layers.dropout import Dropout
 from trasluz.layers.linear import linear
 
 
@@ -19,6 +20,20 @@ class TokenEmbedding(nn.Module):
         """Return the tokens' vectors."""
         found = nn.functional.embedding(ids, self.weight)
         return found if self.scale == 1.0 else found * self.scale
+
+
+class EmbeddingDropout(Dropout):
+    """Dropout of embedded words, behind which all states are of the type that products are computed in.
+
+    Under autocast on a CPU they would otherwise stay float32 from norm to norm, and every layer cast what it reads and
+    what it gives: more work there than its matrix product.
+    """
+
+    def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+        """Return `x`, dropped out while training."""
+        if x.is_cpu and torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        return super().forward(x)
 
 
 class OutputHead(nn.Module):

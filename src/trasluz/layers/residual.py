@@ -12,8 +12,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trasluz.layers.dropout import Dropout
-from trasluz.layers.kernels.sum_norm import sum_norm
+from trasluz.layers.dropout import Dropout, sum_dropout
+from trasluz.layers.sum_norm import sum_norm
 
 Sublayer = Callable[[Tensor], Tensor]
 Norm = Callable[[int, float], nn.Module]
@@ -29,7 +29,7 @@ class PostNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
         """Return norm(x + dropout(f(x)))."""
-        return sum_norm(self.norm, x, self.dropout(f(x)))
+        return sum_norm(self.norm, x, f(x), self.dropout.probability if self.training else 0.0)
 
 
 class PreNorm(nn.Module):
@@ -45,7 +45,7 @@ class PreNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
         """Return x + dropout(f(norm(x)))."""
-        return x + self.dropout(f(sum_norm(self.norm, x)))
+        return sum_dropout(x, f(sum_norm(self.norm, x)), self.dropout.probability, self.training)
 
 
 RESIDUALS: dict[str, type[PostNorm] | type[PreNorm]] = {"post": PostNorm, "pre": PreNorm}

@@ -15,14 +15,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from trasluz.layers.attention import Attention
-from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import TokenEmbedding
+from trasluz.layers.embeddings import EmbeddingDropout, TokenEmbedding
 from trasluz.layers.feed_forward import ActivationName, FeedForward
-from trasluz.layers.kernels.sum_norm import sum_norm
 from trasluz.layers.masks import Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PostNorm
 from trasluz.layers.self_attention import SelfAttention
+from trasluz.layers.sum_norm import sum_norm
 from trasluz.layers.transformer_block import EncoderBlock
 from trasluz.models.config import Probability, TextConfig, must_divide
 from trasluz.models.heads import (
@@ -105,7 +104,7 @@ class Bert(nn.Module):
         self.positions = TrainablePositions(dim, config.max_positions)
         self.segment_embedding = TokenEmbedding(config.num_segments, dim) if config.num_segments else None
         self.embedding_norm = nn.LayerNorm(dim, config.norm_epsilon)
-        self.embedding_dropout = Dropout(config.dropout)
+        self.embedding_dropout = EmbeddingDropout(config.dropout)
         self.encoder = nn.ModuleList(self._block(layer) for layer in range(config.num_layers))
         self.heads = nn.ModuleDict({name: self._head(name) for name in config.heads})
         self._initialize()

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from trasluz.errors import RequestError
 from trasluz.layers.attention import Attention
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
-from trasluz.layers.kernels.sum_norm import sum_norm
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import TrainablePositions
+from trasluz.layers.sum_norm import sum_norm
 from trasluz.layers.transformer_block import CausalBlock
 from trasluz.text.batching import CausalBatch
 

@@ -21,8 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor, nn
 
 from trasluz.layers.banded_attention import BandedSelfAttention
-from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PreNorm
@@ -66,7 +65,7 @@ class Gpt(CausalDecoder):
         dim = config.model_dim
         self.word_embedding = TokenEmbedding(config.vocab_size, dim)
         self.positions = TrainablePositions(dim, config.max_positions)
-        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.embedding_dropout = EmbeddingDropout(config.embedding_dropout)
         self.decoder = nn.ModuleList(self._block(layer) for layer in range(config.num_layers))
         self.decoder_norm = nn.LayerNorm(dim, config.norm_epsilon)
         self.output_head = OutputHead(self.word_embedding.weight)

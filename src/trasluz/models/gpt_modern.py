@@ -14,8 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
 from trasluz.layers.feed_forward import ActivationName
 from trasluz.layers.gated_feed_forward import GatedFeedForward
 from trasluz.layers.residual import PreNorm
@@ -63,7 +62,7 @@ class GptModern(CausalDecoder):
         self.config = config
         dim = config.model_dim
         self.word_embedding = TokenEmbedding(config.vocab_size, dim)
-        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.embedding_dropout = EmbeddingDropout(config.embedding_dropout)
         positions = RotaryPositions(dim // config.num_heads, config.rotary_base, config.max_positions)
         self.decoder = nn.ModuleList(self._block(positions) for _ in range(config.num_layers))
         self.decoder_norm = RmsNorm(dim, config.norm_epsilon)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead
 from trasluz.layers.feed_forward import ACTIVATIONS, ActivationName
-from trasluz.layers.kernels.sum_norm import sum_norm
 from trasluz.layers.linear import Linear
+from trasluz.layers.sum_norm import sum_norm
 
 HeadName = Literal["pool", "fill-mask", "next-sentence", "classify", "tag", "answer"]
 HEADS: tuple[str, ...] = get_args(HeadName)

@@ -19,8 +19,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from trasluz.layers.attention import Attention, KeyValue
-from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
@@ -110,7 +109,7 @@ class Transformer(nn.Module):
             self.target_embedding.weight = self.source_embedding.weight
         self.source_positions = self._positions()
         self.target_positions = self._positions()
-        self.embedding_dropout = Dropout(config.dropout)
+        self.embedding_dropout = EmbeddingDropout(config.dropout)
         self.encoder = nn.ModuleList(self._encoder_block() for _ in range(config.num_encoder_layers))
         self.decoder = nn.ModuleList(self._decoder_block() for _ in range(config.num_decoder_layers))
         # A pre-norm stack leaves its sum un-normalised; a post-norm one has normalised already.

@@ -15,6 +15,8 @@ from torch import Tensor
 LIBRARY = Path(__file__).with_name("_kernels.so")
 _VERSION = 8
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+# The seed, the threshold and the scale of what is dropped out.
+_DROPOUT = (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float)
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
     "trasluz_attention_step": [
@@ -23,7 +25,15 @@ _FUNCTIONS = {
         *[_POINTER, _INT],
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],
-    "trasluz_sum_norm": [_POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT, _POINTER, _INT],
+    "trasluz_sum_norm": [
+        *[_POINTER, _POINTER, *_DROPOUT, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT, _INT],
+        *[_POINTER, _POINTER, _POINTER, _INT],
+    ],
+    "trasluz_sum_norm_backward": [
+        *[_POINTER, _POINTER, _POINTER, *_DROPOUT, _SIZE, _SIZE, _POINTER, _INT],
+        *[_POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT],
+    ],
+    "trasluz_dropout": [_POINTER, _SIZE, *_DROPOUT, _POINTER, _INT, _POINTER, _INT],
     "trasluz_softmax_loss": [
         *[_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT],
         *[_POINTER, _POINTER, _INT, _INT],

@@ -15,8 +15,8 @@ extern "C" {
 void trasluz_few_rows(const float*, std::int64_t, std::int64_t, const float*, const float*, std::int64_t, float*, int);
 void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t, const std::int8_t*,
                           const std::int32_t*, const float*, const float*, std::int64_t, float*, int);
-void trasluz_sum_norm(const void*, const void*, std::int64_t, std::int64_t, const void*, const void*, float, int, void*,
-                      int);
+void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t, std::int64_t,
+                      const void*, const void*, float, int, int, void*, float*, void*, int);
 void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
                             std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
                             const std::int64_t*, float*, int);
@@ -70,7 +70,7 @@ void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int t
 }
 
 void norm(const Norm& n, const float* x, std::int64_t rows, std::int64_t dim, float* y, int threads) {
-    trasluz_sum_norm(x, nullptr, rows, dim, n.weight, n.bias, n.epsilon, 0, y, threads);
+    trasluz_sum_norm(x, nullptr, 0, 0, 1.0f, rows, dim, n.weight, n.bias, n.epsilon, 0, 1, nullptr, nullptr, y, threads);
 }
 
 // Sizes are multiples of eight here.

@@ -23,6 +23,21 @@ static inline void store(Vec x, Bfloat* to) {
     std::memcpy(to, &halves, sizeof halves);
 }
 
+// Fewer numbers than a vector has, and zeros behind them.
+template <typename Number>
+static inline Vec load_some(const Number* from, std::int64_t count) {
+    Number some[kLanes] = {};
+    std::memcpy(some, from, static_cast<std::size_t>(count) * sizeof(Number));
+    return load(some);
+}
+
+template <typename Number>
+static inline void store_some(Vec x, Number* to, std::int64_t count) {
+    Number some[kLanes];
+    store(x, some);
+    std::memcpy(to, some, static_cast<std::size_t>(count) * sizeof(Number));
+}
+
 // 2^f = sum of kPowerOfTwo[i] f^i, |f| <= 1 / 2, fitted by least squares with weights that make the greatest relative
 // error, 8e-8, as small as can be.
 constexpr float kPowerOfTwo[] = {1.00000007f, 0.693146967f, 0.240221197f, 0.0555071327f, 0.00967554133f, 0.00132764718f};

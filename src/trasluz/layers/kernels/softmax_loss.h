@@ -1,20 +1,5 @@
 // The body of softmax_loss.cpp, for each width.
 
-// Fewer numbers than a vector has, and zeros behind them.
-template <typename Number>
-static inline Vec load_some(const Number* from, std::int64_t count) {
-    Number some[kLanes] = {};
-    std::memcpy(some, from, static_cast<std::size_t>(count) * sizeof(Number));
-    return load(some);
-}
-
-template <typename Number>
-static inline void store_some(Vec x, Number* to, std::int64_t count) {
-    Number some[kLanes];
-    store(x, some);
-    std::memcpy(to, some, static_cast<std::size_t>(count) * sizeof(Number));
-}
-
 // One row of logits; `room` is for a row of floats, whole vectors.
 template <typename Number>
 static void loss_of_row(Number* logits, std::int64_t vocab, const float* bias, std::int64_t target, float smoothing,

@@ -1,81 +1,108 @@
-// The norm of a sum, in one pass a row.
+// The norm of a sum, and its gradients, each in one pass a row.
 //
-//     with a bias, layer norm:                 norm(a + b) = (a + b - mean) / sqrt(variance + epsilon) * weight + bias
+//     s = a + dropout(b)
+//     with a bias, layer norm:                 norm(s) = (s - mean) / sqrt(variance + epsilon) * weight + bias
 //     without one, root mean square norm:      the same with 0 for the mean and for the bias
 
-#include <cmath>
 #include <cstdint>
-#include <vector>
-
-#include "avx2.h"
 
 namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
+// Rows whose gradients of the weights are summed up by one thread: these sums do not depend on how many threads there are.
+constexpr std::int64_t kRowsTogether = 256;
 
-AVX2 inline __m256 load8(const float* from) { return _mm256_loadu_ps(from); }
-AVX2 inline __m256 load8(const Bfloat* from) {
-    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-}
+// What is dropped of `b`: nothing where `dropped` is 0. See random.h.
+struct Dropout {
+    std::uint64_t seed;
+    std::uint32_t dropped;
+    float scale;
+};
 
-AVX2 inline void store8(__m256 x, float* to) { _mm256_storeu_ps(to, x); }
-// To the nearest, to the even one of two.
-AVX2 inline void store8(__m256 x, Bfloat* to) {
-    const __m256i bits = _mm256_castps_si256(x);
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded =
-        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
-    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
-}
+}  // namespace
 
-// dim is a multiple of eight here; `sums` have room for a row.
-template <typename Number>
-AVX2 void norm_row(const Number* a, const Number* b, std::int64_t dim, const Number* weight, const Number* bias,
-                   float epsilon, float* sums, Number* y) {
-    __m256 total = _mm256_setzero_ps();
-    for (std::int64_t d = 0; d < dim; d += 8) {
-        __m256 sum = load8(a + d);
-        if (b) sum = _mm256_add_ps(sum, load8(b + d));
-        store8(sum, sums + d);
-        total = _mm256_add_ps(total, sum);
-    }
-    const __m256 mean = bias ? _mm256_set1_ps(sum8(total) / static_cast<float>(dim)) : _mm256_setzero_ps();
-    __m256 squares = _mm256_setzero_ps();
-    for (std::int64_t d = 0; d < dim; d += 8) {
-        const __m256 away = _mm256_sub_ps(load8(sums + d), mean);
-        squares = _mm256_fmadd_ps(away, away, squares);
-    }
-    const __m256 by = _mm256_set1_ps(1.0f / std::sqrt(sum8(squares) / static_cast<float>(dim) + epsilon));
-    for (std::int64_t d = 0; d < dim; d += 8) {
-        const __m256 normed = _mm256_mul_ps(_mm256_sub_ps(load8(sums + d), mean), by);
-        const __m256 shift = bias ? load8(bias + d) : _mm256_setzero_ps();
-        store8(_mm256_fmadd_ps(normed, load8(weight + d), shift), y + d);
-    }
-}
+#define EACH_WIDTH "sum_norm.h"
+#include "each_width.h"
 
-template <typename Number>
-void norm_rows(const Number* a, const Number* b, std::int64_t rows, std::int64_t dim, const Number* weight,
-               const Number* bias, float epsilon, Number* y, int threads) {
+namespace {
+
+template <typename Number, typename Weight>
+void norm_rows(const Number* a, const Number* b, const Dropout& drop, std::int64_t rows, std::int64_t dim,
+               const Weight* weight, const Weight* bias, float epsilon, Number* sum, float* statistics, Number* y,
+               int threads) {
+    const auto one = has_sixteen() && dim % sixteen::kLanes == 0 ? sixteen::norm_row<Number, Weight>
+                                                                  : eight::norm_row<Number, Weight>;
     const bool many = threads > 1 && rows > 1 && rows * dim > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
     for (std::int64_t row = 0; row < rows; ++row) {
         static thread_local std::vector<float> sums;
         sums.resize(static_cast<std::size_t>(dim));
-        norm_row(a + row * dim, b ? b + row * dim : nullptr, dim, weight, bias, epsilon, sums.data(), y + row * dim);
+        const std::int64_t place = row * dim;
+        one(a + place, b ? b + place : nullptr, drop, static_cast<std::uint64_t>(place), dim, weight, bias, epsilon,
+            sums.data(), sum ? sum + place : nullptr, statistics ? statistics + 2 * row : nullptr, y + place);
+    }
+}
+
+template <typename Number>
+void norm_rows_backward(const Number* gradient, const Number* sum, const float* statistics, const Dropout& drop,
+                        std::int64_t rows, std::int64_t dim, const float* weight, bool centred, float* weight_gradient,
+                        float* bias_gradient, Number* sum_gradient, Number* b_gradient, int threads) {
+    const auto one = has_sixteen() && dim % sixteen::kLanes == 0 ? sixteen::norm_row_backward<Number>
+                                                                  : eight::norm_row_backward<Number>;
+    const std::int64_t parts = (rows + kRowsTogether - 1) / kRowsTogether;
+    const bool many = threads > 1 && parts > 1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+    for (std::int64_t part = 0; part < parts; ++part) {
+        static thread_local std::vector<float> room;
+        room.resize(static_cast<std::size_t>(2 * dim));
+        const std::int64_t end = std::min(rows, (part + 1) * kRowsTogether);
+        for (std::int64_t row = part * kRowsTogether; row < end; ++row) {
+            const std::int64_t place = row * dim;
+            one(gradient + place, sum + place, statistics + 2 * row, drop, static_cast<std::uint64_t>(place), dim,
+                weight, centred, room.data(), weight_gradient + part * dim, bias_gradient + part * dim,
+                sum_gradient + place, b_gradient ? b_gradient + place : nullptr);
+        }
     }
 }
 
 }  // namespace
 
-// Floats or bfloat16, summed in float32 either way.
-extern "C" void trasluz_sum_norm(const void* a, const void* b, std::int64_t rows, std::int64_t dim, const void* weight,
-                                 const void* bias, float epsilon, int is_bfloat, void* y, int threads) {
+// Floats or bfloat16, summed in float32 either way. `weight` and `bias` are floats, or of the type of the rest.
+extern "C" void trasluz_sum_norm(const void* a, const void* b, std::uint64_t seed, std::uint32_t dropped, float scale,
+                                 std::int64_t rows, std::int64_t dim, const void* weight, const void* bias,
+                                 float epsilon, int is_bfloat, int has_float_weight, void* sum, float* statistics,
+                                 void* y, int threads) {
+    const Dropout drop{seed, dropped, scale};
+    const auto as = [&](auto number, auto of_weight) {
+        using Number = decltype(number);
+        using Weight = const decltype(of_weight);
+        norm_rows(static_cast<const Number*>(a), static_cast<const Number*>(b), drop, rows, dim,
+                  static_cast<Weight*>(weight), static_cast<Weight*>(bias), epsilon, static_cast<Number*>(sum),
+                  statistics, static_cast<Number*>(y), threads);
+    };
+    if (!is_bfloat)
+        as(float{}, float{});
+    else if (has_float_weight)
+        as(Bfloat{}, float{});
+    else
+        as(Bfloat{}, Bfloat{});
+}
+
+// How many parts of the gradients of weight and bias there are, of `dim` floats each.
+extern "C" std::int64_t trasluz_norm_parts(std::int64_t rows) { return (rows + kRowsTogether - 1) / kRowsTogether; }
+
+// `b_gradient` null: it is that of the sum. Without a bias `bias_gradient` stays as it is, and `centred` is 0.
+extern "C" void trasluz_sum_norm_backward(const void* gradient, const void* sum, const float* statistics,
+                                          std::uint64_t seed, std::uint32_t dropped, float scale, std::int64_t rows,
+                                          std::int64_t dim, const float* weight, int centred, float* weight_gradient,
+                                          float* bias_gradient, int is_bfloat, void* sum_gradient, void* b_gradient,
+                                          int threads) {
+    const Dropout drop{seed, dropped, scale};
     const auto as = [&](auto number) {
-        using Number = const decltype(number);
-        norm_rows(static_cast<Number*>(a), static_cast<Number*>(b), rows, dim, static_cast<Number*>(weight),
-                  static_cast<Number*>(bias), epsilon, static_cast<decltype(number)*>(y), threads);
+        using Number = decltype(number);
+        norm_rows_backward(static_cast<const Number*>(gradient), static_cast<const Number*>(sum), statistics, drop, rows,
+                           dim, weight, centred, weight_gradient, bias_gradient, static_cast<Number*>(sum_gradient),
+                           static_cast<Number*>(b_gradient), threads);
     };
     is_bfloat ? as(Bfloat{}) : as(float{});
 }

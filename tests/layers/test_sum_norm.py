@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from trasluz.layers.kernels.sum_norm import sum_norm
 from trasluz.layers.rms_norm import RmsNorm
+from trasluz.layers.sum_norm import sum_norm
 
 
 @pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
