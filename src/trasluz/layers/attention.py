@@ -83,11 +83,14 @@ class Attention(nn.Module, ABC):
     ) -> Float[Tensor, "batch query context_dim"]:
         """Let the queries look over a remembered memory."""
         # Queries stand at the end of the keys, as they do for a mask.
-        projected = self.placed(self.project_query(query), memory.key.shape[-2] - query.shape[1])
+        return self.look(self.placed(self.project_query(query), memory.key.shape[-2] - query.shape[1]), memory, mask)
+
+    def look(self, projected_query: Tensor, memory: KeyValue, mask: Mask) -> Float[Tensor, "batch query context_dim"]:
+        """Let projected queries look over a remembered memory, and who wants to see it see."""
         if self.tap is not None:
             with torch.no_grad():
-                self.tap(self.weights_held(projected, memory.key, mask))
-        return self.context(projected, memory, mask)
+                self.tap(self.weights_held(projected_query, memory.key, mask))
+        return self.context(projected_query, memory, mask)
 
 
 def masked_softmax(

@@ -21,8 +21,6 @@ class BandedSelfAttention(SelfAttention):
         super().__init__(dim, num_heads, dropout=dropout)
         self.band: int = band
 
-    def attend(
-        self, query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
-    ) -> Float[Tensor, "batch query context_dim"]:
-        """Let the queries look over the last positions of a remembered memory."""
-        return super().attend(query, memory, mask.narrowed(self.band))
+    def look(self, projected_query: Tensor, memory: KeyValue, mask: Mask) -> Float[Tensor, "batch query dim"]:
+        """Let projected queries look over what the band lets be seen of a remembered memory."""
+        return super().look(projected_query, memory, mask.narrowed(self.band))

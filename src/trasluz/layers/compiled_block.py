@@ -44,7 +44,7 @@ class CompiledBlock:
         matrices, (first, second) = [_matrix(linear) for linear in linears], [norm_of(norm) for norm in norms]
         self._block = Block(
             *(first, *matrices[:4], second, *matrices[4:]),
-            *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation_name)]),
+            *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation)]),
             *(cache.key.data_ptr(), cache.value.data_ptr()),
         )
         self._lineage, self._band = cache.lineage, block.self_attention.band
@@ -88,7 +88,7 @@ def _is_known(block: Any) -> bool:
         return False
     sizes = (attention.query.in_features, feed_forward.expand.out_features)
     return (
-        feed_forward.activation_name in ACTIVATION_NUMBERS
+        feed_forward.activation in ACTIVATION_NUMBERS
         and all(size % _EIGHT == 0 for size in sizes)
         and all(_is_known_linear(linear) for linear in _linears(block))
     )

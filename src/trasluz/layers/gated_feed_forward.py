@@ -6,9 +6,9 @@ With the activation "swish" it is SwiGLU, with "gelu" GEGLU.
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ACTIVATIONS, ActivationName
 from trasluz.layers.dropout import Dropout
-from trasluz.layers.feed_forward import ACTIVATIONS, ActivationName
-from trasluz.layers.linear import Linear
+from trasluz.layers.linear import Linear, linears
 
 
 class GatedFeedForward(nn.Module):
@@ -24,4 +24,5 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
         """Return what the network makes of each position."""
-        return self.contract(self.dropout(self.activation(self.gate(x)) * self.expand(x)))
+        gate, expanded = linears(x, (self.gate, self.expand))
+        return self.contract(self.dropout(self.activation(gate) * expanded))

@@ -1,16 +1,22 @@
-"""A linear layer, y = x W^T + b, that is fast for a few rows too.
+"""A linear layer, y = x W^T + b, that is fast for a few rows too, and in training.
 
 Libraries for matrix products are made for large ones; decoding has one row a hypothesis, and then waits for the weights
 to come from memory. Those few rows, on a CPU and without gradients, go through a kernel of ours where it is there. Many
 rows of bfloat16 go to oneDNN as it offers itself to PyTorch's compiler: it adds the bias to sums that are at hand, for
 which PyTorch's own way takes a copy of them, a fifth of the time.
+
+While a CPU trains, several layers that read the same are one product, forward and backward: what they read is then read
+once, and its gradient needs no adding up.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from trasluz.devices import multiplies_bf16
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
@@ -34,20 +40,107 @@ def linear(
     """Return x W^T + b."""
     if takes_few_rows(x, weight):
         return few_rows(x, weight, bias)
-    if _goes_to_onednn(x, weight):
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "none")
+    if trains_on_cpu(x, weight):
+        product: Tensor = _Products.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return product
-    return nn.functional.linear(x, weight, bias)
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu"):
+        return nn.functional.linear(x, weight, bias)
+    return product_with(x, weight, bias)
 
 
-def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
-    return (
-        x.dtype == weight.dtype == torch.bfloat16
-        and x.is_cpu
-        and not (torch.is_grad_enabled() or torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu"))
-        and x.numel() > _MANY_ROWS * weight.shape[1]
-        and _has_onednn()
-    )
+def linears(
+    x: Float[Tensor, "*positions inputs"], layers: Sequence[nn.Module]
+) -> tuple[Float[Tensor, "*positions outputs"], ...]:
+    """Return what each of several layers makes of `x`."""
+    of_ours = [layer for layer in layers if type(layer) is Linear]
+    together = len(of_ours) == len(layers) and len({layer.bias is None for layer in of_ours}) == 1
+    if not together or not trains_on_cpu(x, *(layer.weight for layer in of_ours)):
+        return tuple(layer(x) for layer in layers)
+    parameters = [layer.weight for layer in of_ours] + [layer.bias for layer in of_ours]
+    products: tuple[Tensor, ...] = _Products.apply(x, *parameters)  # type: ignore[no-untyped-call]
+    return products
+
+
+def trains_on_cpu(x: Tensor, *weights: Tensor) -> bool:
+    """Tell whether gradients are wanted of products on a CPU, in a type that they can be made in without more ado."""
+    if not x.is_cpu or not torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return x.dtype in (torch.float32, torch.get_autocast_dtype("cpu"))
+    return all(weight.dtype == x.dtype for weight in weights)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Return the type that products of `x` are made in on a CPU: autocast's, or its own."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def product_with(
+    x: Float[Tensor, "*positions inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None,
+    activation: str = "none",
+) -> Float[Tensor, "*positions outputs"]:
+    """Return activation(x W^T + b), activation none or relu, of equal types and without gradients."""
+    many = x.numel() > _MANY_ROWS * weight.shape[1]
+    if x.dtype == weight.dtype == torch.bfloat16 and x.is_cpu and many and _has_onednn():
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+        return product
+    product = nn.functional.linear(x, weight, bias)
+    return product.relu_() if activation == "relu" else product
+
+
+class _Products(torch.autograd.Function):
+    """x W_1^T + b_1, x W_2^T + b_2, ... of weights and then biases."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor | None) -> Any:
+        dtype, count = compute_dtype(x), len(parameters) // 2
+        weights = [weight for weight in parameters[:count] if weight is not None]
+        biases = [bias for bias in parameters[count:] if bias is not None]
+        x, weight = x.to(dtype), side_by_side(weights, dtype)
+        product = product_with(x, weight, side_by_side(biases, dtype) if biases else None)
+        ctx.save_for_backward(x, weight)
+        ctx.outputs = [len(one) for one in weights]
+        return product if count == 1 else product.split(ctx.outputs, dim=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        count = len(gradients)
+        wanted, of_weights, of_biases = (
+            ctx.needs_input_grad[0],
+            ctx.needs_input_grad[1 : count + 1],
+            ctx.needs_input_grad[count + 1 :],
+        )
+        gradient = _joined(gradients).flatten(0, -2)
+        of_x = (gradient @ weight).view(x.shape) if wanted else None
+        of_weight, of_bias = [None] * count, [None] * count
+        if any(of_weights):
+            of_weight = (gradient.t() @ x.flatten(0, -2)).split(ctx.outputs)
+        if any(of_biases):
+            of_bias = gradient.sum(0, dtype=torch.float32).split(ctx.outputs)
+        return of_x, *of_weight, *of_bias
+
+
+def side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Return weights, or biases, one behind the other, of a type."""
+    return parts[0].to(dtype) if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return tensors side by side along the last axis, without a copy where that is how they lie already."""
+    first, width = parts[0], sum(part.shape[-1] for part in parts)
+    place = first.storage_offset()
+    for part in parts:
+        same = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() and part.dtype == first.dtype
+        if not same or part.storage_offset() != place or part.stride() != first.stride() or part.stride(-1) != 1:
+            return torch.cat(list(parts), dim=-1) if len(parts) > 1 else first.contiguous()
+        place += part.shape[-1]
+    shape = (*first.shape[:-1], width)
+    joined = first.as_strided(shape, first.stride())
+    return joined if joined.is_contiguous() else torch.cat(list(parts), dim=-1)
 
 
 @cache

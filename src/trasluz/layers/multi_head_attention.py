@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights, join_heads, split_heads
-from trasluz.layers.linear import Linear
+from trasluz.layers.linear import Linear, linears
 from trasluz.layers.masks import Mask
 
 
@@ -47,7 +47,7 @@ class MultiHeadAttention(Attention):
 
     def remember(self, memory: Float[Tensor, "batch key memory_dim"]) -> KeyValue:
         """Project keys and values, heads forward."""
-        key, value = (split_heads(project(memory), self.num_memory_heads) for project in (self.key, self.value))
+        key, value = (split_heads(one, self.num_memory_heads) for one in linears(memory, (self.key, self.value)))
         return KeyValue(self.placed(key, 0), value)
 
     def project_query(self, query: Float[Tensor, "batch query dim"]) -> Float[Tensor, "batch heads query head_dim"]:

@@ -6,6 +6,7 @@ from torch import Tensor
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.dot_product_attention import split_heads
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
+from trasluz.layers.linear import linears
 from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
 from trasluz.layers.rotary_positions import RotaryPositions
@@ -42,7 +43,12 @@ class SelfAttention(MultiHeadAttention):
 
     def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
         """Let every position look over the whole sequence, as far as the mask allows."""
-        return self.attend(x, self.remember(x), mask)
+        query, key, value = linears(x, (self.query, self.key, self.value))
+        query, key = (self.placed(one, 0) for one in (split_heads(query, self.num_heads), self._memory_heads(key)))
+        return self.look(query, KeyValue(key, self._memory_heads(value)), mask)
+
+    def _memory_heads(self, projected: Tensor) -> Float[Tensor, "batch memory_heads positions head_dim"]:
+        return split_heads(projected, self.num_memory_heads)
 
     def read_prompt(
         self, x: Float[Tensor, "sources positions dim"], cache: KeyValueCache
@@ -54,7 +60,7 @@ class SelfAttention(MultiHeadAttention):
 
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position look over itself and all positions before it; the cache's lineage has been advanced."""
-        key, value = (split_heads(project(x), self.num_memory_heads) for project in (self.key, self.value))
+        key, value = (self._memory_heads(project(x)) for project in (self.key, self.value))
         cache.write(KeyValue(self.placed(key, cache.newest).squeeze(2), value.squeeze(2)))
         if self.tap is None and cache.can_attend(x):
             query = self.placed(self.project_query(x), cache.newest).squeeze(2)

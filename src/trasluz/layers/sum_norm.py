@@ -82,7 +82,7 @@ class _SumNorm(torch.autograd.Function):
         assert kernels is not None
         rows, dim = statistics.shape[0], weight.shape[0]
         gradient = gradients[0].contiguous()
-        of_weights = torch.zeros(2, kernels.trasluz_norm_parts(rows), dim)
+        of_weights = torch.zeros(2, kernels.trasluz_row_parts(rows), dim)
         of_total = torch.empty_like(total)
         of_y = torch.empty_like(total) if ctx.has_y and ctx.drop[1] else None
         kernels.trasluz_sum_norm_backward(

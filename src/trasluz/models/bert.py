@@ -14,9 +14,10 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.attention import Attention
 from trasluz.layers.embeddings import EmbeddingDropout, TokenEmbedding
-from trasluz.layers.feed_forward import ActivationName, FeedForward
+from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.masks import Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PostNorm

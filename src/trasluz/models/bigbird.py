@@ -17,9 +17,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from trasluz.errors import ModelError, nearest
+from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.block_pattern import BlockPattern, RandomPlan
 from trasluz.layers.block_sparse_attention import BlockSparseAttention
-from trasluz.layers.feed_forward import ActivationName
 from trasluz.layers.masks import Mask
 from trasluz.layers.self_attention import SelfAttention
 from trasluz.models import bert

@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
-from trasluz.layers.feed_forward import ActivationName, FeedForward
+from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PreNorm
 from trasluz.layers.self_attention import SelfAttention

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
-from trasluz.layers.feed_forward import ActivationName
 from trasluz.layers.gated_feed_forward import GatedFeedForward
 from trasluz.layers.residual import PreNorm
 from trasluz.layers.rms_norm import RmsNorm

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ACTIVATIONS, ActivationName, activated_linear
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead
-from trasluz.layers.feed_forward import ACTIVATIONS, ActivationName
 from trasluz.layers.linear import Linear
 from trasluz.layers.sum_norm import sum_norm
 
@@ -81,13 +81,13 @@ class MaskedWordHead(nn.Module):
         super().__init__()
         vocab_size, dim = embedding.shape
         self.dense = Linear(dim, dim)
-        self.activation = ACTIVATIONS[activation]
+        self.activation: ActivationName = activation
         self.norm = nn.LayerNorm(dim, epsilon)
         self.output = OutputHead(embedding, nn.Parameter(torch.zeros(vocab_size)))
 
     def features(self, hidden: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions dim"]:
         """Return what the output matrix is multiplied with: for a loss that never holds the logits."""
-        return sum_norm(self.norm, self.activation(self.dense(hidden)))
+        return sum_norm(self.norm, activated_linear(self.dense, hidden, self.activation))
 
     def forward(self, hidden: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
         """Return the logits of all words."""

@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
-from trasluz.layers.feed_forward import ActivationName, FeedForward
+from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePositions

@@ -10,6 +10,9 @@
 
 #include "avx2.h"
 
+// Rows that one thread sums up into a part: the parts, and so the sum, do not depend on how many threads there are.
+constexpr std::int64_t kRowsTogether = 256;
+
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 namespace eight {

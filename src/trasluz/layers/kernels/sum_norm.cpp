@@ -9,9 +9,6 @@
 namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
-// Rows whose gradients of the weights are summed up by one thread: these sums do not depend on how many threads there are.
-constexpr std::int64_t kRowsTogether = 256;
-
 // What is dropped of `b`: nothing where `dropped` is 0. See random.h.
 struct Dropout {
     std::uint64_t seed;
@@ -87,9 +84,6 @@ extern "C" void trasluz_sum_norm(const void* a, const void* b, std::uint64_t see
     else
         as(Bfloat{}, Bfloat{});
 }
-
-// How many parts of the gradients of weight and bias there are, of `dim` floats each.
-extern "C" std::int64_t trasluz_norm_parts(std::int64_t rows) { return (rows + kRowsTogether - 1) / kRowsTogether; }
 
 // `b_gradient` null: it is that of the sum. Without a bias `bias_gradient` stays as it is, and `centred` is 0.
 extern "C" void trasluz_sum_norm_backward(const void* gradient, const void* sum, const float* statistics,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
+from trasluz.layers.activated_linear import activated_linear
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.kernels import load_kernels
-from trasluz.layers.kernels.gelu import linear_gelu
 from trasluz.layers.linear import Linear
 
 
@@ -17,10 +17,10 @@ def test_linear_and_gelu(outputs: int, dtype: torch.dtype, error: float) -> None
     linear = Linear(16, outputs).to(dtype)
     x = (torch.randn(3, 5, 16) * 3).to(dtype)
     expected = gelu(linear(x).float())
-    torch.testing.assert_close(linear_gelu(linear, x).float(), expected, rtol=error, atol=error)
-    turned = linear_gelu(linear, x.transpose(0, 1))
+    torch.testing.assert_close(activated_linear(linear, x, "gelu").float(), expected, rtol=error, atol=error)
+    turned = activated_linear(linear, x.transpose(0, 1), "gelu")
     torch.testing.assert_close(turned.float(), expected.transpose(0, 1), rtol=error, atol=error)
-    assert linear_gelu(linear, x[:0]).shape == (0, 5, outputs)
+    assert activated_linear(linear, x[:0], "gelu").shape == (0, 5, outputs)
 
 
 @pytest.mark.skipif(load_kernels() is None, reason="the kernels were not compiled")
@@ -30,9 +30,9 @@ def test_every_number() -> None:
     linear.weight.fill_(1.0)
     linear.bias.zero_()
     x = torch.cat([torch.linspace(-12, 12, 10_001), torch.tensor([0.0, -1e4, 1e4, torch.inf, -1e-30])])
-    found = linear_gelu(linear, x[:, None])
+    found = activated_linear(linear, x[:, None], "gelu")
     torch.testing.assert_close(found[:, 3].double(), gelu(x.double()), rtol=1e-6, atol=4e-7)
-    assert linear_gelu(linear, torch.tensor([[torch.nan]])).isnan().all()
+    assert activated_linear(linear, torch.tensor([[torch.nan]]), "gelu").isnan().all()
 
 
 def test_gradients_go_the_usual_way() -> None:
@@ -44,4 +44,4 @@ def test_gradients_go_the_usual_way() -> None:
 @torch.no_grad()
 def test_a_layer_without_a_bias() -> None:
     linear, x = Linear(8, 16, bias=False), torch.randn(3, 8)
-    assert torch.equal(linear_gelu(linear, x), gelu(linear(x)))
+    assert torch.equal(activated_linear(linear, x, "gelu"), gelu(linear(x)))
