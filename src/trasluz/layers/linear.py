@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trasluz.devices import multiplies_bf16
+from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
 
 _MANY_ROWS = 64
@@ -120,7 +121,7 @@ class _Products(torch.autograd.Function):
         if any(of_weights):
             of_weight = (gradient.t() @ x.flatten(0, -2)).split(ctx.outputs)
         if any(of_biases):
-            of_bias = gradient.sum(0, dtype=torch.float32).split(ctx.outputs)
+            of_bias = column_sums(gradient).split(ctx.outputs)
         return of_x, *of_weight, *of_bias
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.softmax_loss import softmax_loss
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
@@ -55,7 +56,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if hidden_gradient is None or weight_gradient is None:
                     continue
                 if bias_gradient is not None:
-                    bias_gradient += gradient.sum(0, dtype=torch.float32)
+                    bias_gradient += column_sums(gradient)
                 hidden_gradient[part] = gradient @ matrix
                 weight_gradient += gradient.T @ x
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)

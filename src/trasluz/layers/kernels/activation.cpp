@@ -47,9 +47,6 @@ extern "C" void trasluz_gelu(const void* x, std::int64_t rows, std::int64_t dim,
     is_bfloat ? as(Bfloat{}) : as(float{});
 }
 
-// How many parts the sums over rows have, of `dim` floats each.
-extern "C" std::int64_t trasluz_row_parts(std::int64_t rows) { return (rows + kRowsTogether - 1) / kRowsTogether; }
-
 // The gradient of what went into GELU, by that itself, or into ReLU, by that or by what came out; and its sums.
 extern "C" void trasluz_activation_backward(const void* gradient, const void* x, std::int64_t rows, std::int64_t dim,
                                             int is_gelu, int is_bfloat, void* result, float* sums,

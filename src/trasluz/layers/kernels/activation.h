@@ -45,10 +45,11 @@ static inline void gelu_slope(const Number* gradient, const Number* x, Number* r
     for (int v = 0; v < Vectors; ++v) density[v] = z[v] * z[v] * -0.72134752f;
     powers_of_two<Vectors>(density);
     for (int v = 0; v < Vectors; ++v) {
-        // Q(z) is Phi(y) below zero, and 1 - Phi(y) above.
-        const Vec below = (Vec)((Bits)(y[v] < Vec{}) & (Bits)q[v]);
-        const Vec above = (Vec)(~(Bits)(y[v] < Vec{}) & (Bits)(1.0f - q[v]));
-        const Vec g = load(gradient + v * kLanes) * (below + above + y[v] * density[v] * 0.39894228f);
+        // Below zero Q(z) is Phi(y), and above it 1 - Phi(y); the slope at -y is 1 less that at y.
+        const Vec below = q[v] - z[v] * density[v] * 0.39894228f;
+        const Bits negative = (Bits)(y[v] < Vec{});
+        const Vec slope = (Vec)(((Bits)below & negative) | ((Bits)(1.0f - below) & ~negative));
+        const Vec g = load(gradient + v * kLanes) * slope;
         store(g, result + v * kLanes);
         store(load(sums + v * kLanes) + g, sums + v * kLanes);
     }

@@ -1,0 +1,183 @@
+"""What is compiled for training, beside PyTorch's words for the same: values and gradients."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trasluz.layers import dropout as dropout_module
+from trasluz.layers import linear as linear_module
+from trasluz.layers import sum_norm as sum_norm_module
+from trasluz.layers.activated_linear import ACTIVATIONS, ActivationName, activated_linear
+from trasluz.layers.dropout import dropout, sum_dropout
+from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.column_sums import column_sums
+from trasluz.layers.linear import Linear, linears
+from trasluz.layers.rms_norm import RmsNorm
+from trasluz.layers.sum_norm import sum_norm
+
+pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+DTYPES = [(torch.float32, 1e-5), (torch.bfloat16, 0.03)]
+
+
+def _close(found: Tensor, expected: Tensor, error: float) -> None:
+    assert found.dtype == expected.dtype
+    size = float(expected.float().abs().max()) or 1.0
+    torch.testing.assert_close(found.float() / size, expected.float() / size, rtol=error, atol=error)
+
+
+def _gradients(result: Tensor, wanted: list[Tensor]) -> list[Tensor]:
+    torch.manual_seed(7)
+    weights = torch.randn(result.shape).to(result.dtype)
+    return list(torch.autograd.grad((result * weights).sum(), wanted))
+
+
+@pytest.mark.parametrize(("dtype", "error"), DTYPES)
+@pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
+@pytest.mark.parametrize("dim", [8, 24, 64])
+@pytest.mark.parametrize("has_sum", [True, False])
+def test_gradients_of_a_norm(
+    has_sum: bool, dim: int, kind: Callable[[int, float], nn.Module], dtype: torch.dtype, error: float
+) -> None:
+    norm = kind(dim, 0.01)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x = (torch.randn(3, 300, dim) * 4 + 2).to(dtype).requires_grad_()
+    y = torch.randn(3, 300, dim).to(dtype).requires_grad_()
+    wanted = [x, *([y] if has_sum else []), *norm.parameters()]
+    found = sum_norm(norm, x, y if has_sum else None)
+    exact = norm(x.float() + y.float() if has_sum else x.float())
+    _close(found, exact.to(dtype), error)
+    for ours, plain in zip(_gradients(found, wanted), _gradients(exact, wanted), strict=True):
+        _close(ours, plain, error)
+
+
+@pytest.mark.parametrize(("dtype", "error"), DTYPES)
+def test_a_norm_of_what_was_dropped_out(dtype: torch.dtype, error: float) -> None:
+    norm, x = nn.LayerNorm(64), torch.zeros(5, 40, 64, dtype=dtype, requires_grad=True)
+    y = torch.full((5, 40, 64), 2.0, dtype=dtype, requires_grad=True)
+    torch.manual_seed(3)
+    found = sum_norm(norm, x, y, 0.25)
+    torch.manual_seed(3)
+    dropped = dropout(y.detach(), 0.25, training=True)
+    assert 0.2 < (dropped == 0).float().mean() < 0.3
+    mask = dropped.float() / 2
+    wanted = [x, y, *norm.parameters()]
+    exact = norm(x.float() + y.float() * mask)
+    _close(found, exact.to(dtype), error)
+    for ours, plain in zip(_gradients(found, wanted), _gradients(exact, wanted), strict=True):
+        _close(ours, plain, error)
+
+
+def test_dropout_is_the_same_at_any_number_of_threads_and_in_both_directions() -> None:
+    x = torch.randn(70_001, requires_grad=True)
+    beside = torch.randn(70_001, requires_grad=True)
+    threads = torch.get_num_threads()
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        torch.manual_seed(5)
+        found.append(sum_dropout(beside, x, 0.1, training=True))
+    torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    kept = (found[0] - beside) / x
+    of_x, of_beside = torch.autograd.grad(found[0].sum(), [x, beside])
+    torch.testing.assert_close(of_x, kept.detach(), rtol=1e-3, atol=1e-3)
+    assert torch.equal(of_beside, torch.ones_like(x))
+    assert abs(float((of_x == 0).float().mean()) - 0.1) < 0.005
+    torch.testing.assert_close(of_x.max(), torch.tensor(1 / 0.9))
+
+
+def test_neighbours_are_dropped_independently() -> None:
+    kept = dropout(torch.ones(1 << 20), 0.5, training=True).view(1024, 1024) / 2
+    pairs = [(kept[:, 1:] * kept[:, :-1]), (kept[1:] * kept[:-1]), (kept[:, 16:] * kept[:, :-16])]
+    for together in pairs:
+        assert abs(float(together.mean()) - 0.25) < 0.003
+
+
+@pytest.mark.parametrize(("dtype", "error"), DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("outputs", [8, 72])
+def test_gradients_of_an_activated_layer(
+    outputs: int, activation: ActivationName, dtype: torch.dtype, error: float
+) -> None:
+    layer, x = Linear(16, outputs), (torch.randn(3, 200, 16) * 2).requires_grad_()
+    nn.init.normal_(layer.bias)
+    wanted = [x, layer.weight, layer.bias]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = activated_linear(layer, x, activation)
+    assert found.dtype == dtype
+    exact = nn.functional.linear(x, layer.weight, layer.bias)
+    # What lies so near zero that it is rounded to the other side has the slope of where it is.
+    exact = exact * (found.detach() > 0) if activation == "relu" else ACTIVATIONS[activation](exact)
+    _close(found.float(), exact, error)
+    for ours, plain in zip(_gradients(found, wanted), _gradients(exact, wanted), strict=True):
+        _close(ours, plain, error)
+
+
+def test_every_slope_of_gelu() -> None:
+    layer = Linear(1, 8)
+    nn.init.ones_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    x = torch.cat([torch.linspace(-12, 12, 10_001), torch.tensor([0.0, -1e4, 1e4, -1e-30])])[:, None].requires_grad_()
+    (found,) = torch.autograd.grad(activated_linear(layer, x, "gelu").sum(), x)
+    exact = x.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(nn.functional.gelu(exact).sum(), exact)
+    torch.testing.assert_close(found.double() / 8, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "error"), DTYPES)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_products_of_what_is_read_together(has_bias: bool, dtype: torch.dtype, error: float) -> None:
+    layers = [Linear(24, outputs, has_bias) for outputs in (16, 8, 40)]
+    x = torch.randn(2, 100, 24, requires_grad=True)
+    wanted = [x, *(parameter for layer in layers for parameter in layer.parameters())]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = linears(x, layers)
+    exact = [nn.functional.linear(x, layer.weight, layer.bias) for layer in layers]
+    for ours, plain in zip(found, exact, strict=True):
+        _close(ours.float(), plain, error)
+    gradients = _gradients(torch.cat(found, -1), wanted), _gradients(torch.cat(exact, -1), wanted)
+    for ours, plain in zip(*gradients, strict=True):
+        _close(ours, plain, error)
+
+
+def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
+    whole = torch.randn(3, 5, 24)
+    parts = whole.split([8, 4, 12], dim=-1)
+    joined = linear_module._joined(parts)
+    assert joined.data_ptr() == whole.data_ptr()
+    assert torch.equal(joined, whole)
+    assert torch.equal(linear_module._joined(parts[::-1]), torch.cat(parts[::-1], -1))
+    other = whole.double().split([8, 4, 12], dim=-1)
+    assert torch.equal(linear_module._joined([parts[0].double(), other[1]]), torch.cat(other[:2], -1))
+
+
+def test_what_is_frozen_gets_no_gradient() -> None:
+    layers = [Linear(8, 8), Linear(8, 16)]
+    layers[0].weight.requires_grad_(False)
+    x = torch.randn(4, 8)
+    sum(one.sum() for one in linears(x, layers)).backward()
+    assert layers[0].weight.grad is None
+    assert layers[0].bias.grad is not None
+    assert layers[1].weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dim", [1, 8, 29])
+@pytest.mark.parametrize("rows", [0, 1, 700])
+def test_column_sums(rows: int, dim: int, dtype: torch.dtype) -> None:
+    x = torch.randn(rows, dim).to(dtype)
+    torch.testing.assert_close(column_sums(x), x.float().sum(0), rtol=1e-5, atol=1e-4)
+
+
+def test_without_kernels_the_same_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm, x, y = nn.LayerNorm(16), torch.randn(4, 16), torch.randn(4, 16)
+    compiled = sum_norm(norm, x, y)
+    monkeypatch.setattr(sum_norm_module, "training_kernels_for", lambda x: None)
+    monkeypatch.setattr(dropout_module, "drops_out", lambda x: False)
+    torch.testing.assert_close(sum_norm(norm, x, y), compiled)
+    dropped = sum_dropout(x, torch.ones(4, 16), 0.5, training=True) - x
+    assert set(dropped.round(decimals=3).unique().tolist()) <= {0.0, 2.0}
