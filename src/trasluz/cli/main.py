@@ -60,7 +60,10 @@ def run(arguments: Sequence[str]) -> int:
         _forget_output()
         return 141
     except Exception as error:
-        if isinstance(error, OSError):
+        # What was answered before the error stays; unless it is just this that could not be written.
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
             _forget_output()
         if debug:
             traceback.print_exc()
