@@ -285,6 +285,9 @@ def test_answers_stand_in_the_context(
     pipe(monkeypatch, "who kept it?\n\nwhat?\n")
     first, empty, last = lines_of(capsys, "answer", encoder("reader"), "--context", story)
     assert empty == ""
+    pipe(monkeypatch, "who kept it?\n\n \n")
+    _, *nothing = objects_of(capsys, "answer", encoder("reader"), "--context", story, "--top", "3")
+    assert [(one["text"], one["score"], one["alternatives"]) for one in nothing] == [("", 1.0, [])] * 2
     for line, one in zip([first, last], wanted, strict=True):
         # Line ends and tabs would break the line that an answer is.
         text = one["text"].replace("\n", " ").replace("\t", " ")
