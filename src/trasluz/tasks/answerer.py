@@ -100,7 +100,7 @@ class Answerer(TextTask):
             )
         for name, value in (("top", top), ("longest_answer", longest_answer)):
             if value < 1:
-                raise RequestError(f"{name} is {value}; it must be 1 or more.")
+                raise RequestError(f"`{name}` must be at least 1, but is {value}.")
         # Many questions have one context, which is cut into tokens once.
         different = list(dict.fromkeys(contexts))
         told = dict(zip(different, self.tokenizer.encode_batch(different), strict=True))
@@ -135,7 +135,7 @@ class Answerer(TextTask):
         if overlap is None:
             overlap = fitting_overlap(room)
         if not 0 <= overlap < room:
-            raise RequestError(f"overlap is {overlap}; beside this question it must be from 0 to {room - 1}.")
+            raise RequestError(f"`overlap` must be from 0 to {room - 1} beside this question, but is {overlap}.")
         return windows_of(context_parts(told, room, overlap), asked, self.tokenizer)
 
 

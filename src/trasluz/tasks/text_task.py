@@ -197,4 +197,4 @@ class TextTask:
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:
     if batch_tokens is not None and batch_tokens < 1:
-        raise RequestError(f"batch_tokens is {batch_tokens}; it must be 1 or more.")
+        raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")
