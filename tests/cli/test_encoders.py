@@ -154,14 +154,14 @@ def test_a_translator_makes_no_vectors(recurrent_folder: str, capsys: Captured) 
 @pytest.mark.parametrize(
     ("verb", "name", "options", "sentence"),
     [
-        ("fill-mask", "masks", "--top 0", "top is 0; it must be from 1 to the vocabulary's 200 tokens."),
-        ("fill-mask", "masks", "--top 201", "top is 201; it must be from 1 to the vocabulary's 200 tokens."),
-        ("classify", "topics", "--top 0", "--top is 0; it must be 1 or more."),
+        ("fill-mask", "masks", "--top 0", "--top must be from 1 to the vocabulary's 200 tokens, but is 0."),
+        ("fill-mask", "masks", "--top 201", "--top must be from 1 to the vocabulary's 200 tokens, but is 201."),
+        ("classify", "topics", "--top 0", "--top must be at least 1, but is 0."),
         ("tag", "names", "--batch-tokens 0", "--batch-tokens is 0; it must be 1 or more."),
         ("tag", "names", "--dtype fp17", "there is no dtype 'fp17'; say auto, fp32, bf16 or int8."),
         ("answer", "reader", "", "--context is missing: the file in which the answers are looked for."),
         ("answer", "reader", "--context none.txt", "there is no file none.txt."),
-        ("answer", "reader", "--context story.txt --top 0", "top is 0; it must be 1 or more."),
+        ("answer", "reader", "--context story.txt --top 0", "--top must be at least 1, but is 0."),
         ("embed", "vectors", "--pooling meen", "there is no pooling 'meen'; did you mean mean?"),
         ("embed", "vectors", "--pooling sum", "there is no pooling 'sum'; it is one of cls, mean, max."),
     ],
@@ -285,6 +285,9 @@ def test_answers_stand_in_the_context(
     pipe(monkeypatch, "who kept it?\n\nwhat?\n")
     first, empty, last = lines_of(capsys, "answer", encoder("reader"), "--context", story)
     assert empty == ""
+    pipe(monkeypatch, "who kept it?\n\n \n")
+    _, *nothing = objects_of(capsys, "answer", encoder("reader"), "--context", story, "--top", "3")
+    assert [(one["text"], one["score"], one["alternatives"]) for one in nothing] == [("", 1.0, [])] * 2
     for line, one in zip([first, last], wanted, strict=True):
         # Line ends and tabs would break the line that an answer is.
         text = one["text"].replace("\n", " ").replace("\t", " ")

@@ -70,9 +70,9 @@ def test_what_cannot_be_is_refused(transformer_folder: str, test_pair: Path, cap
         ((), "no data is named; say for instance --data"),
         (("--data", "test.{en,fr}"), "there is no file test.fr"),
         (("--data", "test.en", "short.es"), "they must be of equal length"),
-        (("--data", "test.{en,es}", "--to", "fr"), "`to` is 'fr'"),
+        (("--data", "test.{en,es}", "--to", "fr"), "--to is 'fr'"),
         (("--data", "test.{en,es}", "--out", "all.txt"), "--out takes the translations of one direction"),
-        (("--data", "test.{en,es}", "--on-error", "cry"), "on_error is 'cry'; it can be stop or skip."),
+        (("--data", "test.{en,es}", "--on-error", "cry"), "--on-error is 'cry'; it can be stop or skip."),
         (("--data", "test.{en,es}", "--stride", "3"), "--stride means nothing to"),
     ):
         assert run(["evaluate", transformer_folder, *options]) == 2
@@ -184,7 +184,7 @@ def test_documents_are_scored_by_perplexity(gpt_folder: str, capsys: Captured) -
     assert run(["evaluate", gpt_folder, "--data", "test.en"]) == 0
     assert capsys.readouterr().out.split()[0] == "perplexity"
     for options, complaint in (
-        (["--stride", "49"], "the stride is 49, but it must be at least 1 and at most the window of toy-gpt, 48"),
+        (["--stride", "49"], "--stride must be from 1 to the window of toy-gpt, 48, but is 49."),
         (["--document", "files"], "--document is 'files'; did you mean file?"),
     ):
         assert run(["evaluate", gpt_folder, "--data", "test.en", *options]) == 2

@@ -93,11 +93,11 @@ def test_a_terminal_shows_line_breaks(gpt_folder: str, capsys: Captured, monkeyp
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--max-tokens", "0"), "`max_tokens` must be a whole number from 1 up, but is 0."),
-        (("--beam", "2", "--temperature", "1"), "`temperature` is for texts that are drawn, and `beam` searches"),
-        (("--beam", "2", "--slide"), "`slide` does not go together with a `beam` of 2"),
-        (("--top-p", "2"), "`top_p` must be above 0 and at most 1"),
-        (("--stop", ""), "`stop` holds ''; texts of one character at least were expected."),
+        (("--max-tokens", "0"), "--max-tokens must be a whole number from 1 up, but is 0."),
+        (("--beam", "2", "--temperature", "1"), "--temperature is for texts that are drawn, and --beam searches"),
+        (("--beam", "2", "--slide"), "--slide does not go together with a --beam of 2"),
+        (("--top-p", "2"), "--top-p must be above 0 and at most 1"),
+        (("--stop", ""), "--stop holds ''; texts of one character at least were expected."),
     ],
 )
 def test_what_cannot_be_is_one_sentence(

@@ -118,6 +118,24 @@ def test_streams_that_are_full_or_closed_are_no_fault(command: str, code: int, s
     assert (done.returncode, done.stderr) == (code, said)
 
 
+def test_what_was_answered_before_an_error_stays() -> None:
+    code = """
+import sys
+from trasluz.cli import main
+def app(**_):
+    sys.stdout.write("an answer\\n")
+    raise FileNotFoundError(2, "No such file or directory", "text.txt")
+main.app = app
+sys.exit(main.run(["classify"]))
+"""
+    for where, out in (("", "an answer\n"), (" > /dev/full", "")):
+        # Buffered, whatever the environment of the tests says.
+        command = f"unset PYTHONUNBUFFERED; {shlex.quote(sys.executable)} -c {shlex.quote(code)}{where}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        expected = (1, out, "trasluz: text.txt: No such file or directory.\n")
+        assert (done.returncode, done.stdout, done.stderr) == expected
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"trasluz {trasluz.__version__}\n"

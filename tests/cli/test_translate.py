@@ -88,9 +88,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 ) -> None:
     pipe(monkeypatch, "this must not be read\n")
     assert "there is no model 'nowhere'" in refused(capsys, "nowhere", "text")
-    assert "say which, with `to`" in refused(capsys, transformer_folder)
-    assert "`to` is 'fr'" in refused(capsys, transformer_folder, "--to", "fr")
-    assert "`beam` must be a number from 1 up, but is 0." in refused(capsys, blind_folder, "text", "--beam", "0")
+    assert "say which, with --to" in refused(capsys, transformer_folder)
+    assert "--to is 'fr'" in refused(capsys, transformer_folder, "--to", "fr")
+    assert "--beam must be a number from 1 up, but is 0." in refused(capsys, blind_folder, "text", "--beam", "0")
     assert "--beam" in refused(capsys, blind_folder, "text", "--beam", "many")
     assert "there is no dtype 'fp99'" in refused(capsys, blind_folder, "text", "--dtype", "fp99")
     assert "there is no device 'gpu'" in refused(capsys, blind_folder, "text", "--device", "gpu")

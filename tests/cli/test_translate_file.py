@@ -88,7 +88,7 @@ def test_lines_that_cannot_be_used(transformer_folder: str, text: Path, capsys: 
     text.write_bytes(b"the lamp\n" + b"\xff\n" * 6 + b"\0\n")
     command = (transformer_folder, "--input", "text.en", "--output", "text.es", *OPTIONS)
     assert translated(capsys, *command, code=2) == [
-        "trasluz: text.en:2: invalid UTF-8. Correct it, or set on_error: skip."
+        "trasluz: text.en:2: invalid UTF-8. Correct it, or set --on-error to skip."
     ]
     assert translated(capsys, *command, "--on-error", "skip")[-1] == (
         "text.es: 8 lines, 0:00; 6 skipped: invalid UTF-8 (text.en:2, text.en:3, text.en:4, text.en:5, text.en:6, ...)"
@@ -96,7 +96,7 @@ def test_lines_that_cannot_be_used(transformer_folder: str, text: Path, capsys: 
     )
     assert Path("text.es").read_bytes().endswith(b"\n" * 7)
     (refusal,) = translated(capsys, *command, "--on-error", "cry", code=2)
-    assert "on_error is 'cry'; it can be stop or skip." in refusal
+    assert "--on-error is 'cry'; it can be stop or skip." in refusal
 
 
 FILES = ("--input", "text.en", "--output", "text.es")

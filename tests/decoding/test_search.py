@@ -12,6 +12,7 @@ from trasluz.decoding.beam_search import beam_search
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import Hypothesis, SearchSettings
 from trasluz.errors import RequestError
+from trasluz.inspection.recorder import record_attention
 from trasluz.text.batching import pad_sequences
 
 FOUND = list[list[Hypothesis]]
@@ -133,6 +134,20 @@ def test_coverage_is_the_papers_formula(name: str) -> None:
             expected = settings.normalized(hypothesis.log_probability, len(hypothesis.ids))
             expected += 0.3 * penalty_by_hand(model, source[place], int(lengths[place]), hypothesis.ids)
             assert hypothesis.score == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["transformer-post", "rnnsearch"])
+def test_a_recorder_sees_what_coverage_watches(name: str) -> None:
+    model = small_model(name)
+    source, lengths = pad_sequences(random_sentences([4, 7]), pad_id=0, last_id=2)
+    settings = SearchSettings(beam=3, coverage_penalty=0.3)
+    last = len(model.attentions()["cross"]) - 1
+    alone = search(model, source, lengths, settings, TOKENS, model.attentions()["cross"][last])
+    with record_attention(model, layers=[last]) as record:
+        found = search(model, source, lengths, settings, TOKENS, model.attentions()["cross"][last])
+    assert texts(found) == texts(alone)
+    # One call a step, of the longest hypothesis at least.
+    assert len(record.cross[last].parts) >= max(len(best.ids) for (best,) in found) > 1
 
 
 def test_coverage_needs_attention() -> None:

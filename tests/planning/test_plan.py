@@ -121,13 +121,13 @@ def test_nothing_is_built() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"length": 0}, "length is 0; it must be 1 or more"),
-        ({"utilisation": 1.5}, r"utilisation is 1\.5; it is a share of the peak"),
-        ({"utilisation": float("nan")}, "utilisation is nan; it is a share of the peak"),
-        ({"devices": -1}, "devices is -1"),
-        ({"vocab_size": 0}, "vocab_size is 0; it must be 1 or more"),
-        ({"tokens": float("nan")}, "tokens is nan; it must be 1 or more"),
-        ({"batch_sequences": 0}, "batch is 0; it must be 1 or more"),
+        ({"length": 0}, "`length` must be at least 1, but is 0"),
+        ({"utilisation": 1.5}, r"`utilisation` is 1\.5; it is a share of the peak"),
+        ({"utilisation": float("nan")}, "`utilisation` is nan; it is a share of the peak"),
+        ({"devices": -1}, "`devices` must be at least 1, but is -1"),
+        ({"vocab_size": 0}, "`vocab_size` must be at least 1, but is 0"),
+        ({"tokens": float("nan")}, "`tokens` must be at least 1, but is nan"),
+        ({"batch_sequences": 0}, "`batch_sequences` must be at least 1, but is 0"),
         ({"length": 100_000}, "length is 100,000, but bert-tiny reads at most 512 tokens: it must be that or less"),
     ],
 )
@@ -157,6 +157,9 @@ def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "bert-base", "--tokens", "many"], "--tokens is 'many': write a whole number"),
         (["plan", "bert-base", "--time", "soon"], "--time is 'soon': write a time with its unit"),
         (["plan", "bert-base", "--memory", "0"], "--memory is 0.0; it must be a number above 0"),
+        (["plan", "bert-base", "--vocab-size", "0"], "--vocab-size must be at least 1, but is 0."),
+        (["plan", "bert-base", "--batch", "0"], "--batch must be at least 1, but is 0."),
+        (["plan", "bert-base", "--gpus", "0"], "--gpus must be at least 1, but is 0."),
         (["plan", "bert-base", "--peak", "nan"], "--peak is nan; it must be a number above 0"),
     ):
         assert run(wrong) == 2

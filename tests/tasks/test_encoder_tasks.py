@@ -55,9 +55,9 @@ def test_what_cannot_be_filled(tmp_path: Path) -> None:
         fill(["[MASK] bread", "the bread"])
     with pytest.raises(RequestError, match=r"the text has its first \[MASK\] behind the 40 tokens"):
         fill("bread " * 60 + "[MASK]")
-    with pytest.raises(RequestError, match="top is 0; it must be from 1 to the vocabulary's"):
+    with pytest.raises(RequestError, match="`top` must be from 1 to the vocabulary's 200 tokens, but is 0"):
         fill("[MASK]", top=0)
-    with pytest.raises(RequestError, match="batch_tokens is 0; it must be 1 or more"):
+    with pytest.raises(RequestError, match="`batch_tokens` must be at least 1, but is 0"):
         fill("[MASK]", batch_tokens=0)
     with pytest.raises(RequestError, match="is for the task 'fill-mask' or 'embed', not 'classify'"):
         trasluz.load(tmp_path, task="classify")
@@ -182,11 +182,11 @@ def test_no_answer_and_what_cannot_be_answered(tmp_path: Path) -> None:
     assert answer(question, "").text == "" and answer(question, "").score == 1.0
     with pytest.raises(RequestError, match="leave no room for a context among the 40"):
         answer("who " * 60, context)
-    with pytest.raises(RequestError, match="overlap is 128; beside this question it must be from 0 to"):
+    with pytest.raises(RequestError, match=r"`overlap` must be from 0 to .* beside this question, but is 128"):
         answer(question, "bread " * 80, overlap=128)
     with pytest.raises(RequestError, match="there are 1 questions, but 2 contexts"):
         answer([question], [context, context])
-    with pytest.raises(RequestError, match="top is 0; it must be 1 or more"):
+    with pytest.raises(RequestError, match="`top` must be at least 1, but is 0"):
         answer(question, context, top=0)
 
 

@@ -246,7 +246,7 @@ def test_a_line_that_cannot_be_used_stops_with_its_place_and_all_goes_on_when_it
     text, output = tmp_path / "text", tmp_path / "out"
     many = ("\n".join(SENTENCES) + "\n").encode()
     text.write_bytes(many + BAD)
-    with pytest.raises(DataError, match=r"text:26: invalid UTF-8\. Correct it, or set on_error: skip\.$"):
+    with pytest.raises(DataError, match=r"text:26: invalid UTF-8\. Correct it, or set `on_error` to skip\.$"):
         translate(small, text, output)
     done = (tmp_path / "out.partial").read_bytes().count(b"\n")
     assert 0 < done < 26
@@ -272,7 +272,7 @@ def test_only_the_first_places_are_remembered(small: Translator, tmp_path: Path)
 
 
 def test_wrong_orders_are_refused_before_anything_is_written(small: Translator, text: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"on_error is 'ignore'; it can be stop or skip\."):
+    with pytest.raises(RequestError, match=r"`on_error` is 'ignore'; it can be stop or skip\."):
         translate(small, text, tmp_path / "out", replace(REQUEST, on_error="ignore"))
     with pytest.raises(RequestError, match="say which, with `to`"):
         translate(small, text, tmp_path / "out", replace(REQUEST, to=None))

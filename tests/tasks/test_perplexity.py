@@ -71,9 +71,7 @@ def test_every_token_but_the_first_is_in_one_window() -> None:
 
 def test_what_cannot_be_measured_is_refused(generator: Generator) -> None:
     for stride in (0, 21):
-        with pytest.raises(
-            RequestError, match=f"the stride is {stride}, but it must be at least 1 and at most the win"
-        ):
+        with pytest.raises(RequestError, match="`stride` must be from 1 to the win"):
             measure_perplexity(generator, TEXTS, stride=stride)
     endless = copy.copy(generator)
     endless.config = generator.config.model_copy(update={"eos_id": None})

@@ -91,7 +91,7 @@ def test_several_answers_or_none(tmp_path: Path) -> None:
         (
             asked(QUESTION, (ANSWER, START + 1)),
             rf"the answer does not stand in the context at its answer_start: at {START + 1} is 'rene ', and 'Irene' "
-            rf"begins at {START}\. Correct it, or set on_error: skip",
+            rf"begins at {START}\. Correct it, or set `on_error` to skip",
         ),
         (
             asked(QUESTION, ("Irena", START)),

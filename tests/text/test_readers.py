@@ -149,7 +149,7 @@ def test_a_malformed_line_stops_with_its_place_or_is_skipped_and_counted(write, 
     with pytest.raises(DataError) as caught:
         sides(name)
     assert str(caught.value).startswith(f"{name}:{line}: {reason}")
-    assert str(caught.value).endswith(". Correct it, or set on_error: skip.")
+    assert str(caught.value).endswith(". Correct it, or set `on_error` to skip.")
     report = ReadReport()
     assert len(sides(name, on_error="skip", report=report)) >= 1
     assert f"{name}:{line}" in report.summary()
@@ -270,7 +270,7 @@ def test_a_quote_in_a_tsv_is_a_quote(write):
 
 
 def test_reading_begins_only_when_asked_but_settings_are_checked_at_once(write):
-    with pytest.raises(RequestError, match=r"^on_error is 'ignore'; it can be stop or skip\.$"):
+    with pytest.raises(RequestError, match=r"^`on_error` is 'ignore'; it can be stop or skip\.$"):
         read_pairs(write("a.tsv", "one\tuno\n"), on_error="ignore")
     with pytest.raises(DataError, match=r"^there is no file b\.tsv; did you mean a\.tsv\?$"):
         read_pairs("b.tsv")
@@ -323,7 +323,7 @@ def test_documents_of_tables_are_their_rows(write):
 
 def test_a_malformed_line_of_a_document_stops_or_is_left_out(write):
     write("a.txt", "The lamp is lit.\nnul \0\nThe room is warm.\n\nThe door is shut.\n")
-    with pytest.raises(DataError, match=r"^a\.txt:2: NUL character\. Correct it, or set on_error: skip\."):
+    with pytest.raises(DataError, match=r"^a\.txt:2: NUL character\. Correct it, or set `on_error` to skip\."):
         list(read_documents("a.txt"))
     report = ReadReport()
     found = [one.lines for one in read_documents("a.txt", on_error="skip", report=report)]

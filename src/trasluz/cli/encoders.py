@@ -61,7 +61,7 @@ def classify(
     from trasluz.errors import RequestError
 
     if top is not None and top < 1:
-        raise RequestError(f"--top is {top}; it must be 1 or more.")
+        raise RequestError(f"--top must be at least 1, but is {top}.")
     task = load_task(common, model, "classify")
 
     def line(found: "Classification") -> str:

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 the work failed; 2 the request was wrong; 130 Ctrl-C; 141 
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -60,12 +61,15 @@ def run(arguments: Sequence[str]) -> int:
         _forget_output()
         return 141
     except Exception as error:
-        if isinstance(error, OSError):
+        # What was answered before the error stays; unless it is just this that could not be written.
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
             _forget_output()
         if debug:
             traceback.print_exc()
         else:
-            print("\n".join(_explain(error)), file=sys.stderr)
+            print("\n".join(_explain(error, arguments)), file=sys.stderr)
         return error.exit_code if isinstance(error, TrasluzError | typer.TyperException) else 1
 
 
@@ -80,10 +84,10 @@ def _tell(message: Warning | str, category: type[Warning], *where: Any, **how: A
         _show_warning(message, category, *where, **how)
 
 
-def _explain(error: Exception) -> list[str]:
+def _explain(error: Exception, arguments: Sequence[str]) -> list[str]:
     """Return the one or two lines for an error."""
     if isinstance(error, TrasluzError):
-        return [f"trasluz: {error}"]
+        return [f"trasluz: {_as_typed(str(error), arguments[0] if arguments else '')}"]
     if isinstance(error, typer.TyperException):
         command = getattr(getattr(error, "ctx", None), "command_path", "trasluz")
         return [f"trasluz: {error.format_message()}", f"See: {command} --help"]
@@ -98,6 +102,17 @@ def _explain(error: Exception) -> list[str]:
         f"trasluz: unexpected {name}: {first_line}",
         "This is a fault in trasluz, not in your request; run it again with --debug to see where.",
     ]
+
+
+def _as_typed(message: str, verb: str) -> str:
+    """Return a message with options as they are typed, where it has names of arguments, such as `length_penalty`."""
+    quoted = re.compile("`([a-z_]+)`")
+    if not quoted.search(message):
+        return message
+    command: Any = typer.main.get_command(app)
+    parameters = command.commands[verb].params if verb in command.commands else ()
+    options = {one.name: one.opts[0] for one in parameters if one.param_type_name == "option"}
+    return quoted.sub(lambda found: options.get(found[1], found[0]), message)
 
 
 def _open_closed_streams() -> None:

@@ -71,13 +71,12 @@ class CommonOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RequestError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
+        if self.seed is not None and not 0 <= self.seed < 1 << 64:
+            raise RequestError(f"--seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}.")
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         if self.seed is not None:
             import torch
-
-            if not 0 <= self.seed < 1 << 64:
-                raise RequestError(f"--seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}.")
 
             torch.manual_seed(self.seed)
         tune_allocator()

@@ -50,9 +50,13 @@ def plan(
     no option for that yet) only where that saves devices.
     """
     from trasluz.cli.streams import answer, answer_json
+    from trasluz.errors import RequestError
     from trasluz.planning.plan import make_plan
     from trasluz.training.quantities import parse_count, parse_duration
 
+    for option, value in (("--batch", batch), ("--gpus", gpus)):
+        if value is not None and value < 1:
+            raise RequestError(f"{option} must be at least 1, but is {value}.")
     preset, settings = model_of(model, gpus)
     counted = None if tokens is None else amount("--tokens", tokens, parse_count)
     given = {"tokens": counted, "length": length, "vocab_size": vocab_size}

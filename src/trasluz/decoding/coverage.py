@@ -5,14 +5,10 @@
 The weights come through the tap of one attention, its heads averaged; without attention there is no coverage.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.layers.attention import Attention
 from trasluz.layers.block_weights import BlockWeights
 
 
@@ -39,14 +35,3 @@ class Coverage:
         """Keep these rows, in this order."""
         assert self.seen is not None
         self.seen, self.lengths = self.seen[rows], self.lengths[rows]
-
-
-@contextlib.contextmanager
-def watched(attention: Attention, coverage: Coverage) -> Iterator[Coverage]:
-    """Let `coverage` see the attention's weights within the block."""
-    before = attention.tap
-    attention.tap = coverage.add
-    try:
-        yield coverage
-    finally:
-        attention.tap = before

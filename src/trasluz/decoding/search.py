@@ -6,12 +6,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trasluz.decoding.beam_search import beam_search
-from trasluz.decoding.coverage import Coverage, watched
+from trasluz.decoding.coverage import Coverage
 from trasluz.decoding.greedy import greedy_search
 from trasluz.decoding.phrase_search import Phrase, phrase_search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError
-from trasluz.layers.attention import Attention
+from trasluz.layers.attention import Attention, tapped
 from trasluz.models.stepper import StateT, Stepper
 
 
@@ -42,7 +42,8 @@ def search(
                 f"`coverage_penalty` is {settings.coverage_penalty}, but this model has no attention over its source "
                 "to measure coverage by; use 0."
             )
-        with watched(alignment, Coverage(source_lengths, settings.beam)) as coverage:
+        coverage = Coverage(source_lengths, settings.beam)
+        with tapped(alignment, coverage.add):
             return beam_search(stepper, source, source_lengths, settings, tokens, coverage)
     if settings.beam == 1:
         return greedy_search(stepper, source, source_lengths, settings, tokens)

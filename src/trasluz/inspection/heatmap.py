@@ -23,7 +23,6 @@ try:
 
     from trasluz.inspection.heatmap_layout import (
         LABEL_POINTS,
-        LONG_FROM,
         MARGIN,
         NOTE_POINTS,
         PAD,
@@ -31,6 +30,7 @@ try:
         PlacedPanel,
         Ruler,
         all_texts,
+        is_long,
         lay_out,
     )
 except ImportError as error:
@@ -95,9 +95,7 @@ def _top_weight(maps: Sequence[AttentionMap]) -> float:
 
 def _scale(maps: Sequence[AttentionMap]) -> Normalize:
     """Return how dark a weight is: as it is, or by its cube root where so many words share that all are faint."""
-    if max(max(one.weights.shape) for one in maps) < LONG_FROM:
-        return Normalize(0.0, _top_weight(maps))
-    return PowerNorm(1 / 3, 0.0, _top_weight(maps))
+    return PowerNorm(1 / 3, 0.0, _top_weight(maps)) if is_long(maps) else Normalize(0.0, _top_weight(maps))
 
 
 def _axes(figure: Figure, layout: Layout, left: float, top: float, width: float, height: float) -> Axes:

@@ -23,9 +23,9 @@ NOTE_POINTS = 8.0
 MARGIN = 0.15
 PAD = 0.06
 BAR_WIDTH = 0.10
-# From so many words on a side, weights are coloured so that faint ones are seen.
-LONG_FROM = 400
 
+# From so many words on a side, weights are coloured so that faint ones are seen.
+_LONG_FROM = 400
 _LONGEST_LABEL = 28
 _COMFORTABLE_CELL = 0.34
 _COMFORTABLE_UP_TO = 24
@@ -118,6 +118,11 @@ class Layout:
     notes: list[str]
     notes_top: float
     note_height: float
+
+
+def is_long(maps: Sequence[AttentionMap]) -> bool:
+    """Tell whether the words are so many somewhere that what most of them get would be too faint to see."""
+    return max(max(one.weights.shape) for one in maps) >= _LONG_FROM
 
 
 def lay_out(maps: Sequence[AttentionMap], ruler: Ruler) -> Layout:
@@ -225,7 +230,7 @@ def _notes(maps: Sequence[AttentionMap], panels: Sequence[Panel]) -> list[str]:
     step = max(panel.step for panel in panels)
     if step > 1:
         notes.append(f"Too many words to name them all: every {_ordinal(step)} is named.")
-    if max(len(labels) for panel in panels for labels in (panel.rows, panel.columns)) >= LONG_FROM:
+    if is_long(maps):
         notes.append("Colours by the cube root of a weight; white: not looked at.")
     if any(label.endswith("…") for panel in panels for label in (*panel.columns, *panel.rows)):
         notes.append("… a longer word, cut to fit.")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.errors import RequestError
-from trasluz.layers.attention import Attention, AttentionTap
+from trasluz.layers.attention import Attention, tapped
 from trasluz.layers.block_weights import BlockWeights
 
 
@@ -77,31 +77,15 @@ def record_attention(
     record = AttentionRecord()
     attentions = model.attentions()
     _refuse_unknown(attentions, layers, heads)
-    tapped: list[tuple[Attention, AttentionTap | None]] = []
-    try:
+    with contextlib.ExitStack() as taps:
         for kind, stack in attentions.items():
             for layer, attention in enumerate(stack):
                 if layers is not None and layer not in layers:
                     continue
                 recorded = RecordedAttention(None if heads is None else tuple(heads))
                 getattr(record, kind)[layer] = recorded
-                tapped.append((attention, attention.tap))
-                attention.tap = _both(attention.tap, recorded.add)
+                taps.enter_context(tapped(attention, recorded.add))
         yield record
-    finally:
-        for attention, before in reversed(tapped):
-            attention.tap = before
-
-
-def _both(before: AttentionTap | None, tap: AttentionTap) -> AttentionTap:
-    if before is None:
-        return tap
-
-    def call_both(weights: Float[Tensor, "batch heads query key"] | BlockWeights) -> None:
-        before(weights)
-        tap(weights)
-
-    return call_both
 
 
 def _refuse_unknown(

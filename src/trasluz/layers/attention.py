@@ -7,8 +7,9 @@ What differs between kinds (additive, multi-head) is how queries and memory are 
 is what a subclass writes; looking, remembering and being recorded are written once, here.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -91,6 +92,23 @@ class Attention(nn.Module, ABC):
             with torch.no_grad():
                 self.tap(self.weights_held(projected_query, memory.key, mask))
         return self.context(projected_query, memory, mask)
+
+
+@contextlib.contextmanager
+def tapped(attention: Attention, tap: AttentionTap) -> Iterator[None]:
+    """Let `tap` see the attention's weights within the block, after whoever sees them already."""
+    before = attention.tap
+
+    def tap_both(weights: Float[Tensor, "batch heads query key"] | BlockWeights) -> None:
+        if before is not None:
+            before(weights)
+        tap(weights)
+
+    attention.tap = tap_both
+    try:
+        yield
+    finally:
+        attention.tap = before
 
 
 def masked_softmax(

@@ -146,7 +146,7 @@ def held_weights(
     size, most = pattern.block_size, pattern.num_blocks(positions)
     there = (torch.arange(most * size) < lengths.cpu()[:, None]).to(query.device)
     of_text = there.view(batch, 1, most, size, 1).expand(-1, heads, -1, -1, -1).reshape(-1, size, 1)
-    blocked = [pad(part, (0, 0, 0, most * size - positions)).reshape(-1, size, head_dim) for part in (query, key)]
+    blocked = [_in_blocks(part, size) for part in (query, key)]
     rows, whole = _rows_of(lengths.cpu(), -(-lengths.cpu() // size), heads, most, pattern, query.device)
     nothing = torch.empty(0, dtype=torch.long, device=query.device)
     values, at, columns = [query.new_empty(0, size, size)], [nothing], [nothing]
@@ -160,6 +160,7 @@ def held_weights(
         values.append(weights[looked])
         at.append(own[:, None].expand_as(seen)[looked])
         columns.append(seen[looked] % most)
+    # Row by row: each stays in a core's cache, where one product of them all takes a fifth more time and memory.
     looking, text = whole[whole >= 0], (whole >= 0).nonzero()[:, 0]
     memory = blocked[1].view(batch, heads, most * size, head_dim)
     for own, keys, seen in zip(looking, memory.flatten(0, 1)[looking // most], there[text], strict=True):
@@ -194,8 +195,7 @@ def block_sparse_attention(
     batch, heads, positions, head_dim = query.shape
     size, most = pattern.block_size, pattern.num_blocks(positions)
     counts = -(-lengths.cpu() // size)
-    room = most * size - positions
-    blocked = [pad(part, (0, 0, 0, room)).reshape(-1, size, head_dim) for part in (query, key, value)]
+    blocked = [_in_blocks(part, size) for part in (query, key, value)]
     rows, whole = _rows_of(lengths.cpu(), counts, heads, most, pattern, query.device)
     found = _SparseRows.apply(*blocked, rows, dropout_probability)  # type: ignore[no-untyped-call]
     # The global blocks of a text, one behind the other, look over all of it.
@@ -210,6 +210,10 @@ def block_sparse_attention(
     found = found.view(batch, heads, most * size, head_dim)[:, :, :positions]
     there = torch.arange(positions, device=query.device) < lengths.to(query.device)[:, None]
     return found.masked_fill(~there[:, None, :, None], 0.0)
+
+
+def _in_blocks(part: Float[Tensor, "batch heads positions head_dim"], size: int) -> Float[Tensor, "rows size head_dim"]:
+    return pad(part, (0, 0, 0, -part.shape[2] % size)).reshape(-1, size, part.shape[3])
 
 
 def _rows_of(

@@ -118,7 +118,7 @@ class BigBird(Bert):
         Raises ModelError for rows into which several texts are packed: their blocks would be of two texts at once, and
         global tokens would carry words from one to the other.
         """
-        if batch.text_numbers is not None and (self.config.attention != "full" or self.config.global_tokens):
+        if batch.positions is not None and not self.reads_rows:
             what = "block-sparse attention reads" if self.config.attention != "full" else "global tokens stand before"
             raise ModelError(f"{what} one text a row, but several are packed into each here.")
         x, extra = self._embedded(batch), self.config.global_tokens

@@ -108,14 +108,14 @@ def make_plan(
         ("vocab_size", vocab_size),
         ("length", length),
         ("tokens", tokens),
-        ("batch", batch_sequences),
+        ("batch_sequences", batch_sequences),
         ("batch_tokens", batch_tokens),
         ("devices", devices),
     ):
         if value is not None and not 1 <= value < math.inf:
-            raise RequestError(f"{name} is {value}; it must be 1 or more.")
+            raise RequestError(f"`{name}` must be at least 1, but is {value}.")
     if not 0 < utilisation <= 1:
-        raise RequestError(f"utilisation is {utilisation}; it is a share of the peak, above 0 and at most 1.")
+        raise RequestError(f"`utilisation` is {utilisation}; it is a share of the peak, above 0 and at most 1.")
     name = preset if isinstance(preset, str) else str(preset["preset"])
     architecture, found = find_preset(name)
     size = vocab_size or found.paper_vocab_size or 32_000

@@ -89,7 +89,8 @@ class Answerer(TextTask):
 
         `top` counts the answers wanted, the best among them. `longest_answer` counts tokens; `overlap` those that
         stand in two windows: 128, or half of a short window, where it is not given. With `no_answer` there may be
-        none, and the text is empty. Raises RequestError for a question that leaves no room.
+        none, and the text is empty, as it is for a blank question. Raises RequestError for a question that leaves no
+        room.
         """
         questions = [question] if isinstance(question, str) else list(question)
         contexts = [context] * len(questions) if isinstance(context, str) else list(context)
@@ -99,7 +100,7 @@ class Answerer(TextTask):
             )
         for name, value in (("top", top), ("longest_answer", longest_answer)):
             if value < 1:
-                raise RequestError(f"{name} is {value}; it must be 1 or more.")
+                raise RequestError(f"`{name}` must be at least 1, but is {value}.")
         # Many questions have one context, which is cut into tokens once.
         different = list(dict.fromkeys(contexts))
         told = dict(zip(different, self.tokenizer.encode_batch(different), strict=True))
@@ -108,6 +109,7 @@ class Answerer(TextTask):
             for number, (asked, context) in enumerate(
                 zip(self.tokenizer.encode_batch(questions), contexts, strict=True)
             )
+            if questions[number].strip()
             for window in self._windows(asked, told[context], overlap)
         ]
         found = [SpanSearch() for _ in questions]
@@ -118,7 +120,7 @@ class Answerer(TextTask):
                 number, window = windows[place]
                 found[number].look(window, scores[row], longest_answer, top)
         answers = [
-            _answer(text, context, one.best(context, top, no_answer))
+            _answer(text, context, one.best(context, top, no_answer)) if text.strip() else Answer(text, "", 0, 0, 1.0)
             for one, text, context in zip(found, questions, contexts, strict=True)
         ]
         return answers[0] if isinstance(question, str) else answers
@@ -133,7 +135,7 @@ class Answerer(TextTask):
         if overlap is None:
             overlap = fitting_overlap(room)
         if not 0 <= overlap < room:
-            raise RequestError(f"overlap is {overlap}; beside this question it must be from 0 to {room - 1}.")
+            raise RequestError(f"`overlap` must be from 0 to {room - 1} beside this question, but is {overlap}.")
         return windows_of(context_parts(told, room, overlap), asked, self.tokenizer)
 
 

@@ -75,7 +75,7 @@ def translate_file(
     and line, for a line that cannot be used; with on_error="skip" its line stays empty and is counted.
     """
     if request.on_error not in ("stop", "skip"):
-        raise RequestError(f"on_error is {request.on_error!r}; it can be stop or skip.")
+        raise RequestError(f"`on_error` is {request.on_error!r}; it can be stop or skip.")
     translator([], request.to, request.from_, markup=request.markup, **request.options)
     with grow(output, _made_of(translator, fingerprint, part, request)) as file:
         yield from _Work(translator, part, request, file).run()
@@ -175,7 +175,7 @@ class _Work:
             self._lines_before = self.part.lines_before()
         line = self._lines_before + self.progress.lines + place + 1
         if self.request.on_error == "stop":
-            raise DataError(f"{self.part.path}:{line}: {reason}. Correct it, or set on_error: skip.")
+            raise DataError(f"{self.part.path}:{line}: {reason}. Correct it, or set `on_error` to skip.")
         self.progress.skip(line, reason)
 
     def _shown(self, result: Translation) -> str:

@@ -99,7 +99,7 @@ class MaskFiller(TextTask):
     def _fill(self, texts: Sequence[str], top: int, batch_tokens: int | None) -> list[FilledText]:
         if not 1 <= top <= self.config.vocab_size:
             raise RequestError(
-                f"top is {top}; it must be from 1 to the vocabulary's {self.config.vocab_size:,} tokens."
+                f"`top` must be from 1 to the vocabulary's {self.config.vocab_size:,} tokens, but is {top}."
             )
         inputs = self._inputs(texts, with_masks=True)
         places = [self._places(number, text, one) for number, (text, one) in enumerate(zip(texts, inputs, strict=True))]

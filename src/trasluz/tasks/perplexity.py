@@ -67,9 +67,7 @@ def measure_perplexity(
     longest = generator.longest_text
     stride = max(1, longest // 2) if stride is None else stride
     if not 1 <= stride <= longest:
-        raise RequestError(
-            f"the stride is {stride}, but it must be at least 1 and at most the window of {generator.name}, {longest}."
-        )
+        raise RequestError(f"`stride` must be from 1 to the window of {generator.name}, {longest}, but is {stride}.")
     end = generator.config.eos_id
     windows = [
         window

@@ -69,7 +69,7 @@ class TextTask:
         self.longest_text: int = min(self.config.longest_text, self.tokenizer.max_length or self.config.longest_text)
         self._loaded = loaded
         # Without our kernel, attention over a row costs more than padding does.
-        self._shares_rows = bool(getattr(self.model, "reads_rows", False)) and attends_to_texts(self.device)
+        self._shares_rows = bool(self.model.reads_rows) and attends_to_texts(self.device)
 
     @property
     def head(self) -> nn.Module:
@@ -197,4 +197,4 @@ class TextTask:
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:
     if batch_tokens is not None and batch_tokens < 1:
-        raise RequestError(f"batch_tokens is {batch_tokens}; it must be 1 or more.")
+        raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")

@@ -269,15 +269,19 @@ def make_text_batch(texts: Sequence[Ids], segments: Sequence[Ids] | None = None,
 
 def make_text_row(texts: Sequence[Ids], segments: Sequence[Ids], *, pad_id: int, multiple: int = 1) -> TextBatch:
     """Return these texts as one row, one behind the other, and padding up to a multiple of so many positions."""
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    begins = lengths.cumsum() - lengths
-    positions = np.arange(lengths.sum()) - begins.repeat(lengths)
+    positions = positions_within([len(ids) for ids in texts])
     missing = -len(positions) % multiple
 
     def row(numbers: Sequence[Ids], padding: int) -> Int[Tensor, "1 positions"]:
         return torch.from_numpy(np.concatenate([*numbers, np.full(missing, padding)]).astype(np.int64))[None]
 
     return TextBatch(row(texts, pad_id), torch.tensor([len(positions)]), row(segments, 0), row([positions], 0))
+
+
+def positions_within(lengths: Sequence[int]) -> Integer[np.ndarray, " tokens"]:
+    """Return where each token stands in its own text, of texts that lie one behind the other."""
+    sizes = np.asarray(lengths, np.int64)
+    return np.arange(sizes.sum()) - (sizes.cumsum() - sizes).repeat(sizes)
 
 
 def make_batch(

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Integer
 
 from trasluz.errors import RequestError
-from trasluz.text.batching import MaskedBatch, make_masked_batch, pad_sequences
+from trasluz.text.batching import MaskedBatch, make_masked_batch, pad_sequences, positions_within
 
 RowPlan = tuple[tuple[int, ...], int]
 """The lengths of the texts in a row, and how many rows are filled in this way."""
@@ -117,7 +117,7 @@ def make_packed_batch(pieces: Sequence[tuple[Any, Any, Any]], *, row_length: int
         places = [np.asarray(places) + begin for (_, places, _), begin in zip(some, begins, strict=True)]
         ids, found = ([np.asarray(piece[part]) for piece in some] for part in (0, 2))
         rows.append((np.concatenate(ids), np.concatenate(places), np.concatenate(found)))
-        positions.append(np.concatenate([np.arange(size) for size in sizes]))
+        positions.append(positions_within(sizes))
     batch = make_masked_batch(rows, pad_id=pad_id)
     placed: torch.Tensor = pad_sequences(positions, pad_id=0)[0]
     return dataclasses.replace(batch, texts=dataclasses.replace(batch.texts, positions=placed))

@@ -174,7 +174,7 @@ def _read(
 ) -> Iterator[Row]:
     """Return the good rows of all files; settings are checked before the first is asked for."""
     if on_error not in ("stop", "skip"):
-        raise RequestError(f"on_error is {on_error!r}; it can be stop or skip.")
+        raise RequestError(f"`on_error` is {on_error!r}; it can be stop or skip.")
     allowed = None if sources is None else frozenset([sources] if isinstance(sources, str) else sources)
     return _good_rows(files, names, allowed, on_error == "stop", report)
 
@@ -191,7 +191,8 @@ def _good_rows(
                 continue
             if isinstance(row.cells, Fault):
                 if stops:
-                    raise DataError(f"{row.where}: {row.cells}{row.cells.detail}. Correct it, or set on_error: skip.")
+                    wrong = f"{row.cells}{row.cells.detail}"
+                    raise DataError(f"{row.where}: {wrong}. Correct it, or set `on_error` to skip.")
                 report._add_malformed(row, row.cells)
                 continue
             report.kept += 1
