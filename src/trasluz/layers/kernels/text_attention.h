@@ -8,12 +8,19 @@ constexpr Bits kLowHalves = (kCounting >> 1) + (kCounting & 1) * kLanes, kHighHa
 // Vectors that hold so many numbers.
 static inline std::int64_t vectors_of(std::int64_t count) { return (count + kLanes - 1) / kLanes; }
 
+// The first so many numbers of a vector, others behind them.
+static inline Vec first_of(Vec x, std::int64_t count, Vec others = Vec{}) {
+    return kCounting < static_cast<std::uint32_t>(count) ? x : others;
+}
+
 // c = scale a b, of some rows and vectors of columns; rows lie `a_step`, `b_step`, `c_step` numbers apart. Turned, a row
 // of `a` is a column of what is given.
 template <int Rows, int Columns, bool Turned, typename Number>
 static inline void tile(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step, std::int64_t depth,
                         float scale, Number* c, std::int64_t c_step) {
-    Vec sum[Rows][Columns] = {};
+    Vec sum[Rows][Columns];
+    for (int r = 0; r < Rows; ++r)
+        for (int n = 0; n < Columns; ++n) sum[r][n] = Vec{};
     for (std::int64_t k = 0; k < depth; ++k, b += b_step) {
         Vec right[Columns];
         for (int n = 0; n < Columns; ++n) right[n] = load(b + n * kLanes);
@@ -61,36 +68,41 @@ static inline void in_blocks(std::int64_t count, Work f) {
     }
 }
 
-// Makes of a row of scores, as powers of two, weights of the first `seen` that sum to one; the rest of the row is zeros.
-static inline void softmax(float* scores, std::int64_t seen, std::int64_t padded) {
+// Makes of a row of scores, as powers of two, what sums to the number that is returned, zeros behind the first `seen`;
+// the greatest of them is given.
+static inline float exponentials(float* scores, std::int64_t seen, std::int64_t padded, float greatest) {
     const std::int64_t vectors = vectors_of(seen);
-    for (std::int64_t n = vectors * kLanes; n < padded; n += kLanes) store(Vec{}, scores + n);
-    if (!seen) return;
-    float* const end = scores + (vectors - 1) * kLanes;
-    const auto within = kCounting < static_cast<std::uint32_t>(seen - (vectors - 1) * kLanes);
-    Vec top = within ? load(end) : spread(kHidden);
-    store(top, end);
-    for (std::int64_t n = 0; n + 1 < vectors; ++n) {
-        const Vec x = load(scores + n * kLanes);
-        top = greater(top, x);
-    }
     // Below the lowest a weight is as good as zero, and the processor would be slow with what comes of it; NaN stays
     // what it is.
-    const Vec lowest = spread(-100.0f), highest = spread(largest(top));
+    const Vec lowest = spread(-100.0f), highest = spread(greatest);
     Vec sum = {};
     const auto some = [&](auto count, std::int64_t n) {
         constexpr int kCount = decltype(count)::value;
         Vec weights[kCount];
         for (int v = 0; v < kCount; ++v) weights[v] = greater(lowest, load(scores + (n + v) * kLanes) - highest);
         powers_of_two<kCount>(weights);
+        if (n + kCount == vectors) weights[kCount - 1] = first_of(weights[kCount - 1], seen - (vectors - 1) * kLanes);
         for (int v = 0; v < kCount; ++v) store(weights[v], scores + (n + v) * kLanes), sum += weights[v];
     };
     std::int64_t n = 0;
     for (; n + 3 <= vectors; n += 3) some(std::integral_constant<int, 3>{}, n);
     for (; n < vectors; ++n) some(std::integral_constant<int, 1>{}, n);
-    const Vec share = spread(1.0f / total(sum));
-    for (n = 0; n + 1 < vectors; ++n) store(load(scores + n * kLanes) * share, scores + n * kLanes);
-    store(within ? load(end) * share : Vec{}, end);
+    for (n = vectors * kLanes; n < padded; n += kLanes) store(Vec{}, scores + n);
+    return total(sum);
+}
+
+static inline float greatest(const float* scores, std::int64_t seen) {
+    Vec top = spread(kHidden);
+    std::int64_t n = 0;
+    for (; n + kLanes <= seen; n += kLanes) {
+        const Vec x = load(scores + n);
+        top = greater(top, x);
+    }
+    if (n < seen) {
+        const Vec x = first_of(load(scores + n), seen - n, spread(kHidden));
+        top = greater(top, x);
+    }
+    return largest(top);
 }
 
 // Turns over a square of numbers: four (or three) times, rows of the upper and the lower half are shuffled like cards.
@@ -108,36 +120,41 @@ static inline void turn(Bits* rows) {
 // Rows as floats in columns, `padded` apart; behind the last stand zeros.
 template <typename Number>
 static void turned(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float* to, std::int64_t padded) {
+    static const Number kNothing[2 * kLanes] = {};
     for (std::int64_t first = 0; first < padded; first += kLanes) {
         Bits rows[kLanes];
-        const int there = static_cast<int>(std::min<std::int64_t>(kLanes, count - first));
+        const std::int64_t there = std::min<std::int64_t>(kLanes, count - first);
+        const auto row = [&](int i, std::int64_t d) {
+            return i < there ? from.at + (first + i) * from.step + d : kNothing;
+        };
+        float* out = to + first;
         std::int64_t d = 0;
         if constexpr (sizeof(Number) == 2)
             for (; d + 2 * kLanes <= dim; d += 2 * kLanes) {
                 // Two numbers side by side are turned over as one.
-                for (int i = 0; i < kLanes; ++i) {
-                    rows[i] = Bits{};
-                    if (i < there) std::memcpy(&rows[i], from.at + (first + i) * from.step + d, sizeof(Bits));
-                }
+                for (int i = 0; i < kLanes; ++i) std::memcpy(&rows[i], row(i, d), sizeof(Bits));
                 turn(rows);
-                for (int i = 0; i < kLanes; ++i) {
-                    store((Vec)(rows[i] << 16), to + (d + 2 * i) * padded + first);
-                    store((Vec)(rows[i] & 0xffff0000), to + (d + 2 * i + 1) * padded + first);
+                for (int i = 0; i < kLanes; ++i, out += 2 * padded) {
+                    store((Vec)(rows[i] << 16), out);
+                    store((Vec)(rows[i] & 0xffff0000), out + padded);
                 }
             }
         for (; d < dim; d += kLanes) {
-            for (int i = 0; i < kLanes; ++i)
-                rows[i] = i < there ? (Bits)load(from.at + (first + i) * from.step + d) : Bits{};
+            for (int i = 0; i < kLanes; ++i) rows[i] = (Bits)load(row(i, d));
             turn(rows);
-            for (int i = 0; i < kLanes; ++i) store((Vec)rows[i], to + (d + i) * padded + first);
+            for (int i = 0; i < kLanes; ++i, out += padded) store((Vec)rows[i], out);
         }
     }
 }
 
 template <typename Number>
 static inline void floats(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float scale, float* to) {
-    for (std::int64_t row = 0; row < count; ++row)
-        for (std::int64_t d = 0; d < dim; d += kLanes) store(load(from.at + row * from.step + d) * scale, to + row * dim + d);
+    for (std::int64_t row = 0; row < count; ++row, from.at += from.step, to += dim)
+        for (std::int64_t d = 0; d < dim; d += kLanes) {
+            // The next head's, which stand beside them.
+            __builtin_prefetch(from.at + dim + d);
+            store(load(from.at + d) * scale, to + d);
+        }
 }
 
 // log2(e) / sqrt(head_dim): weights are powers of two.
@@ -151,11 +168,20 @@ static inline void weigh(const HeadOfText<Number>& head, std::int64_t first, std
                          const float* keys, float* scores, std::int64_t padded) {
     const std::int64_t vectors = vectors_of(head.seen(first + rows - 1));
     product<false>(rows, looking, head.dim, keys, padded, head.dim, 1.0f, scores, padded, vectors);
-    for (std::int64_t row = 0; row < rows; ++row) softmax(scores + row * padded, head.seen(first + row), padded);
+    // One step after the other for all rows: the processor need not wait for what each one finds.
+    float of_row[kRows];
+    for (std::int64_t row = 0; row < rows; ++row) of_row[row] = greatest(scores + row * padded, head.seen(first + row));
+    for (std::int64_t row = 0; row < rows; ++row)
+        of_row[row] = exponentials(scores + row * padded, head.seen(first + row), padded, of_row[row]);
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const Vec share = spread(1.0f / of_row[row]);
+        for (std::int64_t n = 0; n < head.seen(first + row); n += kLanes)
+            store(load(scores + row * padded + n) * share, scores + row * padded + n);
+    }
 }
 
 template <typename Number>
-static void context_of_head(const HeadOfText<Number>& head, const Dropout& dropout, Numbers<Number> context,
+static void context_of_head(const HeadOfText<Number>& head, const Dropout dropout, Numbers<Number> context,
                             std::vector<float>& room) {
     const std::int64_t dim = head.dim, padded = vectors_of(head.keys) * kLanes;
     room.resize(static_cast<std::size_t>(2 * dim * padded + kRows * (dim + padded)));
@@ -177,34 +203,43 @@ static void context_of_head(const HeadOfText<Number>& head, const Dropout& dropo
     });
 }
 
-// Makes of a row's weights those that are left by dropout, and of their gradients those of the scores.
-static inline void softmax_gradients(float* weights, float* gradients, std::int64_t seen, std::int64_t padded,
-                                     const Dropout& dropout, std::uint64_t place, float* factors) {
-    const std::int64_t end = vectors_of(seen) * kLanes;
-    Vec sum = {};
-    for (std::int64_t n = 0; n < end; n += kLanes) {
-        Vec gradient = load(gradients + n);
-        if (dropout.dropped) {
-            const Vec factor = kept(spread(1.0f), dropout.seed, place + n, dropout.dropped, dropout.scale);
-            store(factor, factors + n);
-            store(gradient *= factor, gradients + n);
+// Makes of the weights of some queries those that are left by dropout, and of their gradients those of the scores.
+template <typename Number>
+static inline void softmax_gradients(const HeadOfText<Number>& head, std::int64_t first, std::int64_t rows,
+                                     const Dropout dropout, float* weights, float* gradients, float* factors,
+                                     std::int64_t padded) {
+    float means[kRows];
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const std::int64_t begin = row * padded, seen = head.seen(first + row), place = head.place(first + row);
+        Vec sum = {};
+        for (std::int64_t n = 0; n < seen; n += kLanes) {
+            Vec gradient = load(gradients + begin + n);
+            if (dropout.dropped) {
+                const Vec factor = kept(spread(1.0f), dropout.seed, place + n, dropout.dropped, dropout.scale);
+                store(factor, factors + begin + n);
+                store(gradient *= factor, gradients + begin + n);
+            }
+            sum += load(weights + begin + n) * gradient;
         }
-        sum += load(weights + n) * gradient;
+        means[row] = total(sum);
     }
-    const Vec mean = spread(total(sum));
-    for (std::int64_t n = 0; n < end; n += kLanes) {
-        const Vec weight = load(weights + n);
-        store(weight * (load(gradients + n) - mean), gradients + n);
-        if (dropout.dropped) store(weight * load(factors + n), weights + n);
+    for (std::int64_t row = 0; row < rows; ++row, weights += padded, gradients += padded, factors += padded) {
+        const Vec mean = spread(means[row]);
+        std::int64_t n = 0;
+        for (; n < head.seen(first + row); n += kLanes) {
+            const Vec weight = load(weights + n);
+            store(weight * (load(gradients + n) - mean), gradients + n);
+            if (dropout.dropped) store(weight * load(factors + n), weights + n);
+        }
+        for (; n < padded; n += kLanes) store(Vec{}, gradients + n);
     }
-    for (std::int64_t n = end; n < padded; n += kLanes) store(Vec{}, gradients + n);
 }
 
 template <typename Number>
-static void gradients_of_head(const HeadOfText<Number>& head, const Dropout& dropout, Numbers<const Number> gradient,
+static void gradients_of_head(const HeadOfText<Number>& head, const Dropout dropout, Numbers<const Number> gradient,
                               const Gradients<Number>& wanted, std::vector<float>& room) {
     const std::int64_t dim = head.dim, padded = vectors_of(head.keys) * kLanes;
-    room.resize(static_cast<std::size_t>((3 * padded + 2 * head.queries) * dim + (2 * head.queries + 1) * padded));
+    room.resize(static_cast<std::size_t>((3 * padded + 2 * head.queries) * dim + (2 * head.queries + kRows) * padded));
     float *const keys = room.data(), *const turned_keys = keys + dim * padded;
     float *const turned_values = turned_keys + dim * padded, *const looking = turned_values + dim * padded;
     float *const given = looking + dim * head.queries, *const weights = given + dim * head.queries;
@@ -221,9 +256,7 @@ static void gradients_of_head(const HeadOfText<Number>& head, const Dropout& dro
         weigh(head, first, rows, looking + first * dim, turned_keys, mine, padded);
         product<false>(rows, given + first * dim, dim, turned_values, padded, dim, 1.0f, my_gradients, padded,
                        vectors_of(seen));
-        for (std::int64_t row = 0; row < rows; ++row)
-            softmax_gradients(mine + row * padded, my_gradients + row * padded, head.seen(first + row), padded, dropout,
-                              head.place(first + row), factors);
+        softmax_gradients(head, first, rows, dropout, mine, my_gradients, factors, padded);
         product<false>(rows, my_gradients, padded, keys, dim, seen, 1.0f / std::sqrt(static_cast<float>(dim)),
                        wanted.query.from(first).at, wanted.query.step, parts);
     });
