@@ -19,17 +19,24 @@ template <int Rows, int Columns, bool Turned, typename Number>
 static inline void tile(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step, std::int64_t depth,
                         float scale, Number* c, std::int64_t c_step) {
     Vec sum[Rows][Columns];
+    // Unrolled early, so that the sums stand in registers from the first on.
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
         for (int n = 0; n < Columns; ++n) sum[r][n] = Vec{};
     for (std::int64_t k = 0; k < depth; ++k, b += b_step) {
         Vec right[Columns];
         for (int n = 0; n < Columns; ++n) right[n] = load(b + n * kLanes);
+#pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
             const Vec left = spread(Turned ? a[k * a_step + r] : a[r * a_step + k]);
+#pragma GCC unroll 8
             for (int n = 0; n < Columns; ++n) sum[r][n] += left * right[n];
         }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
         for (int n = 0; n < Columns; ++n) store(sum[r][n] * scale, c + r * c_step + n * kLanes);
 }
 
@@ -125,7 +132,10 @@ static void turned(Numbers<const Number> from, std::int64_t count, std::int64_t 
         Bits rows[kLanes];
         const std::int64_t there = std::min<std::int64_t>(kLanes, count - first);
         const auto row = [&](int i, std::int64_t d) {
-            return i < there ? from.at + (first + i) * from.step + d : kNothing;
+            const Number* const given = from.at + (first + i) * from.step + d;
+            // The next head's, which stand beside them.
+            __builtin_prefetch(given + dim);
+            return i < there ? given : kNothing;
         };
         float* out = to + first;
         std::int64_t d = 0;
@@ -151,7 +161,6 @@ template <typename Number>
 static inline void floats(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float scale, float* to) {
     for (std::int64_t row = 0; row < count; ++row, from.at += from.step, to += dim)
         for (std::int64_t d = 0; d < dim; d += kLanes) {
-            // The next head's, which stand beside them.
             __builtin_prefetch(from.at + dim + d);
             store(load(from.at + d) * scale, to + d);
         }
