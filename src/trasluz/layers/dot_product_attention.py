@@ -69,9 +69,11 @@ def _whole(
     no_more = mask.key_lengths is None and mask.texts is None and (mask.band is None or num_keys <= mask.band)
     only_causal = mask.causal and no_more and 1 < num_queries == num_keys
     fused = query.dtype == torch.float32 and only_causal and not dropout_probability
-    of_texts = not mask.causal and mask.band is None and (mask.texts is not None or num_keys <= _SHORT_TEXT)
-    if of_texts and takes_texts(query, key, value) and not dropout_probability:
-        return text_attention(query, key, value, *mask.stretches(query.shape[0], num_queries, num_keys))
+    of_texts = mask.band is None and (mask.texts is not None or num_keys <= _SHORT_TEXT)
+    if of_texts and takes_texts(query, key, value) and dropout_probability < 1:
+        stretches = mask.stretches(query.shape[0], num_queries, num_keys)
+        first_sees = num_keys - num_queries + 1 if mask.causal else None
+        return text_attention(query, key, value, *stretches, first_sees, dropout_probability)
     # A graph is drawn for sentences of every length, and engines know the written-out form by sight.
     if torch.compiler.is_exporting() or (query.is_cpu and num_queries * num_keys <= _SHORT and not fused):
         weights = dropout(dot_product_weights(query, key, mask), dropout_probability, training=True)

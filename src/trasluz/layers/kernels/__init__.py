@@ -17,6 +17,10 @@ _VERSION = 8
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # The seed, the threshold and the scale of what is dropped out.
 _DROPOUT = (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float)
+_TEXTS = [
+    *[*[_POINTER, _SIZE] * 3, _SIZE, *[_POINTER, _POINTER, _SIZE] * 2],
+    *[*[_SIZE] * 3, ctypes.c_uint64, ctypes.c_double, _INT, _INT],
+]
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
     "trasluz_attention_step": [
@@ -39,7 +43,8 @@ _FUNCTIONS = {
         *[_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT],
         *[_POINTER, _POINTER, _INT, _INT],
     ],
-    "trasluz_text_attention": [*[_POINTER] * 3, _SIZE, *[_POINTER] * 4, _SIZE, _SIZE, _INT, _POINTER, _INT],
+    "trasluz_text_attention": [*_TEXTS, _POINTER],
+    "trasluz_text_attention_gradients": [*_TEXTS, _POINTER, *[_POINTER, _SIZE] * 3],
     "trasluz_gelu": [_POINTER, _SIZE, _SIZE, _POINTER, _INT, _POINTER, _INT],
     "trasluz_activation_backward": [
         *[_POINTER, _POINTER, _SIZE, _SIZE, _INT, _INT],

@@ -19,6 +19,7 @@ namespace eight {
 constexpr int kLanes = 8;
 typedef float Vec __attribute__((vector_size(32)));
 typedef std::uint32_t Bits __attribute__((vector_size(32)));
+typedef std::uint16_t Halves __attribute__((vector_size(16)));
 constexpr Bits kCounting = {0, 1, 2, 3, 4, 5, 6, 7};
 static inline Vec spread(float x) { return (Vec)_mm256_set1_ps(x); }
 static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
@@ -27,6 +28,11 @@ static inline Vec gather(const float* from, int step) {
     const __m256i indices =
         _mm256_mullo_epi32(_mm256_set1_epi32(step), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     return (Vec)_mm256_i32gather_ps(from, indices, 4);
+}
+static inline Bits widened(Halves x) { return (Bits)_mm256_cvtepu16_epi32((__m128i)x); }
+static inline Halves narrowed(Bits x) {
+    const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x);
+    return (Halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0xd8));
 }
 static inline float largest(Vec x) { return max8((__m256)x); }
 static inline float total(Vec x) { return sum8((__m256)x); }
@@ -42,6 +48,7 @@ namespace sixteen {
 constexpr int kLanes = 16;
 typedef float Vec __attribute__((vector_size(64)));
 typedef std::uint32_t Bits __attribute__((vector_size(64)));
+typedef std::uint16_t Halves __attribute__((vector_size(32)));
 constexpr Bits kCounting = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static inline Vec spread(float x) { return (Vec)_mm512_set1_ps(x); }
 static inline Vec lesser(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
@@ -51,6 +58,8 @@ static inline Vec gather(const float* from, int step) {
         _mm512_mullo_epi32(_mm512_set1_epi32(step), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     return (Vec)_mm512_i32gather_ps(indices, from, 4);
 }
+static inline Bits widened(Halves x) { return (Bits)_mm512_cvtepu16_epi32((__m256i)x); }
+static inline Halves narrowed(Bits x) { return (Halves)_mm512_cvtepi32_epi16((__m512i)x); }
 static inline float largest(Vec x) { return _mm512_reduce_max_ps((__m512)x); }
 static inline float total(Vec x) { return _mm512_reduce_add_ps((__m512)x); }
 #include "lanes.h"

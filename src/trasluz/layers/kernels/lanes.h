@@ -1,7 +1,5 @@
 // So many floats at a time, of whichever width `each_width.h` includes this for: numbers in and out, and exp.
 
-typedef std::uint16_t Halves __attribute__((vector_size(2 * kLanes)));
-
 static inline Vec load(const float* from) {
     Vec x;
     std::memcpy(&x, from, sizeof x);
@@ -11,7 +9,7 @@ static inline Vec load(const float* from) {
 static inline Vec load(const Bfloat* from) {
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
-    return (Vec)(__builtin_convertvector(halves, Bits) << 16);
+    return (Vec)(widened(halves) << 16);
 }
 
 static inline void store(Vec x, float* to) { std::memcpy(to, &x, sizeof x); }
@@ -19,7 +17,7 @@ static inline void store(Vec x, float* to) { std::memcpy(to, &x, sizeof x); }
 // To the nearest, to the even one of two.
 static inline void store(Vec x, Bfloat* to) {
     const Bits bits = (Bits)x;
-    const Halves halves = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+    const Halves halves = narrowed((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     std::memcpy(to, &halves, sizeof halves);
 }
 

@@ -1,101 +1,281 @@
 // The body of text_attention.cpp, for each width.
 
-// Queries at a time, and the vectors of keys that they meet: as many as there are registers for their products.
+// Rows at a time, and the vectors of columns that they meet: as many as there are registers for their products.
 constexpr int kRows = kLanes == 16 ? 8 : 4;
 constexpr int kColumns = 3;
+constexpr Bits kLowHalves = (kCounting >> 1) + (kCounting & 1) * kLanes, kHighHalves = kLowHalves + kLanes / 2;
 
-// c = a b, of kRows rows and so many vectors of columns; rows lie `a_step`, `b_step`, `c_step` floats apart.
-template <int Columns>
+// Vectors that hold so many numbers.
+static inline std::int64_t vectors_of(std::int64_t count) { return (count + kLanes - 1) / kLanes; }
+
+// The first so many numbers of a vector, others behind them.
+static inline Vec first_of(Vec x, std::int64_t count, Vec others = Vec{}) {
+    return kCounting < static_cast<std::uint32_t>(count) ? x : others;
+}
+
+// c = scale a b, of some rows and vectors of columns; rows lie `a_step`, `b_step`, `c_step` numbers apart. Turned, a row
+// of `a` is a column of what is given.
+template <int Rows, int Columns, bool Turned, typename Number>
 static inline void tile(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step, std::int64_t depth,
-                        float* c, std::int64_t c_step) {
-    Vec sum[kRows][Columns] = {};
+                        float scale, Number* c, std::int64_t c_step) {
+    Vec sum[Rows][Columns];
+    // Unrolled early, so that the sums stand in registers from the first on.
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int n = 0; n < Columns; ++n) sum[r][n] = Vec{};
     for (std::int64_t k = 0; k < depth; ++k, b += b_step) {
         Vec right[Columns];
         for (int n = 0; n < Columns; ++n) right[n] = load(b + n * kLanes);
-        for (int r = 0; r < kRows; ++r) {
-            const Vec left = spread(a[r * a_step + k]);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            const Vec left = spread(Turned ? a[k * a_step + r] : a[r * a_step + k]);
+#pragma GCC unroll 8
             for (int n = 0; n < Columns; ++n) sum[r][n] += left * right[n];
         }
     }
-    for (int r = 0; r < kRows; ++r)
-        for (int n = 0; n < Columns; ++n) store(sum[r][n], c + r * c_step + n * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int n = 0; n < Columns; ++n) store(sum[r][n] * scale, c + r * c_step + n * kLanes);
 }
 
-static inline void product(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step,
-                           std::int64_t depth, float* c, std::int64_t c_step, std::int64_t vectors) {
-    std::int64_t n = 0;
-    for (; n + kColumns <= vectors; n += kColumns)
-        tile<kColumns>(a, a_step, b + n * kLanes, b_step, depth, c + n * kLanes, c_step);
-    for (; n + 2 <= vectors; n += 2) tile<2>(a, a_step, b + n * kLanes, b_step, depth, c + n * kLanes, c_step);
-    for (; n < vectors; ++n) tile<1>(a, a_step, b + n * kLanes, b_step, depth, c + n * kLanes, c_step);
+template <int Columns, bool Turned, int Rows = kRows, typename... Given>
+static inline void tile_of(std::int64_t rows, Given... given) {
+    if (rows == Rows)
+        tile<Rows, Columns, Turned>(given...);
+    else if constexpr (Rows > 1)
+        tile_of<Columns, Turned, Rows - 1>(rows, given...);
 }
 
-// Makes of a row of scores, as powers of two, weights that sum to what is returned.
-static inline float exponentials(float* scores, std::int64_t vectors) {
-    Vec top = load(scores);
-    for (std::int64_t n = 1; n < vectors; ++n) {
-        const Vec x = load(scores + n * kLanes);
-        top = greater(top, x);
+// The same for at most kRows rows, and any number of vectors.
+template <bool Turned, typename Number>
+static void product(std::int64_t rows, const float* a, std::int64_t a_step, const float* b, std::int64_t b_step,
+                    std::int64_t depth, float scale, Number* c, std::int64_t c_step, std::int64_t vectors) {
+    while (vectors > 0) {
+        // Four are two and two.
+        const std::int64_t now = vectors == 4 ? 2 : std::min<std::int64_t>(kColumns, vectors);
+        if (now == 3)
+            tile_of<3, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+        else if (now == 2)
+            tile_of<2, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+        else
+            tile_of<1, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+        b += now * kLanes, c += now * kLanes, vectors -= now;
     }
-    const Vec lowest = spread(-126.0f), highest = spread(largest(top));
+}
+
+// Calls f(first, rows) for at most kRows rows at a time, as equally many as can be.
+template <typename Work>
+static inline void in_blocks(std::int64_t count, Work f) {
+    const std::int64_t blocks = (count + kRows - 1) / kRows;
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const std::int64_t first = block * count / blocks;
+        f(first, (block + 1) * count / blocks - first);
+    }
+}
+
+// Makes of a row of scores, as powers of two, what sums to the number that is returned, zeros behind the first `seen`;
+// the greatest of them is given.
+static inline float exponentials(float* scores, std::int64_t seen, std::int64_t padded, float greatest) {
+    const std::int64_t vectors = vectors_of(seen);
+    // Below the lowest a weight is as good as zero, and the processor would be slow with what comes of it; NaN stays
+    // what it is.
+    const Vec lowest = spread(-100.0f), highest = spread(greatest);
     Vec sum = {};
     const auto some = [&](auto count, std::int64_t n) {
         constexpr int kCount = decltype(count)::value;
         Vec weights[kCount];
-        // Below the lowest a weight is as good as zero, and 2^x no number of full precision; NaN stays what it is.
         for (int v = 0; v < kCount; ++v) weights[v] = greater(lowest, load(scores + (n + v) * kLanes) - highest);
         powers_of_two<kCount>(weights);
+        if (n + kCount == vectors) weights[kCount - 1] = first_of(weights[kCount - 1], seen - (vectors - 1) * kLanes);
         for (int v = 0; v < kCount; ++v) store(weights[v], scores + (n + v) * kLanes), sum += weights[v];
     };
     std::int64_t n = 0;
     for (; n + 3 <= vectors; n += 3) some(std::integral_constant<int, 3>{}, n);
     for (; n < vectors; ++n) some(std::integral_constant<int, 1>{}, n);
+    for (n = vectors * kLanes; n < padded; n += kLanes) store(Vec{}, scores + n);
     return total(sum);
 }
 
-// One head of one text; `query` and the others point to its first position, and have `step` numbers to the next.
+static inline float greatest(const float* scores, std::int64_t seen) {
+    Vec top = spread(kHidden);
+    std::int64_t n = 0;
+    for (; n + kLanes <= seen; n += kLanes) {
+        const Vec x = load(scores + n);
+        top = greater(top, x);
+    }
+    if (n < seen) {
+        const Vec x = first_of(load(scores + n), seen - n, spread(kHidden));
+        top = greater(top, x);
+    }
+    return largest(top);
+}
+
+// Turns over a square of numbers: four (or three) times, rows of the upper and the lower half are shuffled like cards.
+static inline void turn(Bits* rows) {
+    for (int done = 1; done < kLanes; done *= 2) {
+        Bits next[kLanes];
+        for (int i = 0; i < kLanes / 2; ++i) {
+            next[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kLowHalves);
+            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kHighHalves);
+        }
+        for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
+    }
+}
+
+// Rows as floats in columns, `padded` apart; behind the last stand zeros.
 template <typename Number>
-static void head_of_text(const Number* query, std::int64_t queries, const Number* key, const Number* value,
-                         std::int64_t length, std::int64_t head_dim, std::int64_t step, Number* context,
-                         std::vector<float>& room) {
-    const std::int64_t vectors = (length + kLanes - 1) / kLanes, padded = vectors * kLanes;
-    const std::int64_t parts = head_dim / kLanes;
-    if (!length) {
-        for (std::int64_t row = 0; row < queries; ++row) std::fill_n(context + row * step, head_dim, Number{});
-        return;
-    }
-    // A whole vector is stored behind the last key of a row, in vain but for hiding what is not there.
-    const std::int64_t score_step = padded + kLanes;
-    room.resize(static_cast<std::size_t>(3 * head_dim * padded + kRows * (2 * head_dim + score_step)));
-    float *const rows_of_keys = room.data(), *const keys = rows_of_keys + head_dim * padded;
-    float *const values = keys + head_dim * padded, *const looking = values + head_dim * padded;
-    float *const contexts = looking + kRows * head_dim, *const scores = contexts + kRows * head_dim;
-    for (std::int64_t place = 0; place < length; ++place)
-        for (std::int64_t d = 0; d < head_dim; d += kLanes) {
-            store(load(key + place * step + d), rows_of_keys + place * head_dim + d);
-            store(load(value + place * step + d), values + place * head_dim + d);
+static void turned(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float* to, std::int64_t padded) {
+    static const Number kNothing[2 * kLanes] = {};
+    for (std::int64_t first = 0; first < padded; first += kLanes) {
+        Bits rows[kLanes];
+        const std::int64_t there = std::min<std::int64_t>(kLanes, count - first);
+        const auto row = [&](int i, std::int64_t d) {
+            const Number* const given = from.at + (first + i) * from.step + d;
+            // The next head's, which stand beside them.
+            __builtin_prefetch(given + dim);
+            return i < there ? given : kNothing;
+        };
+        float* out = to + first;
+        std::int64_t d = 0;
+        if constexpr (sizeof(Number) == 2)
+            for (; d + 2 * kLanes <= dim; d += 2 * kLanes) {
+                // Two numbers side by side are turned over as one.
+                for (int i = 0; i < kLanes; ++i) std::memcpy(&rows[i], row(i, d), sizeof(Bits));
+                turn(rows);
+                for (int i = 0; i < kLanes; ++i, out += 2 * padded) {
+                    store((Vec)(rows[i] << 16), out);
+                    store((Vec)(rows[i] & 0xffff0000), out + padded);
+                }
+            }
+        for (; d < dim; d += kLanes) {
+            for (int i = 0; i < kLanes; ++i) rows[i] = (Bits)load(row(i, d));
+            turn(rows);
+            for (int i = 0; i < kLanes; ++i, out += padded) store((Vec)rows[i], out);
         }
-    for (std::int64_t place = 0; place < padded; place += kLanes)
-        for (std::int64_t d = 0; d < head_dim; ++d)
-            store(gather(rows_of_keys + place * head_dim + d, static_cast<int>(head_dim)), keys + d * padded + place);
-    // log2(e): weights are powers of two.
-    const float scale = 1.44269504f / std::sqrt(static_cast<float>(head_dim));
-    for (std::int64_t first = 0; first < queries; first += kRows) {
-        const std::int64_t rows = std::min<std::int64_t>(kRows, queries - first);
-        for (std::int64_t row = 0; row < rows; ++row)
-            for (std::int64_t part = 0; part < parts; ++part)
-                store(load(query + (first + row) * step + part * kLanes) * scale,
-                      looking + row * head_dim + part * kLanes);
-        product(looking, head_dim, keys, padded, head_dim, scores, score_step, vectors);
-        float sums[kRows];
-        for (std::int64_t row = 0; row < rows; ++row) {
-            store(spread(kHidden), scores + row * score_step + length);
-            sums[row] = exponentials(scores + row * score_step, vectors);
-        }
-        product(scores, score_step, values, head_dim, length, contexts, head_dim, parts);
-        for (std::int64_t row = 0; row < rows; ++row)
-            for (std::int64_t part = 0; part < parts; ++part)
-                store(load(contexts + row * head_dim + part * kLanes) * (1.0f / sums[row]),
-                      context + (first + row) * step + part * kLanes);
     }
+}
+
+template <typename Number>
+static inline void floats(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float scale, float* to) {
+    for (std::int64_t row = 0; row < count; ++row, from.at += from.step, to += dim)
+        for (std::int64_t d = 0; d < dim; d += kLanes) {
+            __builtin_prefetch(from.at + dim + d);
+            store(load(from.at + d) * scale, to + d);
+        }
+}
+
+// log2(e) / sqrt(head_dim): weights are powers of two.
+static inline float score_scale(std::int64_t head_dim) {
+    return 1.44269504f / std::sqrt(static_cast<float>(head_dim));
+}
+
+// The weights of some queries; `looking` and `scores` are those of the first of them.
+template <typename Number>
+static inline void weigh(const HeadOfText<Number>& head, std::int64_t first, std::int64_t rows, const float* looking,
+                         const float* keys, float* scores, std::int64_t padded) {
+    const std::int64_t vectors = vectors_of(head.seen(first + rows - 1));
+    product<false>(rows, looking, head.dim, keys, padded, head.dim, 1.0f, scores, padded, vectors);
+    // One step after the other for all rows: the processor need not wait for what each one finds.
+    float of_row[kRows];
+    for (std::int64_t row = 0; row < rows; ++row) of_row[row] = greatest(scores + row * padded, head.seen(first + row));
+    for (std::int64_t row = 0; row < rows; ++row)
+        of_row[row] = exponentials(scores + row * padded, head.seen(first + row), padded, of_row[row]);
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const Vec share = spread(1.0f / of_row[row]);
+        for (std::int64_t n = 0; n < head.seen(first + row); n += kLanes)
+            store(load(scores + row * padded + n) * share, scores + row * padded + n);
+    }
+}
+
+template <typename Number>
+static void context_of_head(const HeadOfText<Number>& head, const Dropout dropout, Numbers<Number> context,
+                            std::vector<float>& room) {
+    const std::int64_t dim = head.dim, padded = vectors_of(head.keys) * kLanes;
+    room.resize(static_cast<std::size_t>(2 * dim * padded + kRows * (dim + padded)));
+    float *const keys = room.data(), *const values = keys + dim * padded;
+    float *const looking = values + dim * padded, *const weights = looking + kRows * dim;
+    turned(head.key, head.keys, dim, keys, padded);
+    floats(head.value, head.keys, dim, 1.0f, values);
+    in_blocks(head.queries, [&](std::int64_t first, std::int64_t rows) {
+        floats(head.query.from(first), rows, dim, score_scale(dim), looking);
+        weigh(head, first, rows, looking, keys, weights, padded);
+        if (dropout.dropped)
+            for (std::int64_t row = 0; row < rows; ++row)
+                for (std::int64_t n = 0; n < head.seen(first + row); n += kLanes) {
+                    float* const x = weights + row * padded + n;
+                    store(kept(load(x), dropout.seed, head.place(first + row) + n, dropout.dropped, dropout.scale), x);
+                }
+        product<false>(rows, weights, padded, values, dim, head.seen(first + rows - 1), 1.0f,
+                       context.from(first).at, context.step, dim / kLanes);
+    });
+}
+
+// Makes of the weights of some queries those that are left by dropout, and of their gradients those of the scores.
+template <typename Number>
+static inline void softmax_gradients(const HeadOfText<Number>& head, std::int64_t first, std::int64_t rows,
+                                     const Dropout dropout, float* weights, float* gradients, float* factors,
+                                     std::int64_t padded) {
+    float means[kRows];
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const std::int64_t begin = row * padded, seen = head.seen(first + row), place = head.place(first + row);
+        Vec sum = {};
+        for (std::int64_t n = 0; n < seen; n += kLanes) {
+            Vec gradient = load(gradients + begin + n);
+            if (dropout.dropped) {
+                const Vec factor = kept(spread(1.0f), dropout.seed, place + n, dropout.dropped, dropout.scale);
+                store(factor, factors + begin + n);
+                store(gradient *= factor, gradients + begin + n);
+            }
+            sum += load(weights + begin + n) * gradient;
+        }
+        means[row] = total(sum);
+    }
+    for (std::int64_t row = 0; row < rows; ++row, weights += padded, gradients += padded, factors += padded) {
+        const Vec mean = spread(means[row]);
+        std::int64_t n = 0;
+        for (; n < head.seen(first + row); n += kLanes) {
+            const Vec weight = load(weights + n);
+            store(weight * (load(gradients + n) - mean), gradients + n);
+            if (dropout.dropped) store(weight * load(factors + n), weights + n);
+        }
+        for (; n < padded; n += kLanes) store(Vec{}, gradients + n);
+    }
+}
+
+template <typename Number>
+static void gradients_of_head(const HeadOfText<Number>& head, const Dropout dropout, Numbers<const Number> gradient,
+                              const Gradients<Number>& wanted, std::vector<float>& room) {
+    const std::int64_t dim = head.dim, padded = vectors_of(head.keys) * kLanes;
+    room.resize(static_cast<std::size_t>((3 * padded + 2 * head.queries) * dim + (2 * head.queries + kRows) * padded));
+    float *const keys = room.data(), *const turned_keys = keys + dim * padded;
+    float *const turned_values = turned_keys + dim * padded, *const looking = turned_values + dim * padded;
+    float *const given = looking + dim * head.queries, *const weights = given + dim * head.queries;
+    float *const gradients = weights + padded * head.queries, *const factors = gradients + padded * head.queries;
+    floats(head.key, head.keys, dim, 1.0f, keys);
+    turned(head.key, head.keys, dim, turned_keys, padded);
+    turned(head.value, head.keys, dim, turned_values, padded);
+    floats(head.query, head.queries, dim, score_scale(dim), looking);
+    floats(gradient, head.queries, dim, 1.0f, given);
+    const std::int64_t parts = dim / kLanes;
+    in_blocks(head.queries, [&](std::int64_t first, std::int64_t rows) {
+        float *const mine = weights + first * padded, *const my_gradients = gradients + first * padded;
+        const std::int64_t seen = head.seen(first + rows - 1);
+        weigh(head, first, rows, looking + first * dim, turned_keys, mine, padded);
+        product<false>(rows, given + first * dim, dim, turned_values, padded, dim, 1.0f, my_gradients, padded,
+                       vectors_of(seen));
+        softmax_gradients(head, first, rows, dropout, mine, my_gradients, factors, padded);
+        product<false>(rows, my_gradients, padded, keys, dim, seen, 1.0f / std::sqrt(static_cast<float>(dim)),
+                       wanted.query.from(first).at, wanted.query.step, parts);
+    });
+    in_blocks(head.keys, [&](std::int64_t first, std::int64_t rows) {
+        const std::int64_t query = head.first_looking_at(first), depth = head.queries - query;
+        const std::int64_t begin = query * padded + first;
+        product<true>(rows, weights + begin, padded, given + query * dim, dim, depth, 1.0f,
+                      wanted.value.from(first).at, wanted.value.step, parts);
+        // log(2): the queries were scaled for powers of two.
+        product<true>(rows, gradients + begin, padded, looking + query * dim, dim, depth, 0.693147181f,
+                      wanted.key.from(first).at, wanted.key.step, parts);
+    });
 }

@@ -1,22 +1,27 @@
 """Attention of many texts at once, none of which sees another; what is computed stands in text_attention.cpp."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from trasluz.layers.kernels import kernels_for, load_kernels
+from trasluz.layers.kernels import drawn_seed, load_kernels, training_kernels_for
 from trasluz.layers.masks import Stretches
 
-_DTYPES = (torch.float32, torch.bfloat16)
 _EIGHT = 8
+# As many keys as nobody has: every query sees all of its text.
+_ALL = 1 << 40
 
 
 def takes_texts(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Tell whether the kernel is there for these."""
     return (
-        kernels_for(query, _DTYPES) is not None
+        training_kernels_for(query) is not None
         and query.dtype == key.dtype == value.dtype
         and query.shape[1] == key.shape[1]
+        and query.shape[-1] == value.shape[-1]
         and query.shape[-1] % _EIGHT == 0
     )
 
@@ -32,16 +37,107 @@ def text_attention(
     value: Float[Tensor, "batch heads key head_dim"],
     queries: Stretches,
     keys: Stretches,
+    first_sees: int | None = None,
+    dropout_probability: float = 0.0,
 ) -> Float[Tensor, "batch heads query head_dim"]:
-    """Return the context of every query of `queries` over the `keys` of its text; zeros where there are none."""
-    kernels = load_kernels()
-    assert kernels is not None
+    """Return the context of every query of `queries` over the `keys` of its text; zeros where there are none.
+
+    A text's first query sees its first `first_sees` keys, and each one more than that before it; all, where not given.
+    The texts stand in the order of their positions.
+    """
     # Positions before heads: so a projection leaves them, and nothing is copied.
-    query, key, value = (x.transpose(1, 2).contiguous() for x in (query, key, value))
-    context = torch.empty_like(query)
-    kernels.trasluz_text_attention(
-        *(query.data_ptr(), key.data_ptr(), value.data_ptr(), len(queries[0])),
-        *(part.data_ptr() for part in (*queries, *keys)),
-        *(query.shape[2], query.shape[3], query.dtype == torch.bfloat16, context.data_ptr(), torch.get_num_threads()),
-    )
+    parts = [_in_rows(x.transpose(1, 2)) for x in (query, key, value)]
+    sees = _ALL if first_sees is None else first_sees
+    context: Tensor = _TextAttention.apply(*parts, (*queries, *keys), sees, dropout_probability)  # type: ignore[no-untyped-call]
     return context.transpose(1, 2)
+
+
+class _TextAttention(torch.autograd.Function):
+    """What is kept for the backward pass is what came in, and the seed of what is dropped out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        stretches: tuple[Tensor, ...],
+        first_sees: int,
+        dropout_probability: float,
+    ) -> Tensor:
+        seed = drawn_seed() if dropout_probability else 0
+        ctx.save_for_backward(query, key, value)
+        ctx.call = stretches, first_sees, seed, dropout_probability
+        context = torch.empty(query.shape, dtype=query.dtype)
+        kernels = load_kernels()
+        assert kernels is not None
+        kernels.trasluz_text_attention(*_arguments(query, key, value, *ctx.call), context.data_ptr())
+        return context
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts = ctx.saved_tensors
+        given, wanted = gradients[0].contiguous(), _laid_out_alike(*parts)
+        kernels = load_kernels()
+        assert kernels is not None
+        kernels.trasluz_text_attention_gradients(
+            *_arguments(*parts, *ctx.call),
+            given.data_ptr(),
+            *(number for one in wanted for number in (one.data_ptr(), _step(one))),
+        )
+        return *wanted, None, None, None
+
+
+def _arguments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    stretches: tuple[Tensor, ...],
+    first_sees: int,
+    seed: int,
+    dropout_probability: float,
+) -> tuple[Any, ...]:
+    first_query, queries, first_key, keys = (part.data_ptr() for part in stretches)
+    return (
+        *(number for one in (query, key, value) for number in (one.data_ptr(), _step(one))),
+        *(len(stretches[0]), first_query, queries, query.shape[0] * query.shape[1]),
+        *(first_key, keys, key.shape[0] * key.shape[1]),
+        *(query.shape[2], query.shape[3], first_sees, seed, dropout_probability),
+        *(torch.get_num_threads(), query.dtype == torch.bfloat16),
+    )
+
+
+def _step(x: Float[Tensor, "batch positions heads head_dim"]) -> int:
+    """Return how many numbers lie from one position to the next, the last of a row and the first of another too."""
+    return x.stride(1) if x.shape[1] > 1 else x.stride(0)
+
+
+def _in_rows(x: Float[Tensor, "batch positions heads head_dim"]) -> Float[Tensor, "batch positions heads head_dim"]:
+    """Return the same with the heads of a position side by side, and all positions equally far apart."""
+    batch, positions, heads, head_dim = x.shape
+    side_by_side = x.stride(3) == 1 and (heads == 1 or x.stride(2) == head_dim)
+    return x if side_by_side and (batch == 1 or x.stride(0) == positions * _step(x)) else x.contiguous()
+
+
+def _laid_out_alike(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    """Return room for gradients: in one piece where what they are of are slices of one projection, side by side."""
+    for joint in ([query, key, value], [key, value]):
+        if _are_one(joint):
+            batch, positions, heads, head_dim = key.shape
+            room = torch.empty((batch, positions, len(joint), heads, head_dim), dtype=key.dtype)
+            alone = [torch.empty(query.shape, dtype=query.dtype)] if len(joint) == 2 else []
+            return [*alone, *room.unbind(2)]
+    return [torch.empty(x.shape, dtype=x.dtype) for x in (query, key, value)]
+
+
+def _are_one(slices: list[Tensor]) -> bool:
+    """Tell whether these fill one piece of memory, a position of each beside that of the last."""
+    first, width = slices[0], slices[0].shape[2] * slices[0].shape[3]
+    return all(
+        x.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        and x.shape == first.shape
+        and x.storage_offset() == first.storage_offset() + i * width
+        and _step(x) == len(slices) * width
+        for i, x in enumerate(slices)
+    )
