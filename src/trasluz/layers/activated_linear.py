@@ -15,7 +15,8 @@ from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.kernels import kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
-from trasluz.layers.linear import Linear, compute_dtype, product_with, trains_on_cpu
+from trasluz.layers.linear import Linear, compute_dtype, product_in_room, product_with, trains_on_cpu
+from trasluz.layers.row_room import summed_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
 
@@ -53,7 +54,7 @@ class _Activated(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, is_gelu: bool) -> Tensor:
         dtype = compute_dtype(x)
         x, weight = x.to(dtype), weight.to(dtype)
-        before = product_with(x, weight, bias.to(dtype), "none" if is_gelu else "relu")
+        before = product_in_room(x, weight, bias.to(dtype), "none" if is_gelu else "relu")
         # Of ReLU, what comes out says as much as what goes in.
         ctx.save_for_backward(x, weight, before)
         ctx.is_gelu = is_gelu
@@ -64,6 +65,6 @@ class _Activated(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, before = ctx.saved_tensors
         gradient, of_bias = activation_backward(gradients[0].flatten(0, -2), before.flatten(0, -2), ctx.is_gelu)
-        of_x = (gradient @ weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        of_weight = gradient.t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        of_x = product_in_room(gradient, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
+        of_weight = summed_products(gradient, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, of_bias if ctx.needs_input_grad[2] else None, None

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from trasluz.devices import multiplies_bf16
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
+from trasluz.layers.row_room import summed_products, with_room
 
 _MANY_ROWS = 64
 
@@ -91,6 +92,18 @@ def product_with(
     return product.relu_() if activation == "relu" else product
 
 
+def product_in_room(
+    x: Float[Tensor, "*positions inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+    activation: str = "none",
+) -> Float[Tensor, "*positions outputs"]:
+    """Return what `product_with` does, made of a few more rows (see `row_room`)."""
+    rows = x.reshape(-1, x.shape[-1])
+    product = product_with(with_room(rows), weight, bias, activation)[: len(rows)]
+    return product.view(*x.shape[:-1], len(weight))
+
+
 class _Products(torch.autograd.Function):
     """x W_1^T + b_1, x W_2^T + b_2, ... of weights and then biases."""
 
@@ -100,7 +113,7 @@ class _Products(torch.autograd.Function):
         weights = [weight for weight in parameters[:count] if weight is not None]
         biases = [bias for bias in parameters[count:] if bias is not None]
         x, weight = x.to(dtype), side_by_side(weights, dtype)
-        product = product_with(x, weight, side_by_side(biases, dtype) if biases else None)
+        product = product_in_room(x, weight, side_by_side(biases, dtype) if biases else None)
         ctx.save_for_backward(x, weight)
         ctx.outputs = [len(one) for one in weights]
         return product if count == 1 else product.split(ctx.outputs, dim=-1)
@@ -116,10 +129,10 @@ class _Products(torch.autograd.Function):
             ctx.needs_input_grad[count + 1 :],
         )
         gradient = _joined(gradients).flatten(0, -2)
-        of_x = (gradient @ weight).view(x.shape) if wanted else None
+        of_x = product_in_room(gradient, weight.t()).view(x.shape) if wanted else None
         of_weight, of_bias = [None] * count, [None] * count
         if any(of_weights):
-            of_weight = (gradient.t() @ x.flatten(0, -2)).split(ctx.outputs)
+            of_weight = summed_products(gradient, x.flatten(0, -2)).split(ctx.outputs)
         if any(of_biases):
             of_bias = column_sums(gradient).split(ctx.outputs)
         return of_x, *of_weight, *of_bias

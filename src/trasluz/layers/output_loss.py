@@ -21,6 +21,12 @@ _LOGITS_A_CHUNK = 1 << 23
 _MOST_POSITIONS, _FEWEST_POSITIONS = 1024, 128
 
 
+def _whole_rows(x: Tensor) -> Tensor:
+    """Fill up with zeros to a number of rows among few: products of bfloat16 are compiled for each (see `row_room`)."""
+    room = -len(x) % _FEWEST_POSITIONS if x.dtype == torch.bfloat16 else 0
+    return torch.cat([x, x.new_zeros(room, x.shape[1])]) if room else x
+
+
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -48,16 +54,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for start in range(0, hidden.shape[0], chunk):
                 part = slice(start, start + chunk)
                 x = hidden[part].detach().to(dtype)
-                some_likelihood, some_total, gradient = softmax_loss(
-                    x @ matrix.T, None if bias is None else bias.detach(), targets[part], smoothing, wants_gradients
+                rows, x = len(x), _whole_rows(x)
+                logits = x @ matrix.T
+                some_likelihood, some_total = softmax_loss(
+                    logits[:rows], None if bias is None else bias.detach(), targets[part], smoothing, wants_gradients
                 )
                 likelihood += some_likelihood
                 total += some_total
                 if hidden_gradient is None or weight_gradient is None:
                     continue
+                gradient = logits
+                gradient[rows:] = 0.0
                 if bias_gradient is not None:
                     bias_gradient += column_sums(gradient)
-                hidden_gradient[part] = gradient @ matrix
+                hidden_gradient[part] = (gradient @ matrix)[:rows]
                 weight_gradient += gradient.T @ x
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
         likelihood = likelihood.float()

@@ -16,6 +16,7 @@ from trasluz.layers.dropout import sum_dropout
 from trasluz.layers.kernels import drawn_seed, training_kernels_for
 from trasluz.layers.kernels.dropout import threshold
 from trasluz.layers.rms_norm import RmsNorm
+from trasluz.layers.row_room import empty_rows
 
 # The kernel takes so many numbers at a time.
 _EIGHT = 8
@@ -83,8 +84,8 @@ class _SumNorm(torch.autograd.Function):
         rows, dim = statistics.shape[0], weight.shape[0]
         gradient = gradients[0].contiguous()
         of_weights = torch.zeros(2, kernels.trasluz_row_parts(rows), dim)
-        of_total = torch.empty_like(total)
-        of_y = torch.empty_like(total) if ctx.has_y and ctx.drop[1] else None
+        of_total = empty_rows(total.shape, total.dtype)
+        of_y = empty_rows(total.shape, total.dtype) if ctx.has_y and ctx.drop[1] else None
         kernels.trasluz_sum_norm_backward(
             *(gradient.data_ptr(), total.data_ptr(), statistics.data_ptr(), *ctx.drop, rows, dim),
             *(weight.data_ptr(), ctx.has_bias, of_weights[0].data_ptr(), of_weights[1].data_ptr()),
@@ -110,7 +111,7 @@ def _forward(
 ) -> Tensor:
     x = x.contiguous()
     y = None if y is None else y.contiguous()
-    result = torch.empty_like(x)
+    result = empty_rows(x.shape, x.dtype)
     dim = x.shape[-1]
     kernels.trasluz_sum_norm(
         *(x.data_ptr(), None if y is None else y.data_ptr(), *drop, x.numel() // dim, dim),

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.kernels import training_kernels_for
+from trasluz.layers.row_room import empty_rows
 
 # The kernels take so many numbers at a time.
 _EIGHT = 8
@@ -22,7 +23,7 @@ def gelu_rows(
     kernels = training_kernels_for(x)
     assert kernels is not None
     assert x.is_contiguous()
-    y = x if in_place else torch.empty_like(x)
+    y = x if in_place else empty_rows(x.shape, x.dtype)
     dim = x.shape[-1]
     kernels.trasluz_gelu(
         *(x.data_ptr(), x.numel() // max(dim, 1), dim, None if bias is None else bias.data_ptr()),
@@ -42,7 +43,7 @@ def activation_backward(
     assert kernels is not None
     gradient = gradient.contiguous()
     rows, dim = x.shape
-    result, sums = torch.empty_like(x), torch.zeros(kernels.trasluz_row_parts(rows), dim)
+    result, sums = empty_rows(x.shape, x.dtype), torch.zeros(kernels.trasluz_row_parts(rows), dim)
     kernels.trasluz_activation_backward(
         *(gradient.data_ptr(), x.data_ptr(), rows, dim, is_gelu, x.dtype == torch.bfloat16),
         *(result.data_ptr(), sums.data_ptr(), torch.get_num_threads()),

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.kernels import training_kernels_for
+from trasluz.layers.row_room import empty_rows
 
 _LEVELS = 1 << 32
 
@@ -27,7 +28,7 @@ def drop_out(
     assert kernels is not None
     x = x.contiguous()
     beside = None if beside is None else beside.contiguous()
-    result = torch.empty_like(x)
+    result = empty_rows(x.shape, x.dtype) if x.dim() else torch.empty_like(x)
     kernels.trasluz_dropout(
         *(x.data_ptr(), x.numel(), seed, threshold(probability), 1.0 / (1.0 - probability)),
         *(None if beside is None else beside.data_ptr(), x.dtype == torch.bfloat16),

@@ -15,10 +15,10 @@ def softmax_loss(
     targets: Int[Tensor, " places"],
     smoothing: float,
     wants_gradient: bool,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, "places vocab"]]:
-    """Return the sums of the negative log-likelihood and of the smoothed loss, in float64, and the latter's gradient.
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the sums of the negative log-likelihood and of the smoothed loss, in float64.
 
-    The gradient takes the place of the logits, or means nothing where none is wanted.
+    The gradient of the latter takes the place of the logits, where it is wanted.
     """
     kernels = training_kernels_for(logits)
     if kernels is None:
@@ -33,9 +33,10 @@ def _compiled(
     targets: Tensor,
     smoothing: float,
     wants_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     rows, vocab_size = logits.shape
-    logits, targets = logits.contiguous(), targets.contiguous()
+    assert logits.is_contiguous()
+    targets = targets.contiguous()
     bias = None if bias is None else bias.float().contiguous()
     if rows and not (0 <= int(targets.min()) and int(targets.max()) < vocab_size):
         raise IndexError(f"targets must be below the vocabulary's {vocab_size} entries")
@@ -46,25 +47,24 @@ def _compiled(
         *(logits.dtype == torch.bfloat16, torch.get_num_threads()),
     )
     likelihood = nll.sum()
-    return likelihood, (1.0 - smoothing) * likelihood + smoothing * uniform.sum(), logits
+    return likelihood, (1.0 - smoothing) * likelihood + smoothing * uniform.sum()
 
 
 def _plainly(
     logits: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float, wants_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype, target = logits.dtype, targets[:, None]
-    logits = logits.float()
+) -> tuple[Tensor, Tensor]:
+    target, exact = targets[:, None], logits.float()
     if bias is not None:
-        logits = logits + bias.float()
-    normalizer = logits.logsumexp(-1, keepdim=True)
-    likelihood = (normalizer - logits.gather(1, target)).sum(dtype=torch.float64)
+        exact = exact + bias.float()
+    normalizer = exact.logsumexp(-1, keepdim=True)
+    likelihood = (normalizer - exact.gather(1, target)).sum(dtype=torch.float64)
     total = (1.0 - smoothing) * likelihood
     if smoothing:
-        total += smoothing * (normalizer.squeeze(-1) - logits.mean(-1)).sum(dtype=torch.float64)
-    if not wants_gradient:
-        return likelihood, total, logits
-    gradient = logits.sub_(normalizer).exp_()
-    if smoothing:
-        gradient -= smoothing / logits.shape[1]
-    gradient.scatter_add_(1, target, gradient.new_full(target.shape, smoothing - 1.0))
-    return likelihood, total, gradient.to(dtype)
+        total += smoothing * (normalizer.squeeze(-1) - exact.mean(-1)).sum(dtype=torch.float64)
+    if wants_gradient:
+        gradient = (exact - normalizer).exp_()
+        if smoothing:
+            gradient -= smoothing / logits.shape[1]
+        gradient.scatter_add_(1, target, gradient.new_full(target.shape, smoothing - 1.0))
+        logits.copy_(gradient)
+    return likelihood, total
