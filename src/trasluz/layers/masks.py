@@ -94,7 +94,7 @@ class Mask:
     def stretches(self, batch: int, num_queries: int, num_keys: int) -> tuple[Stretches, Stretches]:
         """Return where each text's queries begin among those of all rows, and how many they are; the same of its keys.
 
-        Not for a mask with a band, nor for a causal one.
+        Not for a mask with a band; what a causal one hides is still to be hidden.
         """
 
         def answer() -> Any:

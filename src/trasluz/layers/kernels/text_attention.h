@@ -132,10 +132,7 @@ static void turned(Numbers<const Number> from, std::int64_t count, std::int64_t 
         Bits rows[kLanes];
         const std::int64_t there = std::min<std::int64_t>(kLanes, count - first);
         const auto row = [&](int i, std::int64_t d) {
-            const Number* const given = from.at + (first + i) * from.step + d;
-            // The next head's, which stand beside them.
-            __builtin_prefetch(given + dim);
-            return i < there ? given : kNothing;
+            return i < there ? from.at + (first + i) * from.step + d : kNothing;
         };
         float* out = to + first;
         std::int64_t d = 0;
@@ -160,10 +157,16 @@ static void turned(Numbers<const Number> from, std::int64_t count, std::int64_t 
 template <typename Number>
 static inline void floats(Numbers<const Number> from, std::int64_t count, std::int64_t dim, float scale, float* to) {
     for (std::int64_t row = 0; row < count; ++row, from.at += from.step, to += dim)
-        for (std::int64_t d = 0; d < dim; d += kLanes) {
-            __builtin_prefetch(from.at + dim + d);
-            store(load(from.at + d) * scale, to + d);
-        }
+        for (std::int64_t d = 0; d < dim; d += kLanes) store(load(from.at + d) * scale, to + d);
+}
+
+// Asks for what the next head has at these positions, beside this one's: in time, and while products are made.
+template <typename Number>
+static inline void expect(Numbers<const Number> from, std::int64_t first, std::int64_t rows, std::int64_t dim) {
+    constexpr std::int64_t kLine = 64 / sizeof(Number);
+    const Number* at = from.from(first).at + dim;
+    for (std::int64_t row = 0; row < rows; ++row, at += from.step)
+        for (std::int64_t d = 0; d < dim; d += kLine) __builtin_prefetch(at + d);
 }
 
 // log2(e) / sqrt(head_dim): weights are powers of two.
@@ -200,6 +203,7 @@ static void context_of_head(const HeadOfText<Number>& head, const Dropout dropou
     floats(head.value, head.keys, dim, 1.0f, values);
     in_blocks(head.queries, [&](std::int64_t first, std::int64_t rows) {
         floats(head.query.from(first), rows, dim, score_scale(dim), looking);
+        if (!first) expect(head.key, 0, head.keys, dim), expect(head.value, 0, head.keys, dim);
         weigh(head, first, rows, looking, keys, weights, padded);
         if (dropout.dropped)
             for (std::int64_t row = 0; row < rows; ++row)
@@ -207,6 +211,7 @@ static void context_of_head(const HeadOfText<Number>& head, const Dropout dropou
                     float* const x = weights + row * padded + n;
                     store(kept(load(x), dropout.seed, head.place(first + row) + n, dropout.dropped, dropout.scale), x);
                 }
+        expect(head.query, first, rows, dim);
         product<false>(rows, weights, padded, values, dim, head.seen(first + rows - 1), 1.0f,
                        context.from(first).at, context.step, dim / kLanes);
     });
@@ -262,9 +267,11 @@ static void gradients_of_head(const HeadOfText<Number>& head, const Dropout drop
     in_blocks(head.queries, [&](std::int64_t first, std::int64_t rows) {
         float *const mine = weights + first * padded, *const my_gradients = gradients + first * padded;
         const std::int64_t seen = head.seen(first + rows - 1);
+        expect(head.query, first, rows, dim);
         weigh(head, first, rows, looking + first * dim, turned_keys, mine, padded);
         product<false>(rows, given + first * dim, dim, turned_values, padded, dim, 1.0f, my_gradients, padded,
                        vectors_of(seen));
+        expect(gradient, first, rows, dim);
         softmax_gradients(head, first, rows, dropout, mine, my_gradients, factors, padded);
         product<false>(rows, my_gradients, padded, keys, dim, seen, 1.0f / std::sqrt(static_cast<float>(dim)),
                        wanted.query.from(first).at, wanted.query.step, parts);
@@ -272,8 +279,10 @@ static void gradients_of_head(const HeadOfText<Number>& head, const Dropout drop
     in_blocks(head.keys, [&](std::int64_t first, std::int64_t rows) {
         const std::int64_t query = head.first_looking_at(first), depth = head.queries - query;
         const std::int64_t begin = query * padded + first;
+        expect(head.key, first, rows, dim);
         product<true>(rows, weights + begin, padded, given + query * dim, dim, depth, 1.0f,
                       wanted.value.from(first).at, wanted.value.step, parts);
+        expect(head.value, first, rows, dim);
         // log(2): the queries were scaled for powers of two.
         product<true>(rows, gradients + begin, padded, looking + query * dim, dim, depth, 0.693147181f,
                       wanted.key.from(first).at, wanted.key.step, parts);
