@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from trasluz.layers.kernels import drawn_seed, load_kernels, training_kernels_for
 from trasluz.layers.masks import Stretches
+from trasluz.layers.row_room import empty_rows
 
 _EIGHT = 8
 # As many keys as nobody has: every query sees all of its text.
@@ -68,7 +69,7 @@ class _TextAttention(torch.autograd.Function):
         seed = drawn_seed() if dropout_probability else 0
         ctx.save_for_backward(query, key, value)
         ctx.call = stretches, first_sees, seed, dropout_probability
-        context = torch.empty(query.shape, dtype=query.dtype)
+        context = empty_rows(query.shape, query.dtype, row_axes=2)
         kernels = load_kernels()
         assert kernels is not None
         kernels.trasluz_text_attention(*_arguments(query, key, value, *ctx.call), context.data_ptr())
@@ -125,10 +126,10 @@ def _laid_out_alike(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
     for joint in ([query, key, value], [key, value]):
         if _are_one(joint):
             batch, positions, heads, head_dim = key.shape
-            room = torch.empty((batch, positions, len(joint), heads, head_dim), dtype=key.dtype)
-            alone = [torch.empty(query.shape, dtype=query.dtype)] if len(joint) == 2 else []
+            room = empty_rows((batch, positions, len(joint), heads, head_dim), key.dtype, row_axes=3)
+            alone = [empty_rows(query.shape, query.dtype, row_axes=2)] if len(joint) == 2 else []
             return [*alone, *room.unbind(2)]
-    return [torch.empty(x.shape, dtype=x.dtype) for x in (query, key, value)]
+    return [empty_rows(x.shape, x.dtype, row_axes=2) for x in (query, key, value)]
 
 
 def _are_one(slices: list[Tensor]) -> bool:
