@@ -119,7 +119,8 @@ Call call_of(const void* query, std::int64_t query_step, const void* key, std::i
              std::int64_t query_positions, const std::int64_t* first_key, const std::int64_t* keys,
              std::int64_t key_positions, std::int64_t heads, std::int64_t head_dim, std::int64_t first_sees,
              std::uint64_t seed, double dropout, int threads) {
-    const Dropout drops{seed, static_cast<std::uint32_t>(dropout * 4294967296.0), static_cast<float>(1.0 / (1.0 - dropout))};
+    const Dropout drops{seed, static_cast<std::uint32_t>(dropout * 4294967296.0),
+                        static_cast<float>(1.0 / (1.0 - dropout))};
     return {query,
             key,
             value,
@@ -172,8 +173,8 @@ void all_gradients(const Call& call, Numbers<const Number> gradient, const Gradi
     call_of(query, query_step, key, key_step, value, value_step, texts, first_query, queries, query_positions,        \
             first_key, keys, key_positions, heads, head_dim, first_sees, seed, dropout, threads)
 
-// All: (positions, heads, head_dim), floats or bfloat16, the context and its gradient without gaps, the gradients of the
-// rest with steps of their own; head_dim is a multiple of eight here.
+// All: (positions, heads, head_dim), floats or bfloat16, the context and its gradient without gaps, the gradients of
+// the rest with steps of their own; head_dim is a multiple of eight here.
 extern "C" void trasluz_text_attention(TEXTS, void* context) {
     const auto as = [&](auto number) {
         using Number = decltype(number);
@@ -182,9 +183,9 @@ extern "C" void trasluz_text_attention(TEXTS, void* context) {
     is_bfloat ? as(Bfloat{}) : as(float{});
 }
 
-extern "C" void trasluz_text_attention_gradients(TEXTS, const void* gradient, void* of_query, std::int64_t of_query_step,
-                                                 void* of_key, std::int64_t of_key_step, void* of_value,
-                                                 std::int64_t of_value_step) {
+extern "C" void trasluz_text_attention_gradients(TEXTS, const void* gradient, void* of_query,
+                                                 std::int64_t of_query_step, void* of_key, std::int64_t of_key_step,
+                                                 void* of_value, std::int64_t of_value_step) {
     const auto as = [&](auto number) {
         using Number = decltype(number);
         const Gradients<Number> wanted{{static_cast<Number*>(of_query), of_query_step},

@@ -13,8 +13,8 @@ static inline Vec first_of(Vec x, std::int64_t count, Vec others = Vec{}) {
     return kCounting < static_cast<std::uint32_t>(count) ? x : others;
 }
 
-// c = scale a b, of some rows and vectors of columns; rows lie `a_step`, `b_step`, `c_step` numbers apart. Turned, a row
-// of `a` is a column of what is given.
+// c = scale a b, of some rows and vectors of columns; rows lie `a_step`, `b_step`, `c_step` numbers apart. Turned, a
+// row of `a` is a column of what is given.
 template <int Rows, int Columns, bool Turned, typename Number>
 static inline void tile(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step, std::int64_t depth,
                         float scale, Number* c, std::int64_t c_step) {
