@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from trasluz.layers import compiled_block
+from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
+from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
-from trasluz.layers.transformer_block import CausalBlock
+from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
@@ -76,6 +78,48 @@ def test_step(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
 
 
+@pytest.mark.parametrize("residual", [PreNorm, PostNorm])
+@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize(("dim", "num_heads", "hidden_dim"), [(8, 1, 8), (64, 4, 128)])
+@torch.no_grad()
+def test_a_step_that_looks_at_a_source(
+    dim: int,
+    num_heads: int,
+    hidden_dim: int,
+    eight_bits: bool,
+    residual: type[PreNorm] | type[PostNorm],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attentions = SelfAttention(dim, num_heads), EncoderDecoderAttention(dim, num_heads)
+    block = DecoderBlock(*attentions, FeedForward(dim, hidden_dim), residual(dim), residual(dim), residual(dim)).eval()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    if eight_bits:
+        to_int8(block)
+    mask = Mask(torch.tensor([5, 3, 0]))
+    memory = block.cross_attention.remember_for_steps(torch.randn(3, 5, dim))
+
+    def search(beams: int) -> list[Tensor]:
+        lineage = Lineage(3 * beams, 4, torch.device("cpu"))
+        cache = block.self_attention.new_cache(lineage, torch.empty(0))
+        found = []
+        for step in range(4):
+            lineage.advance()
+            found.append(block.step(inputs[step][: 3 * beams], cache, memory, mask))
+            if step == 1 and beams > 1:
+                lineage.select_rows(torch.tensor([1, 1, 2, 3, 5, 4]))
+        return found
+
+    inputs = list(torch.randn(4, 6, 1, dim))
+    for beams in (1, 2):
+        compiled = search(beams)
+        with monkeypatch.context() as context:
+            plain(context)
+            expected = search(beams)
+        for one, other in zip(compiled, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
+
+
 @torch.no_grad()
 def test_who_takes_the_compiled_step() -> None:
     def takes(block: CausalBlock, rows: int = 1) -> bool:
@@ -93,9 +137,9 @@ def test_who_takes_the_compiled_step() -> None:
     watched = random_block(16, 2, 24)
     watched.self_attention.tap = lambda _: None
     assert not takes(watched)
-    post = random_block(16, 2, 24)
-    post.self_attention_residual = PostNorm(16)
-    assert not takes(post)
+    mixed = random_block(16, 2, 24)
+    mixed.self_attention_residual = PostNorm(16)
+    assert not takes(mixed)
     with torch.enable_grad():
         assert not takes(random_block(16, 2, 24))
 

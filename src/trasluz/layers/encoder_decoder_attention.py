@@ -29,13 +29,18 @@ class EncoderDecoderAttention(MultiHeadAttention):
         found = self.remember(memory)
         return found if can_step(memory, self.head_dim) else KeyValue(found.key.contiguous(), found.value.contiguous())
 
+    @staticmethod
+    def lies_in_rows(memory: KeyValue) -> bool:
+        """Tell whether a memory lies as a projection leaves it, the heads of a position side by side."""
+        return all(one.transpose(1, 2).is_contiguous() for one in memory)
+
     def step(self, x: Float[Tensor, "rows 1 dim"], memory: KeyValue, mask: Mask) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position of every row look over its source; rows are sources times beams."""
         num_sources, _, num_keys, _ = memory.key.shape
-        as_laid_out = KeyValue(memory.key.transpose(1, 2), memory.value.transpose(1, 2))
-        if self.tap is not None or not can_step(x, self.head_dim) or not as_laid_out.key.is_contiguous():
+        if self.tap is not None or not can_step(x, self.head_dim) or not self.lies_in_rows(memory):
             beams_as_queries = x.reshape(num_sources, -1, x.shape[-1])
             return self.attend(beams_as_queries, memory, mask).reshape(x.shape)
         first, count = mask.spans(num_keys, len(x) // num_sources)
         query = self.query(x).view(-1, self.num_heads, self.head_dim)
-        return self.output(attention_step(query, *as_laid_out, count, first=first).view_as(x))
+        key, value = (one.transpose(1, 2) for one in memory)
+        return self.output(attention_step(query, key, value, count, first=first).view_as(x))

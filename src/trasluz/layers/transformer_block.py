@@ -98,6 +98,9 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache, memory: KeyValue, memory_mask: Mask
     ) -> Float[Tensor, "rows 1 dim"]:
         """Return the next state of one new position a row."""
+        compiled = compiled_block(self, x, cache) if self.cross_attention.lies_in_rows(memory) else None
+        if compiled is not None:
+            return compiled.step(x, memory, memory_mask)
         x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         x = self.cross_attention_residual(x, lambda y: self.cross_attention.step(y, memory, memory_mask))
         return self.feed_forward_residual(x, self.feed_forward)

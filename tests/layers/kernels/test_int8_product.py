@@ -11,6 +11,8 @@ from trasluz.layers.kernels.int8_product import CompiledProduct
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
 SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 64), (9, 130, 40), (17, 512, 70)]
+# Inputs of whole 64s and six rows or more: by the matrix unit, where there is one.
+SHAPES += [(6, 64, 40), (16, 128, 32), (33, 192, 100), (49, 64, 16), (80, 512, 520)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -37,6 +39,15 @@ def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outp
     rounding = 4 * torch.finfo(torch.float32).eps * (scaled.abs() + bias.abs())
     assert ((found.double() - (scaled + bias.double())).abs() <= rounding).all()
     assert torch.equal(product.rows(), rounded * scale[:, None])
+
+
+@pytest.mark.parametrize("inputs", [64, 100])
+def test_a_row_is_the_same_whatever_stands_beside_it(inputs: int) -> None:
+    product = CompiledProduct(torch.randint(-127, 128, (50, inputs), dtype=torch.int8), torch.rand(50), torch.randn(50))
+    x = torch.randn(40, inputs)
+    together = product(x)
+    for count in (1, 3, 7, 16, 33):
+        assert torch.equal(product(x[:count]), together[:count])
 
 
 def test_views_rows_of_zeros_and_no_rows() -> None:

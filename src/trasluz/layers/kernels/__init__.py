@@ -50,7 +50,7 @@ _FUNCTIONS = {
         *[_POINTER, _POINTER, _SIZE, _SIZE, _INT, _INT],
         *[_POINTER, _POINTER, _INT],
     ],
-    "trasluz_causal_block": [*[_POINTER] * 3, _SIZE, _POINTER, _INT],
+    "trasluz_block_step": [*[_POINTER] * 4, _SIZE, _POINTER, _INT],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }

@@ -9,13 +9,15 @@
 //
 //     w[block][k / 4][output in block][k % 4]
 //
-// so that one 32-bit broadcast of q meets the same four inputs of eight (AVX2) or sixteen (AVX-512) outputs at once.
+// so that one 32-bit broadcast of q meets the same four inputs of eight (AVX2) or sixteen (AVX-512) outputs at once; and
+// sixteen of these groups of inputs are two tiles of the matrix unit (AMX), which takes them where rows are many.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
+#include "amx.h"
 #include "avx2.h"
 
 namespace {
@@ -121,6 +123,32 @@ AVX2 void round_avx2(const float* x, std::int64_t inputs, int levels, std::uint8
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
+// As `round_avx2`, sixteen at a time; each 64 of a row's numbers lie `step` bytes from the last.
+VNNI void round_avx512(const float* x, std::int64_t inputs, std::int64_t depth, std::uint8_t* rounded,
+                       std::int64_t step, float* scale) {
+    constexpr float kLevels = 127.0f;
+    __m512 largest16 = _mm512_setzero_ps();
+    const auto some = [&](std::int64_t k) VNNI {
+        const std::int64_t left = inputs - k;
+        return _mm512_maskz_loadu_ps(left < 16 ? static_cast<__mmask16>((1 << left) - 1) : 0xffff, x + k);
+    };
+    for (std::int64_t k = 0; k < inputs; k += 16) largest16 = _mm512_max_ps(largest16, _mm512_abs_ps(some(k)));
+    const float largest = std::max(1e-30f, _mm512_reduce_max_ps(largest16));
+    *scale = largest / kLevels;
+    const __m512 by = _mm512_set1_ps(kLevels / largest);
+    const __m512i levels = _mm512_set1_epi32(127), most = _mm512_set1_epi32(254);
+    for (std::int64_t k = 0; k < inputs; k += 16) {
+        __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(some(k), by)), levels);
+        q = _mm512_min_epi32(_mm512_max_epi32(q, _mm512_setzero_si512()), most);
+        const __m128i bytes = _mm512_cvtepi32_epi8(q);
+        std::uint8_t* const to = rounded + k / 64 * step + k % 64;
+        if (k + 16 <= depth)
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+        else
+            std::memcpy(to, &bytes, static_cast<std::size_t>(depth - k));
+    }
+}
+
 template <int Rows>
 VNNI void block_vnni(const Product& p, std::int64_t block, std::int64_t row) {
     const std::int8_t* w = p.weight + block * kBlock * p.depth;
@@ -161,6 +189,81 @@ VNNI void blocks_vnni(const Product& p, std::int64_t block) {
     if (row < p.rows) block_vnni<1>(p, block, row);
 }
 
+#ifdef TRASLUZ_AMX
+
+// Fewer rows than this leave most of a tile empty.
+constexpr std::int64_t kWorthTiles = 6;
+
+// 32 rows and the 32 outputs of a block, or 16 rows: of what stands behind the last row nothing is kept.
+template <bool Both>
+AMX void tiles(const Product& p, std::int64_t block, std::int64_t row) {
+    // Sixteen rows of 64 numbers are a tile, and lie together.
+    const std::uint8_t* q = p.rounded + row * p.depth;
+    const std::int8_t* w = p.weight + block * kBlock * p.depth;
+    constexpr std::int64_t kStep = kBlock * 4, kTile = kTileRows * kTileBytes;
+    _tile_zero(0);
+    _tile_zero(1);
+    if (Both) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (std::int64_t k = 0; k < p.depth; k += kTileBytes, q += kTile, w += kTileRows * kStep) {
+        _tile_loadd(4, q, kTileBytes);
+        _tile_loadd(6, w, kStep);
+        _tile_loadd(7, w + kTileBytes, kStep);
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        if (Both) {
+            _tile_loadd(5, q + kTileRows * p.depth, kTileBytes);
+            _tile_dpbusd(2, 5, 6);
+            _tile_dpbusd(3, 5, 7);
+        }
+    }
+    alignas(64) std::int32_t sums[2 * kTileRows][kBlock];
+    _tile_stored(0, sums[0], sizeof sums[0]);
+    _tile_stored(1, sums[0] + 16, sizeof sums[0]);
+    if (Both) {
+        _tile_stored(2, sums[kTileRows], sizeof sums[0]);
+        _tile_stored(3, sums[kTileRows] + 16, sizeof sums[0]);
+    }
+    const std::int64_t rows = std::min((Both ? 2 : 1) * kTileRows, p.rows - row), first = block * kBlock;
+    for (int n = 0; n < 2; ++n) {
+        const std::int64_t output = first + 16 * n, left = p.outputs - output;
+        const __mmask16 there = left < 16 ? static_cast<__mmask16>(left > 0 ? (1 << left) - 1 : 0) : 0xffff;
+        const __m512i offset = _mm512_loadu_si512(p.offset + output);
+        const __m512 scale = _mm512_loadu_ps(p.weight_scale + output), bias = _mm512_loadu_ps(p.bias + output);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums[r] + 16 * n), offset);
+            const __m512 both = _mm512_mul_ps(_mm512_set1_ps(p.row_scale[row + r]), scale);
+            const __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), both, bias);
+            _mm512_mask_storeu_ps(p.y + (row + r) * p.outputs + output, there, y);
+        }
+    }
+}
+
+// The blocks from `begin` up to `end`, by one thread.
+AMX void blocks_amx(const Product& p, std::int64_t begin, std::int64_t end) {
+    static const TileShapes shapes;
+    _tile_loadconfig(&shapes);
+    for (std::int64_t block = begin; block < end; ++block) {
+        std::int64_t row = 0;
+        for (; row + kTileRows < p.rows; row += 2 * kTileRows) tiles<true>(p, block, row);
+        if (row < p.rows) tiles<false>(p, block, row);
+    }
+    _tile_release();
+}
+
+bool takes_tiles(std::int64_t rows, std::int64_t depth) {
+    return rows >= kWorthTiles && depth % kTileBytes == 0 && has_amx();
+}
+
+#else
+
+bool takes_tiles(std::int64_t, std::int64_t) { return false; }
+void blocks_amx(const Product&, std::int64_t, std::int64_t) {}
+
+#endif
+
 bool has_vnni() {
     return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl");
@@ -183,17 +286,30 @@ void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs
                           const float* bias, std::int64_t outputs, float* y, int threads) {
     static thread_local std::vector<std::uint8_t> rounded;
     static thread_local std::vector<float> scale;
-    rounded.resize(static_cast<std::size_t>(rows * depth));
+    // Tiles reach up to a whole number of them behind the last row.
+    rounded.resize(static_cast<std::size_t>((rows + 2 * 16) * depth));
     scale.resize(static_cast<std::size_t>(rows));
-    const bool wide = has_vnni();
-    const int levels = wide ? 127 : 63;
+    const bool wide = has_vnni(), in_tiles = wide && takes_tiles(rows, depth);
+    // Of a row's numbers each 64 lie so far from the last, in tiles of 16 rows or one behind the other.
+    const std::int64_t step = in_tiles ? 16 * 64 : 64;
     std::uint8_t* const q = rounded.data();
     float* const s = scale.data();
     const std::int64_t blocks = (outputs + kBlock - 1) / kBlock;
     const Product product{q, s, rows, depth, weight, offset, weight_scale, bias, outputs, y};
     const bool many = threads > 1 && rows * depth * outputs > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many && rows > 8)
-    for (std::int64_t row = 0; row < rows; ++row) round_avx2(x + row * inputs, inputs, levels, q + row * depth, s + row);
+    for (std::int64_t row = 0; row < rows; ++row) {
+        std::uint8_t* const to = in_tiles ? q + row / 16 * 16 * depth + row % 16 * 64 : q + row * depth;
+        wide ? round_avx512(x + row * inputs, inputs, depth, to, step, s + row)
+             : round_avx2(x + row * inputs, inputs, 63, to, s + row);
+    }
+    if (in_tiles) {
+        const std::int64_t parts = many ? threads : 1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (many)
+        for (std::int64_t part = 0; part < parts; ++part)
+            blocks_amx(product, part * blocks / parts, (part + 1) * blocks / parts);
+        return;
+    }
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
     for (std::int64_t block = 0; block < blocks; ++block) wide ? blocks_vnni(product, block) : blocks_avx2(product, block);
 }

@@ -1,4 +1,4 @@
-"""One step of a whole pre-norm block in one call; what is computed stands in causal_block.cpp."""
+"""One step of a whole block of a decoder in one call; what is computed stands in block_step.cpp."""
 
 import ctypes
 from ctypes import c_float, c_int64, c_void_p
@@ -35,9 +35,11 @@ class Block(ctypes.Structure):
     _fields_ = (
         ("attention_norm", Norm),
         *((name, Matrix) for name in ("query", "key", "value", "output")),
+        ("cross_norm", Norm),
+        *((name, Matrix) for name in ("cross_query", "cross_output")),
         ("feed_forward_norm", Norm),
         *((name, Matrix) for name in ("expand", "contract")),
-        *((name, c_int64) for name in ("heads", "activation")),
+        *((name, c_int64) for name in ("heads", "activation", "norm_first")),
         *((name, c_void_p) for name in ("keys", "values")),
     )
 
@@ -53,6 +55,12 @@ class Past(ctypes.Structure):
         ("step", c_int64),
         ("count", c_void_p),
     )
+
+
+class Memory(ctypes.Structure):
+    """What the encoder left: keys and values, where each row's source begins among them, and how long it is."""
+
+    _fields_ = tuple((name, c_void_p) for name in ("keys", "values", "first", "count"))
 
 
 def matrix_of(weight: Tensor, bias: Tensor | None) -> Matrix:
@@ -73,13 +81,16 @@ def norm_of(norm: nn.LayerNorm) -> Norm:
     return Norm(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps)
 
 
-def causal_block(block: Block, past: Past, x: Float[Tensor, "rows 1 dim"]) -> Float[Tensor, "rows 1 dim"]:
+def block_step(
+    block: Block, past: Past, memory: Memory | None, x: Float[Tensor, "rows 1 dim"]
+) -> Float[Tensor, "rows 1 dim"]:
     """Return the block's next state of one new position a row, whose key and value are written to where it belongs."""
     kernels = load_kernels()
     assert kernels is not None and kernels_for(x) is not None
     x = x.contiguous()
     y = torch.empty_like(x)
-    kernels.trasluz_causal_block(
-        *(ctypes.byref(block), ctypes.byref(past), x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads())
+    kernels.trasluz_block_step(
+        *(ctypes.byref(block), ctypes.byref(past), None if memory is None else ctypes.byref(memory)),
+        *(x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads()),
     )
     return y

@@ -1,8 +1,11 @@
-// One step of a whole pre-norm block of a decoder, by the kernels beside this one: nothing but a few rows goes through it,
-// and to call every part from outside would take longer than some of the parts do.
+// One step of a whole block of a decoder, by the kernels beside this one: nothing but a few rows goes through it, and to
+// call every part from outside would take longer than some of the parts do.
 //
-//     x = x + W_o attention(W_q n, W_k n, W_v n) + b      n = norm(x), over what is remembered and the new position
-//     x = x + W_2 activation(W_1 norm(x))
+//     attend      W_o attention(W_q n, W_k n, W_v n)         over what is remembered and the new position
+//     look        W_o attention(W_q n, memory)               over the source, where there is one
+//     feed        W_2 activation(W_1 n)
+//
+// each on a residual path: x + f(norm(x)), norm first, or norm(x + f(x)).
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
 
@@ -44,9 +47,11 @@ enum Activation : std::int64_t { kRelu = 0, kGeluTanh = 1, kSwish = 2 };
 struct Block {
     Norm attention_norm;
     Matrix query, key, value, output;
+    Norm cross_norm;
+    Matrix cross_query, cross_output;
     Norm feed_forward_norm;
     Matrix expand, contract;
-    std::int64_t heads, activation;
+    std::int64_t heads, activation, norm_first;
     float* keys;    // (slots, dim)
     float* values;  // (slots, dim)
 };
@@ -61,6 +66,14 @@ struct Past {
     const std::int64_t* count;
 };
 
+// What the encoder left for this block: of each row, where its source's positions begin, and how many there are.
+struct Memory {
+    const float* keys;    // (positions, dim)
+    const float* values;  // (positions, dim)
+    const std::int64_t* first;
+    const std::int64_t* count;
+};
+
 void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int threads) {
     if (m.offset)
         trasluz_int8_product(x, rows, m.inputs, m.depth, static_cast<const std::int8_t*>(m.weight), m.offset, m.scale,
@@ -69,8 +82,9 @@ void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int t
         trasluz_few_rows(x, rows, m.inputs, static_cast<const float*>(m.weight), m.bias, m.outputs, y, threads);
 }
 
-void norm(const Norm& n, const float* x, std::int64_t rows, std::int64_t dim, float* y, int threads) {
-    trasluz_sum_norm(x, nullptr, 0, 0, 1.0f, rows, dim, n.weight, n.bias, n.epsilon, 0, 1, nullptr, nullptr, y, threads);
+// norm(a + b), or norm(a) where `b` is null.
+void norm(const Norm& n, const float* a, const float* b, std::int64_t rows, std::int64_t dim, float* y, int threads) {
+    trasluz_sum_norm(a, b, 0, 0, 1.0f, rows, dim, n.weight, n.bias, n.epsilon, 0, 1, nullptr, nullptr, y, threads);
 }
 
 // Sizes are multiples of eight here.
@@ -99,27 +113,48 @@ AVX2 void activate(Activation kind, std::int64_t size, float* x) {
 
 }  // namespace
 
-extern "C" void trasluz_causal_block(const Block* block, const Past* past, const float* x, std::int64_t rows, float* y,
-                                     int threads) {
+// `memory` is null for a block that stands alone.
+extern "C" void trasluz_block_step(const Block* block, const Past* past, const Memory* memory, const float* x,
+                                   std::int64_t rows, float* y, int threads) {
     const Block& b = *block;
-    const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim;
+    const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim, head_dim = dim / b.heads;
     static thread_local std::vector<float> room;
-    room.resize(static_cast<std::size_t>(3 * size + rows * hidden));
+    room.resize(static_cast<std::size_t>(4 * size + rows * hidden));
     float* const normed = room.data();
     float* const one = normed + size;
     float* const other = one + size;
-    float* const wide = other + size;
-    norm(b.attention_norm, x, rows, dim, normed, threads);
-    product(b.key, normed, rows, b.keys + past->written * dim, threads);
-    product(b.value, normed, rows, b.values + past->written * dim, threads);
-    product(b.query, normed, rows, one, threads);
-    trasluz_attention_step(one, rows, b.heads, dim / b.heads, b.keys, b.values, b.heads, past->table,
-                           past->table_width, past->first, past->step, past->count, other, threads);
-    product(b.output, other, rows, one, threads);
-    add(x, one, size, y);
-    norm(b.feed_forward_norm, y, rows, dim, normed, threads);
-    product(b.expand, normed, rows, wide, threads);
-    activate(static_cast<Activation>(b.activation), rows * hidden, wide);
-    product(b.contract, wide, rows, one, threads);
-    add(y, one, size, y);
+    float* const result = other + size;
+    float* const wide = result + size;
+    // y = what the residual path makes of `from` and of a sublayer, which turns what it gets into `result`.
+    const auto residual = [&](const Norm& n, const float* from, const auto& sublayer) {
+        if (b.norm_first) {
+            norm(n, from, nullptr, rows, dim, normed, threads);
+            sublayer(normed);
+            add(from, result, size, y);
+        } else {
+            sublayer(from);
+            norm(n, from, result, rows, dim, y, threads);
+        }
+    };
+    residual(b.attention_norm, x, [&](const float* n) {
+        product(b.key, n, rows, b.keys + past->written * dim, threads);
+        product(b.value, n, rows, b.values + past->written * dim, threads);
+        product(b.query, n, rows, one, threads);
+        trasluz_attention_step(one, rows, b.heads, head_dim, b.keys, b.values, b.heads, past->table, past->table_width,
+                               past->first, past->step, past->count, other, threads);
+        product(b.output, other, rows, result, threads);
+    });
+    if (memory) {
+        residual(b.cross_norm, y, [&](const float* n) {
+            product(b.cross_query, n, rows, one, threads);
+            trasluz_attention_step(one, rows, b.heads, head_dim, memory->keys, memory->values, b.heads, nullptr, 0,
+                                   memory->first, 1, memory->count, other, threads);
+            product(b.cross_output, other, rows, result, threads);
+        });
+    }
+    residual(b.feed_forward_norm, y, [&](const float* n) {
+        product(b.expand, n, rows, wide, threads);
+        activate(static_cast<Activation>(b.activation), rows * hidden, wide);
+        product(b.contract, wide, rows, result, threads);
+    });
 }
