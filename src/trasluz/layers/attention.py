@@ -26,6 +26,10 @@ class KeyValue(NamedTuple):
     key: Tensor
     value: Tensor
 
+    def of(self, dtype: torch.dtype) -> "KeyValue":
+        """Return the same in another type, or itself where that is its own."""
+        return KeyValue(self.key.to(dtype), self.value.to(dtype))
+
     def select(self, sources: Int[Tensor, " sources"]) -> "KeyValue":
         """Return the memories of these sources, laid out as they were."""
         return KeyValue(_select(self.key, sources), _select(self.value, sources))

@@ -6,6 +6,7 @@ Where a part is none that the kernel knows, or somebody watches, the block goes 
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -51,7 +52,8 @@ class CompiledBlock:
         self._block = Block(
             *(norm_parts[0], *matrices[:4], *cross, norm_parts[-1], *matrices[-2:]),
             *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation)]),
-            *(type(block.feed_forward_residual) is PreNorm, cache.key.data_ptr(), cache.value.data_ptr()),
+            *(type(block.feed_forward_residual) is PreNorm, cache.key.dtype == torch.bfloat16),
+            *(cache.key.data_ptr(), cache.value.data_ptr()),
         )
         self._lineage, self._band = cache.lineage, block.self_attention.band
 
@@ -72,6 +74,7 @@ class CompiledBlock:
             return block_step(self._block, past, None, x)
         num_sources, _, num_keys, _ = memory.key.shape
         spans = mask.spans(num_keys, len(x) // num_sources)
+        assert memory.key.dtype == memory.value.dtype == self._kept[0].dtype
         looked_at = Memory(*(one.data_ptr() for one in (*memory, *spans)))
         return block_step(self._block, past, looked_at, x)
 

@@ -26,7 +26,7 @@ class EncoderDecoderAttention(MultiHeadAttention):
 
     def remember_for_steps(self, memory: Float[Tensor, "sources source memory_dim"]) -> KeyValue:
         """Project what every step will look at, laid out as the steps want it."""
-        found = self.remember(memory)
+        found = self.remember(memory).of(self.remembered_dtype(memory))
         return found if can_step(memory, self.head_dim) else KeyValue(found.key.contiguous(), found.value.contiguous())
 
     @staticmethod
@@ -39,7 +39,7 @@ class EncoderDecoderAttention(MultiHeadAttention):
         num_sources, _, num_keys, _ = memory.key.shape
         if self.tap is not None or not can_step(x, self.head_dim) or not self.lies_in_rows(memory):
             beams_as_queries = x.reshape(num_sources, -1, x.shape[-1])
-            return self.attend(beams_as_queries, memory, mask).reshape(x.shape)
+            return self.attend(beams_as_queries, memory.of(x.dtype), mask).reshape(x.shape)
         first, count = mask.spans(num_keys, len(x) // num_sources)
         query = self.query(x).view(-1, self.num_heads, self.head_dim)
         key, value = (one.transpose(1, 2) for one in memory)

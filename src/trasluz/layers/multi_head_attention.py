@@ -8,11 +8,14 @@ fewer W^K and W^V than W^Q, and as many times less has to be remembered. One for
 2019).
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights, join_heads, split_heads
+from trasluz.layers.int8 import Int8Linear
+from trasluz.layers.kernels.attention_step import can_step
 from trasluz.layers.linear import Linear, linears
 from trasluz.layers.masks import Mask
 
@@ -49,6 +52,14 @@ class MultiHeadAttention(Attention):
         """Project keys and values, heads forward."""
         key, value = (split_heads(one, self.num_memory_heads) for one in linears(memory, (self.key, self.value)))
         return KeyValue(self.placed(key, 0), value)
+
+    def remembered_dtype(self, like: Tensor) -> torch.dtype:
+        """Return the type of what is remembered for many steps of a search.
+
+        Beside weights of eight bits it is bfloat16: with many rows, what is remembered is most of what a step reads.
+        """
+        in_eight_bits = any(isinstance(part, Int8Linear) for part in self.children())
+        return torch.bfloat16 if in_eight_bits and can_step(like, self.head_dim) else like.dtype
 
     def project_query(self, query: Float[Tensor, "batch query dim"]) -> Float[Tensor, "batch heads query head_dim"]:
         """Project queries, heads forward."""

@@ -65,9 +65,11 @@ class SelfAttention(MultiHeadAttention):
         if self.tap is None and cache.can_attend(x):
             query = self.placed(self.project_query(x), cache.newest).squeeze(2)
             return self.output(cache.attend(query, self.band).reshape(x.shape))
-        return self.attend(x, cache.read(), EVERYTHING)
+        return self.attend(x, cache.read().of(x.dtype), EVERYTHING)
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
         """Allocate a cache for the prompts and steps of a lineage, of the type and device of `like`."""
         shape = (lineage.num_slots, self.num_memory_heads, self.head_dim)
-        return KeyValueCache(like.new_empty(shape), like.new_empty(shape), lineage)
+        dtype = self.remembered_dtype(like)
+        key, value = (like.new_empty(shape, dtype=dtype) for _ in range(2))
+        return KeyValueCache(key, value, lineage)

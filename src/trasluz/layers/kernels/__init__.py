@@ -25,7 +25,7 @@ _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
     "trasluz_attention_step": [
         *[_POINTER, *[_SIZE] * 3],
-        *[_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER],
+        *[_POINTER, _POINTER, _INT, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER],
         *[_POINTER, _INT],
     ],
     "trasluz_few_rows": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _INT],

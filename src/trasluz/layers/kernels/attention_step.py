@@ -25,17 +25,19 @@ def attention_step(
     """Return each row's context over its first `count` positions.
 
     Position t of row r lies in the slot table[r, t] or, without a table, first[r] + t * step; slots are counted through
-    all leading axes of `key` and `value`, which must be contiguous. Each of their heads serves a group of the query's.
+    all leading axes of `key` and `value`, which must be contiguous, floats or bfloat16. Each of their heads serves a
+    group of the query's.
     """
     kernels = load_kernels()
     assert kernels is not None and key.is_contiguous() and value.is_contiguous()
     assert query.shape[1] % key.shape[-2] == 0
-    # The kernel knows no types: it would read, and write, past the end of narrower ones.
-    assert query.dtype == key.dtype == value.dtype == torch.float32
+    # The kernel knows no other types: it would read, and write, past the end of narrower ones.
+    assert query.dtype == torch.float32 and key.dtype == value.dtype
+    assert key.dtype in (torch.float32, torch.bfloat16)
     query = query.contiguous()
     context = torch.empty_like(query)
     kernels.trasluz_attention_step(
-        *(query.data_ptr(), *query.shape, key.data_ptr(), value.data_ptr(), key.shape[-2]),
+        *(query.data_ptr(), *query.shape, key.data_ptr(), value.data_ptr(), key.dtype == torch.bfloat16, key.shape[-2]),
         *((None, 0) if table is None else (table.data_ptr(), table.stride(0))),
         *(None if first is None else first.data_ptr(), step),
         *(count.data_ptr(), context.data_ptr(), torch.get_num_threads()),

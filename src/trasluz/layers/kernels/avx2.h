@@ -13,6 +13,22 @@ struct Bfloat {
     std::uint16_t bits;
 };
 
+AVX2 static inline __m256 load8(const float* from) { return _mm256_loadu_ps(from); }
+AVX2 static inline __m256 load8(const Bfloat* from) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+// To the nearest, to the even one of two.
+AVX2 static inline void store8(__m256 x, Bfloat* to) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
+}
+
 // exp, to within two units in the last place: 2^n * p(f), n whole, |f| <= ln(2) / 2.
 AVX2 static inline __m256 exp8(__m256 x) {
     // Below this the result is as good as zero, and n would leave the range of exponents. NaN stays what it is.

@@ -20,7 +20,7 @@ void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t
                           const std::int32_t*, const float*, const float*, std::int64_t, float*, int);
 void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t, std::int64_t,
                       const void*, const void*, float, int, int, void*, float*, void*, int);
-void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const float*, const float*,
+void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const void*, const void*, int,
                             std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
                             const std::int64_t*, float*, int);
 }
@@ -52,8 +52,9 @@ struct Block {
     Norm feed_forward_norm;
     Matrix expand, contract;
     std::int64_t heads, activation, norm_first;
-    float* keys;    // (slots, dim)
-    float* values;  // (slots, dim)
+    std::int64_t remembers_bfloat;  // what is remembered, of the past and of the source, is bfloat16, not floats
+    void* keys;                     // (slots, dim)
+    void* values;                   // (slots, dim)
 };
 
 // Where each row's past lies, as attention_step.cpp has it; the new position is the last of it.
@@ -68,8 +69,8 @@ struct Past {
 
 // What the encoder left for this block: of each row, where its source's positions begin, and how many there are.
 struct Memory {
-    const float* keys;    // (positions, dim)
-    const float* values;  // (positions, dim)
+    const void* keys;    // (positions, dim)
+    const void* values;  // (positions, dim)
     const std::int64_t* first;
     const std::int64_t* count;
 };
@@ -91,6 +92,16 @@ void norm(const Norm& n, const float* a, const float* b, std::int64_t rows, std:
 AVX2 void add(const float* a, const float* b, std::int64_t size, float* y) {
     for (std::int64_t d = 0; d < size; d += 8)
         _mm256_storeu_ps(y + d, _mm256_add_ps(_mm256_loadu_ps(a + d), _mm256_loadu_ps(b + d)));
+}
+
+// Projects new positions into the memory, from the slot `written` on; `room` is for them.
+AVX2 void remember(const Matrix& m, const float* x, std::int64_t rows, bool is_bfloat, std::int64_t written,
+                   void* memory, float* room, int threads) {
+    const std::int64_t first = written * m.outputs, size = rows * m.outputs;
+    if (!is_bfloat) return product(m, x, rows, static_cast<float*>(memory) + first, threads);
+    product(m, x, rows, room, threads);
+    Bfloat* const to = static_cast<Bfloat*>(memory) + first;
+    for (std::int64_t d = 0; d < size; d += 8) store8(load8(room + d), to + d);
 }
 
 // x / (1 + exp(-s)), s = x for Swish; GELU in its tanh form is the same with s = sqrt(8 / pi) (x + 0.044715 x^3).
@@ -117,6 +128,7 @@ AVX2 void activate(Activation kind, std::int64_t size, float* x) {
 extern "C" void trasluz_block_step(const Block* block, const Past* past, const Memory* memory, const float* x,
                                    std::int64_t rows, float* y, int threads) {
     const Block& b = *block;
+    const bool is_bfloat = b.remembers_bfloat;
     const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim, head_dim = dim / b.heads;
     static thread_local std::vector<float> room;
     room.resize(static_cast<std::size_t>(4 * size + rows * hidden));
@@ -137,18 +149,18 @@ extern "C" void trasluz_block_step(const Block* block, const Past* past, const M
         }
     };
     residual(b.attention_norm, x, [&](const float* n) {
-        product(b.key, n, rows, b.keys + past->written * dim, threads);
-        product(b.value, n, rows, b.values + past->written * dim, threads);
+        remember(b.key, n, rows, is_bfloat, past->written, b.keys, one, threads);
+        remember(b.value, n, rows, is_bfloat, past->written, b.values, one, threads);
         product(b.query, n, rows, one, threads);
-        trasluz_attention_step(one, rows, b.heads, head_dim, b.keys, b.values, b.heads, past->table, past->table_width,
-                               past->first, past->step, past->count, other, threads);
+        trasluz_attention_step(one, rows, b.heads, head_dim, b.keys, b.values, is_bfloat, b.heads, past->table,
+                               past->table_width, past->first, past->step, past->count, other, threads);
         product(b.output, other, rows, result, threads);
     });
     if (memory) {
         residual(b.cross_norm, y, [&](const float* n) {
             product(b.cross_query, n, rows, one, threads);
-            trasluz_attention_step(one, rows, b.heads, head_dim, memory->keys, memory->values, b.heads, nullptr, 0,
-                                   memory->first, 1, memory->count, other, threads);
+            trasluz_attention_step(one, rows, b.heads, head_dim, memory->keys, memory->values, is_bfloat, b.heads,
+                                   nullptr, 0, memory->first, 1, memory->count, other, threads);
             product(b.cross_output, other, rows, result, threads);
         });
     }

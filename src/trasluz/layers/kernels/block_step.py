@@ -39,7 +39,7 @@ class Block(ctypes.Structure):
         *((name, Matrix) for name in ("cross_query", "cross_output")),
         ("feed_forward_norm", Norm),
         *((name, Matrix) for name in ("expand", "contract")),
-        *((name, c_int64) for name in ("heads", "activation", "norm_first")),
+        *((name, c_int64) for name in ("heads", "activation", "norm_first", "remembers_bfloat")),
         *((name, c_void_p) for name in ("keys", "values")),
     )
 
