@@ -44,3 +44,12 @@ def test_a_row_that_sees_nothing_gets_zeros() -> None:
     key, value = torch.randn(2, 4, 1, 8)
     context = attention_step(torch.randn(2, 1, 8), key, value, torch.tensor([0, 4]), first=torch.tensor([0, 0]))
     assert torch.equal(context[0], torch.zeros(1, 8)) and context[1].abs().min() > 0
+
+
+@torch.no_grad()
+def test_what_is_remembered_in_bfloat16() -> None:
+    query, (key, value) = torch.randn(3, 2, 24), torch.randn(2, 7, 3, 2, 24).bfloat16()
+    where = {"first": torch.arange(3), "step": 3}
+    count = torch.tensor([7, 1, 4])
+    found = attention_step(query, key, value, count, **where)
+    torch.testing.assert_close(found, attention_step(query, key.float(), value.float(), count, **where))
