@@ -76,8 +76,8 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
 
 
 def sum_dropout(
-    x: Float[Tensor, "*axes"], y: Float[Tensor, "*axes"], probability: float, training: bool
-) -> Float[Tensor, "*axes"]:
+    x: Float[Tensor, "*positions dim"], y: Float[Tensor, "*positions dim"], probability: float, training: bool
+) -> Float[Tensor, "*positions dim"]:
     """Return x + dropout(y)."""
     if training and probability > 0.0 and x.dtype == y.dtype and drops_out(y):
         dropped: Tensor = _Compiled.apply(y, x, probability)  # type: ignore[no-untyped-call]
