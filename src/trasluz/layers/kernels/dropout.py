@@ -21,7 +21,10 @@ def threshold(probability: float) -> int:
 
 
 def drop_out(
-    x: Float[Tensor, "*positions dim"], probability: float, seed: int, beside: Float[Tensor, "*positions dim"] | None = None
+    x: Float[Tensor, "*positions dim"],
+    probability: float,
+    seed: int,
+    beside: Float[Tensor, "*positions dim"] | None = None,
 ) -> Float[Tensor, "*positions dim"]:
     """Return dropout(x), and `beside` added to it where that is given; the same for the same seed."""
     kernels = training_kernels_for(x)
