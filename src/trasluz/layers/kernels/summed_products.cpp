@@ -2,14 +2,15 @@
 //
 //     result[i, j] (+)= sum_r x[r, i] * y[r, j]
 //
-// AMX multiplies tiles: sixteen features of x, 32 rows of each side by side, times sixteen pairs of rows of y, each with
-// sixteen features. So y's rows are packed by interleaving two of them, and x's by turning them over:
+// AMX multiplies tiles: sixteen features of x, 32 rows of each side by side, times sixteen pairs of rows of y, each
+// with sixteen features. So y's rows are packed by interleaving two of them, and x's by turning them over:
 //
 //     y:  packed[r / 2][j][r % 2] = y[r, j]          x:  packed[i][r] = x[r, i]
 //
-// in panels of 32 features, two tiles side by side, which make 32 x 32 numbers of the result at once. Of some rows the
-// narrower matrix is packed whole and stays in the second cache; of the wider one, panel by panel meets all of it. While
-// one is multiplied the next is packed: that is work for other parts of the core than those that multiply.
+// in panels of 32 features, two tiles side by side, which make 32 x 32 numbers of the result at once. Of some rows, a
+// strip, the narrower matrix is packed whole and stays in the second cache; of the wider one, panel by panel meets all
+// of it, in runs of steps that stay in the first. Memory is what is waited for most: so the next run is packed while one
+// is multiplied, a little after each step, and what will be needed is fetched ahead.
 //
 // Each number of the result is summed up in the order of the rows, whatever the number of threads.
 
@@ -38,12 +39,16 @@ namespace {
 constexpr std::int64_t kSide = 32;                     // features of a panel, and rows of a step
 constexpr std::int64_t kStep = kSide * kSide;          // numbers of a panel that one step multiplies
 constexpr std::int64_t kParts = 4;                     // a step is packed in so many parts
-constexpr std::int64_t kStripSteps = 16;               // steps of a panel that stay in the first cache
+constexpr std::int64_t kRunSteps = 16;                 // steps of a panel that stay in the first cache
 constexpr std::int64_t kMostResident = 1024;           // features of the narrower matrix that are packed at a time
 constexpr std::int64_t kResidentNumbers = 1 << 19;     // numbers of it that are
-constexpr std::int64_t kMostSteps = 32;
+constexpr std::int64_t kMostSteps = 32;                // of a strip
 
 using Bits = std::uint16_t;
+
+constexpr std::uint32_t first_bits(std::int64_t count) {
+    return static_cast<std::uint32_t>((std::uint64_t{1} << count) - 1);
+}
 
 constexpr std::int64_t parts_of(std::int64_t whole, std::int64_t part) { return (whole + part - 1) / part; }
 
@@ -74,14 +79,14 @@ Buffer<Number> buffer_of(std::int64_t count) {
 #pragma GCC push_options
 #pragma GCC target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl")
 
-// Some rows of one panel, which are packed bit by bit.
+// Some rows of one panel, which are packed part by part between other work: one part after each `pause` steps of that.
 struct Packing {
     const Bits* at;
     std::int64_t step, rows;
     bool is_turned;
     __mmask32 features;
     Bits* to;
-    std::int64_t part, parts;
+    std::int64_t part, parts, pause, waits;
     alignas(64) Bits as_they_are[kStep];
 
     void begin(const Matrix& matrix, std::int64_t panel, std::int64_t first_row, std::int64_t steps, Bits* packed) {
@@ -90,10 +95,18 @@ struct Packing {
         step = matrix.step;
         rows = std::min(steps * kSide, matrix.rows - first_row);
         is_turned = matrix.is_turned;
-        features = static_cast<__mmask32>((std::uint64_t{1} << count) - 1);
+        features = first_bits(count);
         to = packed;
         part = 0;
         parts = steps * kParts;
+    }
+
+    void spread_over(std::int64_t work_steps) { pause = waits = std::max<std::int64_t>(1, work_steps / (parts + 1)); }
+
+    void after_step() {
+        if (part == parts || --waits > 0) return;
+        next();
+        waits = pause;
     }
 
     void rest() {
@@ -166,15 +179,31 @@ void configure_tiles() {
     } tiles;
     // GCC believes that only the first eight bytes are read.
     __asm__ volatile("" ::"r"(&tiles) : "memory");
+    // GCC believes that only the first eight bytes are read.
+    __asm__ volatile("" ::"r"(&tiles) : "memory");
     _tile_loadconfig(&tiles);
 }
 
 void release_tiles() { _tile_release(); }
 
-// 32 x 32 numbers of the result, added to what is there already or not, while something else is packed: one part of it
-// after each so many steps.
-void multiply(const Bits* x, const Bits* y, std::int64_t steps, bool adds, float* sums, Packing& packing,
-              std::int64_t& until_next, std::int64_t pause) {
+// The place of 32 x 32 numbers of the result.
+struct Place {
+    float* at;
+    std::int64_t step, rows, columns;
+
+    // Each step fetches two lines of them.
+    void fetch(std::int64_t nth) const {
+        static_assert(kRunSteps * 2 == kSide);
+        for (std::int64_t row = 2 * nth; row < std::min(rows, 2 * nth + 2); ++row) {
+            _mm_prefetch(reinterpret_cast<const char*>(at + row * step), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(at + row * step + 16), _MM_HINT_T0);
+        }
+    }
+};
+
+// 32 x 32 sums, added to those that are there already or not; `goes_to` is where they will be put soon, or null.
+void multiply(const Bits* x, const Bits* y, std::int64_t steps, bool adds, float* sums, const Place* goes_to,
+              Packing& packing) {
     constexpr int kLine = 64, kSumsLine = kSide * sizeof(float);
     // The compiler does not know that tiles are loaded from what was packed before.
     __asm__ volatile("" ::: "memory");
@@ -190,6 +219,7 @@ void multiply(const Bits* x, const Bits* y, std::int64_t steps, bool adds, float
         _tile_zero(3);
     }
     for (std::int64_t step = 0; step < steps; ++step, x += kStep, y += kStep) {
+        if (goes_to) goes_to->fetch(step);
         _tile_loadd(4, x, kLine);
         _tile_loadd(6, y, kLine);
         _tile_dpbf16ps(0, 4, 6);
@@ -198,10 +228,7 @@ void multiply(const Bits* x, const Bits* y, std::int64_t steps, bool adds, float
         _tile_loadd(5, x + kStep / 2, kLine);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
-        if (--until_next <= 0 && packing.part < packing.parts) {
-            packing.next();
-            until_next = pause;
-        }
+        packing.after_step();
     }
     _tile_stored(0, sums, kSumsLine);
     _tile_stored(1, sums + 16, kSumsLine);
@@ -209,13 +236,14 @@ void multiply(const Bits* x, const Bits* y, std::int64_t steps, bool adds, float
     _tile_stored(3, sums + 16 * kSide + 16, kSumsLine);
 }
 
-// Writes 32 x 32 sums, or as many of them as there are numbers in the result; see `Packing::pair`.
-void put_in_order(const float* sums, std::int64_t rows, std::int64_t columns, bool adds, float* to, std::int64_t step) {
+// Puts sums where they belong, as many of them as there are numbers in the result; see `Packing::pair`.
+void put_in_order(const float* sums, bool adds, const Place& place) {
     const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    const std::uint32_t there = static_cast<std::uint32_t>((std::uint64_t{1} << columns) - 1);
+    const std::uint32_t there = first_bits(place.columns);
     const __mmask16 low = static_cast<__mmask16>(there), high = static_cast<__mmask16>(there >> 16);
-    for (std::int64_t row = 0; row < rows; ++row, sums += kSide, to += step) {
+    float* to = place.at;
+    for (std::int64_t row = 0; row < place.rows; ++row, sums += kSide, to += place.step) {
         const __m512d even = _mm512_castps_pd(_mm512_load_ps(sums)), odd = _mm512_castps_pd(_mm512_load_ps(sums + 16));
         __m512 left = _mm512_castpd_ps(_mm512_permutex2var_pd(even, first, odd));
         __m512 right = _mm512_castpd_ps(_mm512_permutex2var_pd(even, second, odd));
@@ -232,10 +260,10 @@ struct Result {
     float* at;
     std::int64_t inputs, outputs;
 
-    void put(const float* sums, std::int64_t input_panel, std::int64_t output_panel, bool adds) const {
+    Place place(std::int64_t input_panel, std::int64_t output_panel) const {
         const std::int64_t input = input_panel * kSide, output = output_panel * kSide;
-        put_in_order(sums, std::min(kSide, inputs - input), std::min(kSide, outputs - output), adds,
-                     at + input * outputs + output, outputs);
+        return {at + input * outputs + output, outputs, std::min(kSide, inputs - input),
+                std::min(kSide, outputs - output)};
     }
 };
 
@@ -254,33 +282,36 @@ struct Strip {
     }
 
     // The panels of the wider matrix from one to another; room for two runs of steps, and for all sums of a panel.
-    void multiply_panels(std::int64_t from, std::int64_t to, Packing& packing, Bits* const (&room)[2], float* sums) const {
-        const std::int64_t runs = parts_of(steps, kStripSteps), last = (to - from) * runs;
-        const auto steps_of = [&](std::int64_t run) { return std::min(kStripSteps, steps - run * kStripSteps); };
+    void multiply_panels(std::int64_t from, std::int64_t to, Packing& packing, Bits* const (&room)[2],
+                         float* sums) const {
+        const std::int64_t runs = parts_of(steps, kRunSteps), last = (to - from) * runs;
+        const auto steps_of = [&](std::int64_t run) { return std::min(kRunSteps, steps - run * kRunSteps); };
         const auto begin = [&](std::int64_t at) {
             const std::int64_t run = at % runs;
-            packing.begin(streamed, from + at / runs, first_row + run * kStripSteps * kSide, steps_of(run), room[at % 2]);
+            packing.begin(streamed, from + at / runs, first_row + run * kRunSteps * kSide, steps_of(run), room[at % 2]);
         };
         if (!last) return;
         begin(0);
         packing.rest();
         for (std::int64_t at = 0; at < last; ++at) {
-            const std::int64_t run = at % runs, now = steps_of(run);
             if (at + 1 < last) begin(at + 1);
-            const std::int64_t pause = std::max<std::int64_t>(1, residents * now / (packing.parts + 1));
-            std::int64_t until_next = pause;
-            for (std::int64_t panel = 0; panel < residents; ++panel) {
-                const Bits* const other = packed + (panel * steps + run * kStripSteps) * kStep;
-                const Bits* const mine = room[at % 2];
-                float* const there = sums + panel * kStep;
-                multiply(resident.is_turned ? other : mine, resident.is_turned ? mine : other, now, run > 0, there,
-                         packing, until_next, pause);
-                if (run + 1 < runs) continue;
-                const std::int64_t of_resident = first_resident + panel, of_streamed = from + at / runs;
-                resident.is_turned ? result.put(there, of_resident, of_streamed, adds)
-                                   : result.put(there, of_streamed, of_resident, adds);
-            }
+            packing.spread_over(residents * steps_of(at % runs));
+            multiply_run(from + at / runs, at % runs, steps_of(at % runs), room[at % 2], packing, sums);
             packing.rest();
+        }
+    }
+
+    void multiply_run(std::int64_t panel, std::int64_t run, std::int64_t now, const Bits* run_packed, Packing& packing,
+                      float* sums) const {
+        const bool is_last = run * kRunSteps + now == steps;
+        for (std::int64_t n = 0; n < residents; ++n, sums += kStep) {
+            const Bits* const other = packed + (n * steps + run * kRunSteps) * kStep;
+            const Bits* const x = resident.is_turned ? other : run_packed;
+            const Bits* const y = resident.is_turned ? run_packed : other;
+            const Place place = resident.is_turned ? result.place(first_resident + n, panel)
+                                                   : result.place(panel, first_resident + n);
+            multiply(x, y, now, run > 0, sums, is_last ? &place : nullptr, packing);
+            if (is_last) put_in_order(sums, adds, place);
         }
     }
 };
@@ -324,7 +355,7 @@ extern "C" void trasluz_summed_products(const void* x, std::int64_t x_step, cons
 #pragma omp parallel num_threads(threads) if (threads > 1 && panels > 1)
     {
         const std::int64_t workers = omp_get_num_threads(), worker = omp_get_thread_num();
-        const std::int64_t room_numbers = std::min(kStripSteps, steps) * kStep;
+        const std::int64_t room_numbers = std::min(kRunSteps, steps) * kStep;
         const auto room = buffer_of<Bits>(2 * room_numbers);
         const auto sums = buffer_of<float>(residents * kStep);
         Packing packing;
