@@ -179,8 +179,6 @@ void configure_tiles() {
     } tiles;
     // GCC believes that only the first eight bytes are read.
     __asm__ volatile("" ::"r"(&tiles) : "memory");
-    // GCC believes that only the first eight bytes are read.
-    __asm__ volatile("" ::"r"(&tiles) : "memory");
     _tile_loadconfig(&tiles);
 }
 
