@@ -16,7 +16,7 @@ from torch.nn.functional import gelu, relu, silu
 from trasluz.layers.kernels import kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
 from trasluz.layers.linear import Linear, compute_dtype, product_in_room, product_with, trains_on_cpu
-from trasluz.layers.row_room import summed_products
+from trasluz.layers.row_products import row_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
 
@@ -66,5 +66,5 @@ class _Activated(torch.autograd.Function):
         x, weight, before = ctx.saved_tensors
         gradient, of_bias = activation_backward(gradients[0].flatten(0, -2), before.flatten(0, -2), ctx.is_gelu)
         of_x = product_in_room(gradient, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
-        of_weight = summed_products(gradient, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
+        of_weight = row_products(gradient, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, of_bias if ctx.needs_input_grad[2] else None, None

@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 from trasluz.devices import multiplies_bf16
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
-from trasluz.layers.row_room import summed_products, with_room
+from trasluz.layers.row_products import row_products
+from trasluz.layers.row_room import with_room
 
 _MANY_ROWS = 64
 
@@ -132,7 +133,7 @@ class _Products(torch.autograd.Function):
         of_x = product_in_room(gradient, weight.t()).view(x.shape) if wanted else None
         of_weight, of_bias = [None] * count, [None] * count
         if any(of_weights):
-            of_weight = summed_products(gradient, x.flatten(0, -2)).split(ctx.outputs)
+            of_weight = row_products(gradient, x.flatten(0, -2)).split(ctx.outputs)
         if any(of_biases):
             of_bias = column_sums(gradient).split(ctx.outputs)
         return of_x, *of_weight, *of_bias

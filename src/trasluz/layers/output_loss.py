@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.softmax_loss import softmax_loss
+from trasluz.layers.row_products import add_row_products
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
 _LOGITS_A_CHUNK = 1 << 23
@@ -68,7 +69,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if bias_gradient is not None:
                     bias_gradient += column_sums(gradient)
                 hidden_gradient[part] = (gradient @ matrix)[:rows]
-                weight_gradient += gradient.T @ x
+                add_row_products(gradient, x, weight_gradient)
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
         likelihood = likelihood.float()
         ctx.mark_non_differentiable(likelihood)

@@ -45,7 +45,7 @@ def with_room(x: Float[Tensor, "places dim"]) -> Float[Tensor, "rows dim"]:
     return copied
 
 
-def summed_products(
+def product_over_rows(
     x: Float[Tensor, "places inputs"], y: Float[Tensor, "places outputs"]
 ) -> Float[Tensor, "inputs outputs"]:
     """Return x^T y."""

@@ -39,6 +39,7 @@ _FUNCTIONS = {
     ],
     "trasluz_dropout": [_POINTER, _SIZE, *_DROPOUT, _POINTER, _INT, _POINTER, _INT],
     "trasluz_column_sums": [_POINTER, _SIZE, _SIZE, _INT, _POINTER, _INT],
+    "trasluz_summed_products": [*[_POINTER, _SIZE] * 2, *[_SIZE] * 3, _INT, _POINTER, _INT],
     "trasluz_softmax_loss": [
         *[_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, ctypes.c_float, _INT],
         *[_POINTER, _POINTER, _INT, _INT],
