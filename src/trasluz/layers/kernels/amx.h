@@ -12,34 +12,42 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define AMX __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f,avx512bw,avx512vl,avx512vnni")))
+#define AMX __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512vnni")))
 
 // Rows of a tile, and its bytes a row.
 constexpr std::int64_t kTileRows = 16, kTileBytes = 64;
 
-// The system lends the tiles' registers only to who has asked.
-static inline bool asked_for_tiles() {
+static inline bool may_use_tiles() {
     unsigned a = 0, b = 0, c = 0, d = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
-    if ((d & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
-    constexpr int kAsk = 0x1023, kTileData = 18;
-    return syscall(SYS_arch_prctl, kAsk, kTileData) == 0 && __builtin_cpu_supports("avx512vnni");
+    constexpr unsigned kSavesStates = 1u << 27, kBfloat = 1u << 22, kTiles = 1u << 24, kBytes = 1u << 25;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kSavesStates)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (~d & (kBfloat | kTiles | kBytes))) return false;
+    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return false;
+    unsigned states, high;
+    __asm__("xgetbv" : "=a"(states), "=d"(high) : "c"(0));
+    constexpr unsigned kTileStates = 3u << 17;
+    if ((states & kTileStates) != kTileStates) return false;
+    // Linux keeps room for tiles only for a process that asks for it: ARCH_REQ_XCOMP_PERM, tile data.
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 
 static inline bool has_amx() {
-    static const bool answer = asked_for_tiles();
+    static const bool answer = may_use_tiles();
     return answer;
 }
 
 // All eight tiles whole: sixteen rows of 64 bytes. Each thread sets them up for itself, and lets them go.
-struct alignas(64) TileShapes {
-    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    std::uint16_t bytes[16] = {};
-    std::uint8_t rows[16] = {};
-    TileShapes() {
-        for (int tile = 0; tile < 8; ++tile) bytes[tile] = kTileBytes, rows[tile] = kTileRows;
-    }
-};
+__attribute__((target("amx-tile"))) static inline void set_up_tiles() {
+    alignas(64) struct {
+        std::uint8_t palette = 1, first_row = 0, reserved[14] = {};
+        std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } tiles;
+    // GCC believes that only the first eight bytes are read.
+    __asm__ volatile("" ::"r"(&tiles) : "memory");
+    _tile_loadconfig(&tiles);
+}
+
+__attribute__((target("amx-tile"))) static inline void release_tiles() { _tile_release(); }
 
 #endif

@@ -243,18 +243,17 @@ AMX void tiles(const Product& p, std::int64_t block, std::int64_t row) {
 
 // The blocks from `begin` up to `end`, by one thread.
 AMX void blocks_amx(const Product& p, std::int64_t begin, std::int64_t end) {
-    static const TileShapes shapes;
-    _tile_loadconfig(&shapes);
+    set_up_tiles();
     for (std::int64_t block = begin; block < end; ++block) {
         std::int64_t row = 0;
         for (; row + kTileRows < p.rows; row += 2 * kTileRows) tiles<true>(p, block, row);
         if (row < p.rows) tiles<false>(p, block, row);
     }
-    _tile_release();
+    release_tiles();
 }
 
 bool takes_tiles(std::int64_t rows, std::int64_t depth) {
-    return rows >= kWorthTiles && depth % kTileBytes == 0 && has_amx();
+    return rows >= kWorthTiles && depth % kTileBytes == 0 && has_amx() && __builtin_cpu_supports("avx512vnni");
 }
 
 #else

@@ -20,19 +20,11 @@
 #include <memory>
 #include <new>
 
-#if defined(__has_include)
-#if defined(__linux__) && __has_include(<amxbf16intrin.h>) && __has_include(<sys/syscall.h>)
-#define HAS_AMX_INTRINSICS
-#endif
-#endif
+#include "amx.h"
 
-#ifdef HAS_AMX_INTRINSICS
+#ifdef TRASLUZ_AMX
 
-#include <cpuid.h>
-#include <immintrin.h>
 #include <omp.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 namespace {
 
@@ -171,19 +163,6 @@ struct Packing {
     }
 };
 
-void configure_tiles() {
-    alignas(64) struct {
-        std::uint8_t palette = 1, first_row = 0, reserved[14] = {};
-        std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } tiles;
-    // GCC believes that only the first eight bytes are read.
-    __asm__ volatile("" ::"r"(&tiles) : "memory");
-    _tile_loadconfig(&tiles);
-}
-
-void release_tiles() { _tile_release(); }
-
 // The place of 32 x 32 numbers of the result.
 struct Place {
     float* at;
@@ -316,26 +295,9 @@ struct Strip {
 
 #pragma GCC pop_options
 
-bool may_use_amx() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned kSavesStates = 1u << 27, kBfloat = 1u << 22, kTiles = 1u << 24;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kSavesStates)) return false;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kBfloat) || !(d & kTiles)) return false;
-    if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl")) return false;
-    unsigned states, high;
-    __asm__("xgetbv" : "=a"(states), "=d"(high) : "c"(0));
-    constexpr unsigned kTileStates = 3u << 17;
-    if ((states & kTileStates) != kTileStates) return false;
-    // Linux keeps room for tiles only for a process that asks for it: ARCH_REQ_XCOMP_PERM, tile data.
-    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-}
-
 }  // namespace
 
-extern "C" int trasluz_has_amx() {
-    static const bool may = may_use_amx();
-    return may;
-}
+extern "C" int trasluz_has_amx() { return has_amx(); }
 
 extern "C" void trasluz_summed_products(const void* x, std::int64_t x_step, const void* y, std::int64_t y_step,
                                         std::int64_t rows, std::int64_t inputs, std::int64_t outputs, int adds,
@@ -357,7 +319,7 @@ extern "C" void trasluz_summed_products(const void* x, std::int64_t x_step, cons
         const auto room = buffer_of<Bits>(2 * room_numbers);
         const auto sums = buffer_of<float>(residents * kStep);
         Packing packing;
-        configure_tiles();
+        set_up_tiles();
         for (std::int64_t first = 0; first < resident.panels(); first += residents)
             for (std::int64_t step = 0; step < all_steps; step += steps) {
                 const Strip strip{resident,
