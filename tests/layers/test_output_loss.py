@@ -30,7 +30,8 @@ def test_equals_the_plain_way(smoothing: float, with_bias: bool, monkeypatch: py
 
 
 def test_products_run_in_autocasts_type_and_softmax_in_float32() -> None:
-    hidden, weight, targets = torch.randn(50, 32), torch.randn(40, 32), torch.randint(40, (50,))
+    # So many entries that a chunk is as small as can be.
+    hidden, weight, targets = torch.randn(300, 32), torch.randn(70_000, 32), torch.randint(70_000, (300,))
     exact, _ = output_loss(hidden, weight, None, targets)
     with torch.autocast("cpu", torch.bfloat16):
         rounded, _ = output_loss(hidden, weight, None, targets)

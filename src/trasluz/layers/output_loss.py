@@ -19,12 +19,16 @@ from trasluz.layers.row_products import add_row_products
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
 _LOGITS_A_CHUNK = 1 << 23
-_MOST_POSITIONS, _FEWEST_POSITIONS = 1024, 128
+_MOST_POSITIONS, _FEWEST_POSITIONS = 512, 128
+
+
+def _whole(rows: int, dtype: torch.dtype) -> int:
+    """Return a number of rows among few, at least `rows`: products of bfloat16 are compiled for each (`row_room`)."""
+    return rows + (-rows % _FEWEST_POSITIONS if dtype == torch.bfloat16 else 0)
 
 
 def _whole_rows(x: Tensor) -> Tensor:
-    """Fill up with zeros to a number of rows among few: products of bfloat16 are compiled for each (see `row_room`)."""
-    room = -len(x) % _FEWEST_POSITIONS if x.dtype == torch.bfloat16 else 0
+    room = _whole(len(x), x.dtype) - len(x)
     return torch.cat([x, x.new_zeros(room, x.shape[1])]) if room else x
 
 
@@ -51,12 +55,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             hidden_gradient = torch.empty_like(hidden) if wants_gradients else None
             weight_gradient = torch.zeros_like(weight) if wants_gradients else None
             bias_gradient = torch.zeros_like(bias) if wants_gradients and bias is not None else None
-            chunk = max(_FEWEST_POSITIONS, min(_MOST_POSITIONS, _LOGITS_A_CHUNK // matrix.shape[0]))
+            fitting = _LOGITS_A_CHUNK // matrix.shape[0] // _FEWEST_POSITIONS * _FEWEST_POSITIONS
+            chunk = max(_FEWEST_POSITIONS, min(_MOST_POSITIONS, fitting))
+            # One place for all chunks' logits, which then is at hand already.
+            room = matrix.new_empty(min(chunk, _whole(hidden.shape[0], dtype)), matrix.shape[0])
             for start in range(0, hidden.shape[0], chunk):
                 part = slice(start, start + chunk)
                 x = hidden[part].detach().to(dtype)
                 rows, x = len(x), _whole_rows(x)
-                logits = x @ matrix.T
+                logits = torch.mm(x, matrix.T, out=room[: len(x)])
                 some_likelihood, some_total = softmax_loss(
                     logits[:rows], None if bias is None else bias.detach(), targets[part], smoothing, wants_gradients
                 )
