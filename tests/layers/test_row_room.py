@@ -1,0 +1,47 @@
+"""Matrices with room behind their last row, and products made of a few more rows than there are."""
+
+import pytest
+import torch
+
+from trasluz.layers import row_room
+from trasluz.layers.linear import product_in_room
+from trasluz.layers.row_room import empty_rows, product_over_rows, with_room
+
+
+@pytest.mark.parametrize("rows", [511, 512, 700, 1023, 4097])
+def test_there_is_room_up_to_a_size_among_few(rows: int) -> None:
+    made = empty_rows((rows, 8), torch.bfloat16)
+    assert made.shape == (rows, 8) and made.is_contiguous()
+    roomy = with_room(made)
+    assert roomy.data_ptr() == made.data_ptr()
+    assert rows <= len(roomy) <= rows * 17 / 16 + 1
+    # Sixteen sizes an octave, wherever the matrix comes from.
+    assert len(with_room(torch.zeros(rows, 8, dtype=torch.bfloat16))) == len(roomy)
+    assert len({row_room._rounded(count, torch.bfloat16) for count in range(1024, 2048)}) == 17
+    assert len(with_room(empty_rows((rows, 8), torch.float32))) == rows
+
+
+def test_rows_of_several_axes() -> None:
+    made = empty_rows((30, 20, 2, 4), torch.bfloat16, row_axes=2)
+    assert made.shape == (30, 20, 2, 4)
+    assert with_room(made.view(600, 8)).data_ptr() == made.data_ptr()
+
+
+def test_what_has_no_room_is_copied_and_stays_as_it_is() -> None:
+    whole = torch.randn(1_400, 8).bfloat16()
+    first = whole[:700]
+    roomy = with_room(first)
+    # What stands behind these rows is only read, never written.
+    assert torch.equal(roomy[:700], first)
+    last = whole[700:]
+    assert torch.equal(with_room(last)[:700], last)
+    turned = torch.randn(8, 700).bfloat16().t()
+    assert torch.equal(with_room(turned)[:700], turned)
+
+
+@pytest.mark.parametrize("rows", [3, 700, 1_024])
+def test_products_in_room_and_over_rows(rows: int) -> None:
+    x, y, weight = (torch.randn(*shape).bfloat16() for shape in ((rows, 16), (rows, 24), (24, 16)))
+    torch.testing.assert_close(product_in_room(x, weight).float(), x.float() @ weight.float().t(), rtol=0.02, atol=0.05)
+    expected = x.float().t() @ y.float()
+    torch.testing.assert_close(product_over_rows(x, y).float(), expected, rtol=0.02, atol=0.01 * rows**0.5 * 4)
