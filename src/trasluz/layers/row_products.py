@@ -1,6 +1,7 @@
 """Products summed over rows, x^T y, as gradients of weights are.
 
-By a kernel of ours where it is there, in float32: oneDNN's own way takes twice as long, for it first turns x over.
+By a kernel of ours where it is there: faster than oneDNN's way (on one core, half as fast again), not rounded to
+bfloat16, and without code to compile for every new number of rows.
 """
 
 import torch
