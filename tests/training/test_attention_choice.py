@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trasluz.layers.multi_head_attention import MultiHeadAttention
 from trasluz.training.attention_choice import choose_attention, model_one
 
 
@@ -36,9 +37,9 @@ class Heads:
 
     def __init__(self, *layers: torch.Tensor) -> None:
         self.layers = layers
-        self.cross = [SimpleNamespace(tap=None, num_heads=len(weights)) for weights in layers]
+        self.cross = [MultiHeadAttention(8 * len(weights), len(weights)) for weights in layers]
 
-    def attentions(self) -> dict[str, list[SimpleNamespace]]:
+    def attentions(self) -> dict[str, list[MultiHeadAttention]]:
         return {"encoder": [], "decoder": [], "cross": self.cross}
 
     def eval(self) -> None:
