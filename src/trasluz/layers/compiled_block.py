@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.int8 import Int8Linear
+from trasluz.layers.kernels import LANES
 from trasluz.layers.kernels.block_step import (
     ACTIVATION_NUMBERS,
     Block,
@@ -35,9 +36,6 @@ from trasluz.layers.self_attention import SelfAttention
 
 if TYPE_CHECKING:
     from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
-
-# The kernel takes so many numbers at a time.
-_EIGHT = 8
 
 
 class CompiledBlock:
@@ -123,7 +121,7 @@ def _is_known(block: Any) -> bool:
     return (
         feed_forward.activation in ACTIVATION_NUMBERS
         and all(one.num_heads == attention.num_heads for one in _attentions(block))
-        and all(size % _EIGHT == 0 for size in sizes)
+        and all(size % LANES == 0 for size in sizes)
         and all(_is_known_linear(linear) for linear in _linears(block))
     )
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.dropout import Dropout
-from trasluz.layers.linear import linear
+from trasluz.layers.linear import compute_dtype, linear
 
 
 class TokenEmbedding(nn.Module):
@@ -31,9 +31,7 @@ class EmbeddingDropout(Dropout):
 
     def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
         """Return `x`, dropped out while training."""
-        if x.is_cpu and torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.get_autocast_dtype("cpu"))
-        return super().forward(x)
+        return super().forward(x.to(compute_dtype(x)) if x.is_cpu else x)
 
 
 class OutputHead(nn.Module):

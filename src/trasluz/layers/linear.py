@@ -74,8 +74,9 @@ def trains_on_cpu(x: Tensor, *weights: Tensor) -> bool:
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Return the type that products of `x` are made in on a CPU: autocast's, or its own."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    """Return the type that products of `x` are made in: autocast's on its device, or its own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def product_with(
@@ -113,8 +114,8 @@ class _Products(torch.autograd.Function):
         dtype, count = compute_dtype(x), len(parameters) // 2
         weights = [weight for weight in parameters[:count] if weight is not None]
         biases = [bias for bias in parameters[count:] if bias is not None]
-        x, weight = x.to(dtype), side_by_side(weights, dtype)
-        product = product_in_room(x, weight, side_by_side(biases, dtype) if biases else None)
+        x, weight = x.to(dtype), _side_by_side(weights, dtype)
+        product = product_in_room(x, weight, _side_by_side(biases, dtype) if biases else None)
         ctx.save_for_backward(x, weight)
         ctx.outputs = [len(one) for one in weights]
         return product if count == 1 else product.split(ctx.outputs, dim=-1)
@@ -139,7 +140,7 @@ class _Products(torch.autograd.Function):
         return of_x, *of_weight, *of_bias
 
 
-def side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+def _side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Return weights, or biases, one behind the other, of a type."""
     return parts[0].to(dtype) if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
 

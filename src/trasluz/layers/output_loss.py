@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.softmax_loss import softmax_loss
+from trasluz.layers.linear import compute_dtype
 from trasluz.layers.row_products import add_row_products
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
@@ -32,11 +33,6 @@ def _whole_rows(x: Tensor) -> Tensor:
     return torch.cat([x, x.new_zeros(room, x.shape[1])]) if room else x
 
 
-def _compute_dtype(hidden: Tensor) -> torch.dtype:
-    kind = hidden.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-
-
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -48,7 +44,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         wants_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
-        dtype = _compute_dtype(hidden)
+        dtype = compute_dtype(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.detach().to(dtype)
             total, likelihood = hidden.new_zeros((2,), dtype=torch.float64)

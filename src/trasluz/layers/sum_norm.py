@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trasluz.layers.dropout import sum_dropout
-from trasluz.layers.kernels import drawn_seed, training_kernels_for
-from trasluz.layers.kernels.dropout import threshold
+from trasluz.layers.kernels import LANES, drawn_seed, dropout_of, training_kernels_for
 from trasluz.layers.rms_norm import RmsNorm
 from trasluz.layers.row_room import empty_rows
-
-# The kernel takes so many numbers at a time.
-_EIGHT = 8
 
 
 def sum_norm(
@@ -46,7 +42,7 @@ def _is_known(norm: nn.Module, x: Tensor, y: Tensor | None) -> bool:
         isinstance(norm, nn.LayerNorm | RmsNorm)
         and norm.weight.dtype in (x.dtype, torch.float32)
         and (y is None or y.dtype == x.dtype)
-        and x.shape[-1] % _EIGHT == 0
+        and x.shape[-1] % LANES == 0
     )
 
 
@@ -67,7 +63,7 @@ class _SumNorm(torch.autograd.Function):
     ) -> Tensor:
         kernels = training_kernels_for(x)
         assert kernels is not None
-        drop = (drawn_seed(), threshold(probability), 1.0 / (1.0 - probability)) if probability else (0, 0, 1.0)
+        drop = dropout_of(probability, drawn_seed() if probability else 0)
         total = x.contiguous() if y is None else torch.empty(x.shape, dtype=x.dtype)
         statistics = torch.empty(x.numel() // max(x.shape[-1], 1), 2)
         result = _forward(kernels, x, y, weight, bias, epsilon, drop, total, statistics)

@@ -12,8 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+LANES = 8
+"""So many numbers at a time the kernels take: rows of whole eights."""
+
 LIBRARY = Path(__file__).with_name("_kernels.so")
 _VERSION = 8
+_LEVELS = 1 << 32
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # The seed, the threshold and the scale of what is dropped out.
 _DROPOUT = (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float)
@@ -80,11 +84,9 @@ def kernels_for(x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32,)) -
 
     None under autocast, too: what is projected from a float32 tensor is of another type there.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or not x.is_cpu or x.dtype not in dtypes:
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return None
-    if torch.is_autocast_enabled("cpu"):
-        return None
-    return load_kernels()
+    return training_kernels_for(x, dtypes)
 
 
 def training_kernels_for(
@@ -99,6 +101,11 @@ def training_kernels_for(
 def drawn_seed() -> int:
     """Return a seed for what a kernel drops out, drawn from torch's generator."""
     return int(torch.empty((), dtype=torch.int64).random_())
+
+
+def dropout_of(probability: float, seed: int) -> tuple[int, int, float]:
+    """Return what a kernel must know of dropout: seed, below which of 2^32 numbers a place is dropped, scale."""
+    return seed, min(round(probability * _LEVELS), _LEVELS - 1), 1.0 / (1.0 - probability)
 
 
 def _thread_libraries() -> list[str]:

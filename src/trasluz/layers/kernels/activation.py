@@ -4,16 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trasluz.layers.kernels import training_kernels_for
+from trasluz.layers.kernels import LANES, training_kernels_for
 from trasluz.layers.row_room import empty_rows
-
-# The kernels take so many numbers at a time.
-_EIGHT = 8
 
 
 def takes_rows(x: Tensor, dim: int) -> bool:
     """Tell whether the kernels are there for rows so wide, of the type of `x`."""
-    return dim % _EIGHT == 0 and training_kernels_for(x) is not None
+    return dim % LANES == 0 and training_kernels_for(x) is not None
 
 
 def gelu_rows(

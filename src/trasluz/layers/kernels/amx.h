@@ -4,6 +4,9 @@
 
 #include <cstdint>
 
+// Rows of a tile, and its bytes a row.
+constexpr std::int64_t kTileRows = 16, kTileBytes = 64;
+
 #if defined(__linux__) && defined(__x86_64__) && __has_include(<amxint8intrin.h>) && __has_include(<amxbf16intrin.h>)
 #define TRASLUZ_AMX 1
 
@@ -13,9 +16,6 @@
 #include <unistd.h>
 
 #define AMX __attribute__((target("amx-tile,amx-int8,avx512f,avx512bw,avx512vl,avx512vnni")))
-
-// Rows of a tile, and its bytes a row.
-constexpr std::int64_t kTileRows = 16, kTileBytes = 64;
 
 static inline bool may_use_tiles() {
     unsigned a = 0, b = 0, c = 0, d = 0;

@@ -4,20 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trasluz.layers.kernels import training_kernels_for
+from trasluz.layers.kernels import dropout_of, training_kernels_for
 from trasluz.layers.row_room import empty_rows
-
-_LEVELS = 1 << 32
 
 
 def drops_out(x: Tensor) -> bool:
     """Tell whether the kernel is there for this."""
     return training_kernels_for(x) is not None
-
-
-def threshold(probability: float) -> int:
-    """Return below which of 2^32 numbers a place is dropped."""
-    return min(round(probability * _LEVELS), _LEVELS - 1)
 
 
 def drop_out(
@@ -33,7 +26,7 @@ def drop_out(
     beside = None if beside is None else beside.contiguous()
     result = empty_rows(x.shape, x.dtype) if x.dim() else torch.empty_like(x)
     kernels.trasluz_dropout(
-        *(x.data_ptr(), x.numel(), seed, threshold(probability), 1.0 / (1.0 - probability)),
+        *(x.data_ptr(), x.numel(), *dropout_of(probability, seed)),
         *(None if beside is None else beside.data_ptr(), x.dtype == torch.bfloat16),
         *(result.data_ptr(), torch.get_num_threads()),
     )

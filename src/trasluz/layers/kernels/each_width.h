@@ -13,6 +13,16 @@
 // Rows that one thread sums up into a part: the parts, and so the sum, do not depend on how many threads there are.
 constexpr std::int64_t kRowsTogether = 256;
 
+// What a softmax must not see.
+constexpr float kHidden = -1e30f;
+
+// What is dropped out: nothing where `dropped` is 0. See random.h.
+struct Dropout {
+    std::uint64_t seed;
+    std::uint32_t dropped;
+    float scale;
+};
+
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 namespace eight {

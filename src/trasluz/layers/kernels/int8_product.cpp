@@ -99,7 +99,8 @@ AVX2 inline void round8(__m256 x, __m256 by, int levels, std::uint8_t* to) {
     std::memcpy(to + 4, &high, 4);
 }
 
-AVX2 void round_avx2(const float* x, std::int64_t inputs, int levels, std::uint8_t* rounded, float* scale) {
+AVX2 void round_avx2(const float* x, std::int64_t inputs, std::uint8_t* rounded, float* scale) {
+    constexpr int levels = 63;
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 largest8 = _mm256_setzero_ps();
     std::int64_t k = 0;
@@ -141,7 +142,7 @@ VNNI void round_avx512(const float* x, std::int64_t inputs, std::int64_t depth, 
         __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(some(k), by)), levels);
         q = _mm512_min_epi32(_mm512_max_epi32(q, _mm512_setzero_si512()), most);
         const __m128i bytes = _mm512_cvtepi32_epi8(q);
-        std::uint8_t* const to = rounded + k / 64 * step + k % 64;
+        std::uint8_t* const to = rounded + k / kTileBytes * step + k % kTileBytes;
         if (k + 16 <= depth)
             _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
         else
@@ -286,11 +287,11 @@ void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs
     static thread_local std::vector<std::uint8_t> rounded;
     static thread_local std::vector<float> scale;
     // Tiles reach up to a whole number of them behind the last row.
-    rounded.resize(static_cast<std::size_t>((rows + 2 * 16) * depth));
+    rounded.resize(static_cast<std::size_t>((rows + 2 * kTileRows) * depth));
     scale.resize(static_cast<std::size_t>(rows));
     const bool wide = has_vnni(), in_tiles = wide && takes_tiles(rows, depth);
     // Of a row's numbers each 64 lie so far from the last, in tiles of 16 rows or one behind the other.
-    const std::int64_t step = in_tiles ? 16 * 64 : 64;
+    const std::int64_t step = in_tiles ? kTileRows * kTileBytes : kTileBytes;
     std::uint8_t* const q = rounded.data();
     float* const s = scale.data();
     const std::int64_t blocks = (outputs + kBlock - 1) / kBlock;
@@ -298,9 +299,10 @@ void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs
     const bool many = threads > 1 && rows * depth * outputs > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many && rows > 8)
     for (std::int64_t row = 0; row < rows; ++row) {
-        std::uint8_t* const to = in_tiles ? q + row / 16 * 16 * depth + row % 16 * 64 : q + row * depth;
+        std::uint8_t* const to = in_tiles ? q + row / kTileRows * kTileRows * depth + row % kTileRows * kTileBytes
+                                          : q + row * depth;
         wide ? round_avx512(x + row * inputs, inputs, depth, to, step, s + row)
-             : round_avx2(x + row * inputs, inputs, 63, to, s + row);
+             : round_avx2(x + row * inputs, inputs, to, s + row);
     }
     if (in_tiles) {
         const std::int64_t parts = many ? threads : 1;

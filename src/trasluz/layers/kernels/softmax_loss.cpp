@@ -8,7 +8,6 @@
 
 namespace {
 
-constexpr float kHidden = -1e30f;
 constexpr std::int64_t kWorthThreads = 1 << 14;
 
 }  // namespace

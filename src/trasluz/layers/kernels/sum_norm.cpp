@@ -9,12 +9,6 @@
 namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
-// What is dropped of `b`: nothing where `dropped` is 0. See random.h.
-struct Dropout {
-    std::uint64_t seed;
-    std::uint32_t dropped;
-    float scale;
-};
 
 }  // namespace
 

@@ -15,7 +15,6 @@
 
 namespace {
 
-constexpr float kHidden = -1e30f;
 constexpr std::int64_t kWorthThreads = 16;
 
 // Laid out as (positions, heads, head_dim), `step` numbers from one position to the next.
@@ -24,12 +23,6 @@ struct Numbers {
     Number* at;
     std::int64_t step;
     Numbers from(std::int64_t position, std::int64_t column = 0) const { return {at + position * step + column, step}; }
-};
-
-struct Dropout {
-    std::uint64_t seed;
-    std::uint32_t dropped;
-    float scale;
 };
 
 // One head of one text. Its first query sees so many keys, and each one more than that before it.

@@ -7,11 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trasluz.layers.kernels import drawn_seed, load_kernels, training_kernels_for
+from trasluz.layers.kernels import LANES, drawn_seed, load_kernels, training_kernels_for
 from trasluz.layers.masks import Stretches
 from trasluz.layers.row_room import empty_rows
 
-_EIGHT = 8
 # As many keys as nobody has: every query sees all of its text.
 _ALL = 1 << 40
 
@@ -23,7 +22,7 @@ def takes_texts(query: Tensor, key: Tensor, value: Tensor) -> bool:
         and query.dtype == key.dtype == value.dtype
         and query.shape[1] == key.shape[1]
         and query.shape[-1] == value.shape[-1]
-        and query.shape[-1] % _EIGHT == 0
+        and query.shape[-1] % LANES == 0
     )
 
 
