@@ -49,7 +49,7 @@ def test_it_learns_both_directions_and_bleu_says_so(tmp_path: Path) -> None:
         tmp_path,
         "data.both_directions=true",
         "model.model_dim=32",
-        "training.max_steps=150",
+        "training.max_steps=300",
         "training.batch_tokens=800",
         "training.learning_rate=1e-2",
         "training.warmup_steps=20",
@@ -58,8 +58,7 @@ def test_it_learns_both_directions_and_bleu_says_so(tmp_path: Path) -> None:
     reports = run(recipe)
     chosen = next(report for report in reports if isinstance(report, Chosen))
     assert set(chosen.metrics) >= {"bleu", "bleu_en-es", "bleu_es-en", "chrf", "loss", "perplexity"}
-    # What learns nothing has less than 1; how much more it is after so few updates is luck.
-    assert chosen.metrics["bleu_en-es"] > 8 and chosen.metrics["bleu_es-en"] > 8
+    assert chosen.metrics["bleu_en-es"] > 20 and chosen.metrics["bleu_es-en"] > 20
     assert "|version:" in (tmp_path / "run" / "README.md").read_text().replace("\\|", "|")
     loaded = load_model(tmp_path / "run")
     assert loaded.both_directions and loaded.source_tokenizer.id_of("<2es>") == 5
