@@ -9,15 +9,16 @@ from tests.models.zoo import SMALL_MODELS, VOCAB_SIZE, random_batch, small_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from trasluz.layers import dot_product_attention
+from trasluz.layers import dot_product_attention, products
 from trasluz.models.registry import architectures, build_model
 from trasluz.text.batching import TextBatch, make_causal_batch
 
 
 @pytest.fixture(autouse=True)
-def attention_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nor what goes on inside ours.
+def products_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nor what goes on inside ours, or what oneDNN is asked for directly.
     monkeypatch.setattr(dot_product_attention, "takes_texts", lambda *_: False)
+    monkeypatch.setattr(products, "onednn_leads", lambda dtype: False)
 
 
 def counted(work: Any) -> int:
