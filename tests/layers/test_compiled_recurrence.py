@@ -53,7 +53,9 @@ def both_ways(run: Callable[[], tuple[Tensor, ...]], inputs: list[Tensor], dtype
                 ours, expected, atol=1e-5 * max(1.0, float(expected.detach().abs().max())), rtol=1e-5
             )
         else:
-            assert (ours.float() - expected).norm() < 0.05 * expected.norm() + 1e-3
+            # Some gradients are small differences of what is large.
+            error, size = ((one.square().mean().sqrt()) for one in (ours.float() - expected, expected))
+            assert error < 0.05 * size + 0.02
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

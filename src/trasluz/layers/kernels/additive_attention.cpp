@@ -22,6 +22,9 @@ constexpr std::int64_t kWorthThreads = 1 << 12;
 
 struct Shape {
     std::int64_t steps, rows, keys, dim, memory_dim;
+
+    // So many floats hold a row of the hidden layer or of a value, and a vector more.
+    std::int64_t room() const { return std::max(dim, memory_dim) + 16; }
 };
 
 }  // namespace
@@ -35,7 +38,11 @@ template <typename Row>
 void each_row(const Shape& shape, int threads, Row row_of) {
     const bool many = threads > 1 && shape.rows * shape.keys * shape.dim > kWorthThreads;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (many)
-    for (std::int64_t row = 0; row < shape.rows; ++row) row_of(row);
+    for (std::int64_t row = 0; row < shape.rows; ++row) {
+        static thread_local std::vector<float> room;
+        room.resize(static_cast<std::size_t>(2 * shape.room()));
+        row_of(row, room.data());
+    }
 }
 
 template <typename Work>
@@ -58,9 +65,9 @@ extern "C" void trasluz_look(const void* query, const void* key, const void* val
     of_type(is_bfloat, [&](auto number) {
         using Number = decltype(number);
         const auto one = OF_WIDTH(look_row);
-        each_row(shape, threads, [&](std::int64_t r) {
+        each_row(shape, threads, [&](std::int64_t r, float* room) {
             one(IN(query) + r * dim, IN(key) + r * keys * dim, IN(value) + r * keys * memory_dim, score, shape, seen[r],
-                weights + r * keys, OUT(context) + r * memory_dim);
+                weights + r * keys, OUT(context) + r * memory_dim, room);
         });
     });
 }
@@ -75,10 +82,10 @@ extern "C" void trasluz_look_backward(const void* given, std::int64_t given_step
     of_type(is_bfloat, [&](auto number) {
         using Number = decltype(number);
         const auto one = OF_WIDTH(look_backward_row);
-        each_row(shape, threads, [&](std::int64_t r) {
+        each_row(shape, threads, [&](std::int64_t r, float* room) {
             one(IN(given) + r * given_step, IN(product) + r * memory_dim, IN(query) + r * dim,
                 IN(key) + r * keys * dim, IN(value) + r * keys * memory_dim, score, shape, seen[r], weights + r * keys,
-                OUT(to_context) + r * memory_dim, to_scores + r * keys, OUT(to_query) + r * dim);
+                OUT(to_context) + r * memory_dim, to_scores + r * keys, OUT(to_query) + r * dim, room);
         });
     });
 }
@@ -94,10 +101,10 @@ extern "C" void trasluz_memory_gradients(const void* queries, const void* to_con
     of_type(is_bfloat, [&](auto number) {
         using Number = decltype(number);
         const auto one = OF_WIDTH(memory_gradients_row);
-        each_row(shape, threads, [&](std::int64_t r) {
+        each_row(shape, threads, [&](std::int64_t r, float* room) {
             one(IN(queries) + r * dim, IN(to_contexts) + r * memory_dim, IN(key) + r * keys * dim, score, shape,
                 seen[r], weights + r * keys, to_scores + r * keys, OUT(to_key) + r * keys * dim,
-                OUT(to_value) + r * keys * memory_dim, to_score + r * dim);
+                OUT(to_value) + r * keys * memory_dim, to_score + r * dim, room);
         });
     });
 }

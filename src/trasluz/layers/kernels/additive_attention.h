@@ -1,4 +1,5 @@
-// The body of additive_attention.cpp, for each width: one row of each.
+// The body of additive_attention.cpp, for each width: one row of each. Keys and values are gone through as they lie in
+// memory, from which they must come at every step; sums stand in `room`, whole vectors of floats.
 
 // The hidden layer of one query and one key, so many numbers of it.
 template <typename Number>
@@ -7,28 +8,19 @@ static inline Vec hidden_layer(const Number* query, const Number* key, std::int6
 }
 
 // sum_i weight_i value_i, of values and weights that lie so far apart.
-template <int Vectors, typename Number>
-static inline void add_up(const Number* value, std::int64_t value_step, const float* weight, std::int64_t weight_step,
-                          std::int64_t count, std::int64_t left, Number* result) {
-    Vec sum[Vectors] = {};
-    for (std::int64_t i = 0; i < count; ++i)
-        for (int v = 0; v < Vectors; ++v)
-            sum[v] += weight[i * weight_step] * load_left(value + i * value_step + v * kLanes, left - v * kLanes);
-    for (int v = 0; v < Vectors; ++v) store_left(sum[v], result + v * kLanes, left - v * kLanes);
-}
-
 template <typename Number>
 static void weighted_sum(const Number* value, std::int64_t value_step, const float* weight, std::int64_t weight_step,
-                         std::int64_t count, std::int64_t dim, Number* result) {
-    std::int64_t d = 0;
-    for (; d + 4 * kLanes <= dim; d += 4 * kLanes)
-        add_up<4>(value + d, value_step, weight, weight_step, count, 4 * kLanes, result + d);
-    for (; d < dim; d += kLanes) add_up<1>(value + d, value_step, weight, weight_step, count, dim - d, result + d);
+                         std::int64_t count, std::int64_t dim, float* room, Number* result) {
+    std::fill_n(room, dim + kLanes, 0.0f);
+    for (std::int64_t i = 0; i < count; ++i, value += value_step, weight += weight_step)
+        for (std::int64_t d = 0; d < dim; d += kLanes)
+            store(load(room + d) + *weight * load_left(value + d, dim - d), room + d);
+    for (std::int64_t d = 0; d < dim; d += kLanes) store_left(load(room + d), result + d, dim - d);
 }
 
 template <typename Number>
 static void look_row(const Number* query, const Number* key, const Number* value, const float* score, const Shape& shape,
-                     std::int64_t seen, float* weights, Number* context) {
+                     std::int64_t seen, float* weights, Number* context, float* room) {
     float highest = kHidden;
     for (std::int64_t i = 0; i < seen; ++i) {
         Vec sum = {};
@@ -43,13 +35,31 @@ static void look_row(const Number* query, const Number* key, const Number* value
     for (std::int64_t i = 0; i < seen; ++i) all += weights[i] = std::exp(weights[i] - highest);
     for (std::int64_t i = 0; i < seen; ++i) weights[i] /= all;
     std::fill(weights + seen, weights + shape.keys, 0.0f);
-    weighted_sum(value, shape.memory_dim, weights, 1, seen, shape.memory_dim, context);
+    weighted_sum(value, shape.memory_dim, weights, 1, seen, shape.memory_dim, room, context);
+}
+
+// Adds gradient * (1 - hidden^2) to `sums`, and gradient * hidden to `of_score` where that is wanted.
+template <typename Number>
+static void add_slopes(float gradient, const Number* query, const Number* key, std::int64_t dim, float* sums,
+                       float* of_score) {
+    for (std::int64_t d = 0; d < dim; d += kLanes) {
+        const Vec hidden = hidden_layer(query, key, d, dim - d);
+        store(load(sums + d) + gradient * (1.0f - hidden * hidden), sums + d);
+        if (of_score) store(load(of_score + d) + gradient * hidden, of_score + d);
+    }
+}
+
+template <typename Number>
+static void store_scaled(const float* sums, const float* score, std::int64_t dim, Number* result) {
+    for (std::int64_t d = 0; d < dim; d += kLanes)
+        store_left(load(sums + d) * load_left(score + d, dim - d), result + d, dim - d);
 }
 
 template <typename Number>
 static void look_backward_row(const Number* given, const Number* product, const Number* query, const Number* key,
                               const Number* value, const float* score, const Shape& shape, std::int64_t seen,
-                              const float* weights, Number* to_context, float* to_scores, Number* to_query) {
+                              const float* weights, Number* to_context, float* to_scores, Number* to_query,
+                              float* room) {
     for (std::int64_t d = 0; d < shape.memory_dim; d += kLanes) {
         const std::int64_t left = shape.memory_dim - d;
         store_left(load_left(given + d, left) + load_left(product + d, left), to_context + d, left);
@@ -66,39 +76,30 @@ static void look_backward_row(const Number* given, const Number* product, const 
     }
     for (std::int64_t i = 0; i < seen; ++i) to_scores[i] = weights[i] * (to_scores[i] - mean);
     std::fill(to_scores + seen, to_scores + shape.keys, 0.0f);
-    for (std::int64_t d = 0; d < shape.dim; d += kLanes) {
-        const std::int64_t left = shape.dim - d;
-        Vec sum = {};
-        for (std::int64_t i = 0; i < seen; ++i) {
-            const Vec hidden = hidden_layer(query, key + i * shape.dim, d, left);
-            sum += to_scores[i] * (1.0f - hidden * hidden);
-        }
-        store_left(sum * load_left(score + d, left), to_query + d, left);
-    }
+    std::fill_n(room, shape.dim + kLanes, 0.0f);
+    for (std::int64_t i = 0; i < seen; ++i)
+        add_slopes<Number>(to_scores[i], query, key + i * shape.dim, shape.dim, room, nullptr);
+    store_scaled(room, score, shape.dim, to_query);
 }
 
 // Of all steps together.
 template <typename Number>
 static void memory_gradients_row(const Number* queries, const Number* to_contexts, const Number* key,
                                  const float* score, const Shape& shape, std::int64_t seen, const float* weights,
-                                 const float* to_scores, Number* to_key, Number* to_value, float* to_score) {
-    const std::int64_t weights_step = shape.rows * shape.keys;
-    for (std::int64_t d = 0; d < shape.dim; d += kLanes) {
-        const std::int64_t left = shape.dim - d;
-        Vec of_score = {};
-        for (std::int64_t i = 0; i < shape.keys; ++i) {
-            Vec sum = {};
-            for (std::int64_t t = 0; i < seen && t < shape.steps; ++t) {
-                const float gradient = to_scores[t * weights_step + i];
-                const Vec hidden = hidden_layer(queries + t * shape.rows * shape.dim, key + i * shape.dim, d, left);
-                of_score += gradient * hidden;
-                sum += gradient * (1.0f - hidden * hidden);
-            }
-            store_left(sum * load_left(score + d, left), to_key + i * shape.dim + d, left);
-        }
-        store_left(of_score, to_score + d, left);
+                                 const float* to_scores, Number* to_key, Number* to_value, float* to_score,
+                                 float* room) {
+    const std::int64_t weights_step = shape.rows * shape.keys, dim = shape.dim;
+    float* const of_score = room + shape.room();
+    std::fill_n(of_score, dim + kLanes, 0.0f);
+    for (std::int64_t i = 0; i < shape.keys; ++i) {
+        const std::int64_t steps = i < seen ? shape.steps : 0;
+        std::fill_n(room, dim + kLanes, 0.0f);
+        for (std::int64_t t = 0; t < steps; ++t)
+            add_slopes(to_scores[t * weights_step + i], queries + t * shape.rows * dim, key + i * dim, dim, room,
+                       of_score);
+        store_scaled(room, score, dim, to_key + i * dim);
+        weighted_sum(to_contexts, shape.rows * shape.memory_dim, weights + i, weights_step, steps, shape.memory_dim,
+                     room, to_value + i * shape.memory_dim);
     }
-    for (std::int64_t i = 0; i < shape.keys; ++i)
-        weighted_sum(to_contexts, shape.rows * shape.memory_dim, weights + i, weights_step, i < seen ? shape.steps : 0,
-                     shape.memory_dim, to_value + i * shape.memory_dim);
+    std::copy_n(of_score, dim, to_score);
 }
