@@ -158,10 +158,10 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         kind: type[CompiledCell],
         seen: Int[Tensor, " rows"],
         projected: Float[Tensor, "rows steps gates"],
-        key: Float[Tensor, "rows keys attention_dim"],
-        value: Float[Tensor, "rows keys memory_dim"],
+        key: Float[Tensor, "rows key attention_dim"],
+        value: Float[Tensor, "rows key memory_dim"],
         query_weight: Float[Tensor, "attention_dim dim"],
-        score_weight: Float[Tensor, "one attention_dim"],
+        score_weight: Float[Tensor, "1 attention_dim"],
         context_weight: Float[Tensor, "gates memory_dim"],
         *weights_and_start: Tensor,
     ) -> tuple[Float[Tensor, "rows steps memory_dim"], Float[Tensor, "rows steps dim"]]:
@@ -234,11 +234,11 @@ class CompiledGRUStack(torch.autograd.Function):
         output = torch.empty(rows, steps, directions * dim, dtype=dtype)
         tapes = [_places(one, one, steps, 4, dtype) for one in start]
         for direction, (states, shown, saved) in enumerate(tapes):
-            seen = output.chunk(directions, dim=-1)[direction]
+            seen, weight, added = output.chunk(directions, dim=-1)[direction], matrix[direction], bias[direction]
             for step, position in enumerate(_positions(steps, direction)):
-                now, from_state = parts[direction][:, position], product_with(shown[step], matrix[direction], None)
+                now, from_state = parts[direction][:, position], product_with(shown[step], weight, None)
                 recurrent_cells.torch_gru(
-                    *(now, from_state, bias[direction], states[step], lengths, position, saved[step]),
+                    *(now, from_state, added, states[step], lengths, position, saved[step]),
                     *(states[step + 1], shown[step + 1], seen[:, position]),
                 )
         ctx.save_for_backward(lengths, matrix, *(part for tape in tapes for part in tape))

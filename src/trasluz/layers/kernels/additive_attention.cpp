@@ -31,6 +31,7 @@ struct Shape {
 
 #define EACH_WIDTH "additive_attention.h"
 #include "each_width.h"
+#include "number_types.h"
 
 namespace {
 
@@ -45,16 +46,7 @@ void each_row(const Shape& shape, int threads, Row row_of) {
     }
 }
 
-template <typename Work>
-void of_type(int is_bfloat, Work f) {
-    is_bfloat ? f(Bfloat{}) : f(float{});
-}
-
 }  // namespace
-
-#define OF_WIDTH(name) (has_sixteen() ? sixteen::name<Number> : eight::name<Number>)
-#define IN(x) static_cast<const Number*>(x)
-#define OUT(x) static_cast<Number*>(x)
 
 // query: (rows, dim); key: (rows, keys, dim); value: (rows, keys, memory_dim); weights: (rows, keys); all without gaps.
 // A row sees the first `seen` of its keys, one at least.

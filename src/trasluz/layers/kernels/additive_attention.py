@@ -14,8 +14,8 @@ from trasluz.layers.kernels import load_kernels
 class CompiledAttention:
     """A memory that is looked over at every step of a recurrence, all in one type: float32 or bfloat16."""
 
-    key: Float[Tensor, "rows keys dim"]
-    value: Float[Tensor, "rows keys memory_dim"]
+    key: Float[Tensor, "rows key dim"]
+    value: Float[Tensor, "rows key memory_dim"]
     score: Float[Tensor, " dim"]
     seen: Int[Tensor, " rows"]
     """How many of its keys a row sees, one at least."""
@@ -23,7 +23,7 @@ class CompiledAttention:
     def look(
         self,
         query: Float[Tensor, "rows dim"],
-        weights: Float[Tensor, "rows keys"],
+        weights: Float[Tensor, "rows key"],
         context: Float[Tensor, "rows memory_dim"],
     ) -> None:
         """Write the weights, in float32, and the context of one step."""
@@ -38,9 +38,9 @@ class CompiledAttention:
         given: Float[Tensor, "rows memory_dim"],
         product: Float[Tensor, "rows memory_dim"],
         query: Float[Tensor, "rows dim"],
-        weights: Float[Tensor, "rows keys"],
+        weights: Float[Tensor, "rows key"],
         to_context: Float[Tensor, "rows memory_dim"],
-        to_scores: Float[Tensor, "rows keys"],
+        to_scores: Float[Tensor, "rows key"],
         to_query: Float[Tensor, "rows dim"],
     ) -> None:
         """Write the gradients of one step's context, which is `given` + `product`, of its scores, and of its query."""
@@ -54,9 +54,9 @@ class CompiledAttention:
         self,
         queries: Float[Tensor, "steps rows dim"],
         to_contexts: Float[Tensor, "steps rows memory_dim"],
-        weights: Float[Tensor, "steps rows keys"],
-        to_scores: Float[Tensor, "steps rows keys"],
-    ) -> tuple[Float[Tensor, "rows keys dim"], Float[Tensor, "rows keys memory_dim"], Float[Tensor, " dim"]]:
+        weights: Float[Tensor, "steps rows key"],
+        to_scores: Float[Tensor, "steps rows key"],
+    ) -> tuple[Float[Tensor, "rows key dim"], Float[Tensor, "rows key memory_dim"], Float[Tensor, " dim"]]:
         """Return the gradients of key, value and score, of all steps."""
         to_key, to_value = torch.empty_like(self.key), torch.empty_like(self.value)
         to_score = torch.empty(len(self.key), self.key.shape[-1])

@@ -21,6 +21,7 @@
 
 #define EACH_WIDTH "recurrent_cells.h"
 #include "each_width.h"
+#include "number_types.h"
 
 namespace {
 
@@ -32,17 +33,7 @@ void each_row(std::int64_t rows, std::int64_t dim, int threads, Row row_of) {
     for (std::int64_t row = 0; row < rows; ++row) row_of(row);
 }
 
-// Calls f with a number of the type that there is.
-template <typename Work>
-void of_type(int is_bfloat, Work f) {
-    is_bfloat ? f(Bfloat{}) : f(float{});
-}
-
 }  // namespace
-
-#define OF_WIDTH(name) (has_sixteen() ? sixteen::name<Number> : eight::name<Number>)
-#define IN(x) static_cast<const Number*>(x)
-#define OUT(x) static_cast<Number*>(x)
 
 // All are (rows, so many dims) without gaps, but for what has a step from one row to the next beside it.
 extern "C" void trasluz_gru_gates(const void* projected, std::int64_t step, const void* from_context,
