@@ -4,15 +4,24 @@
     python benchmarks/cut_sets.py trec FOLDER      train.tsv, valid.tsv, test.tsv
     python benchmarks/cut_sets.py shakespeare FOLDER      train.txt, valid.txt
     python benchmarks/cut_sets.py quijote FOLDER          train.txt, valid.txt
+    python benchmarks/cut_sets.py imdb FOLDER             train.tsv, valid.tsv, test.tsv: long reviews alone
+    python benchmarks/cut_sets.py 20newsgroups FOLDER     train.tsv, test.tsv
+    python benchmarks/cut_sets.py hyperpartisan FOLDER    fold-1/ to fold-5/, each with train.tsv, valid.tsv, test.tsv
 
 SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
 choose by; every phrase that stands in one of them is kept out of `train.tsv`. `sentences.tsv` is the other sentences,
 and `few.tsv` 500 of each class among them; dev and test are as they come. TREC's questions have classes before them; a
 tenth is drawn to choose by. Of Shakespeare's plays and of Don Quijote, the last tenth of the characters is kept to
-choose by. Reads the folder that TRASLUZ_DATA names; its text stays out of the repository.
+choose by. Of the film reviews of IMDB only those of more than 380 words are taken, which are over 512 tokens as a rule;
+a tenth of those to learn from is kept to choose by, and those that stand in the test, too, are left out. Posts of 20
+newsgroups keep their headers and quotes, which tell much of where they stood. Articles of Hyperpartisan are title and
+text; each fifth is the test of one fold, and a tenth of the rest is there to choose by. Reads the folder that
+TRASLUZ_DATA names; its text stays out of the repository.
 """
 
 import argparse
+import csv
+import json
 import lzma
 import os
 import random
@@ -26,9 +35,14 @@ HELD_OUT_SENTENCES = 700
 FEW_OF_A_CLASS = 500
 
 
+LONG_REVIEW = 380
+FOLDS = 5
+
+
 def write(path: Path, rows: Iterable[Labelled]) -> None:
-    """Write a table of labels and texts."""
-    lines = [f"{label}\t{text}\n" for label, text in rows]
+    """Write a table of labels and texts, line ends and other stretches of blanks as one blank each."""
+    lines = [f"{label}\t{' '.join(text.split())}\n" for label, text in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("label\ttext\n" + "".join(lines), encoding="utf-8")
     print(f"{path}: {len(lines):,} texts")
 
@@ -93,7 +107,58 @@ def cut_quijote(data: Path, out: Path) -> None:
     cut_prose(lzma.decompress((data / "quijote" / "quijote.txt.xz").read_bytes()).decode(), out)
 
 
-CUTS = {"sst2": cut_sst2, "trec": cut_trec, "shakespeare": cut_shakespeare, "quijote": cut_quijote}
+def cut_imdb(data: Path, out: Path) -> None:
+    """Take the long reviews."""
+    parts: dict[str, list[Labelled]] = {}
+    for name in ("train", "test"):
+        with lzma.open(data / "imdb" / f"imdb-{name}.tsv.xz", "rt", encoding="utf-8", newline="") as file:
+            rows = [(row["label"], row["text"]) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+        parts[name] = [(label, text) for label, text in rows if len(text.split()) > LONG_REVIEW]
+    seen = {text for _, text in parts["test"]}
+    train = [row for row in random.Random(SEED).sample(parts["train"], len(parts["train"])) if row[1] not in seen]
+    held_out = len(train) // 10
+    write(out / "train.tsv", train[held_out:])
+    write(out / "valid.tsv", train[:held_out])
+    write(out / "test.tsv", parts["test"])
+
+
+def cut_newsgroups(data: Path, out: Path) -> None:
+    """Bring the posts into tables."""
+    for name in ("train", "test"):
+        with lzma.open(data / "20newsgroups" / f"20news-bydate-{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+            posts = [json.loads(line) for line in file]
+        write(out / f"{name}.tsv", [(post["label"], post["text"]) for post in posts])
+
+
+def cut_hyperpartisan(data: Path, out: Path) -> None:
+    """Cut the articles into folds, with as many of each class."""
+    with lzma.open(data / "hyperpartisan" / "articles-byarticle.jsonl.xz", "rt", encoding="utf-8") as file:
+        articles = [json.loads(line) for line in file]
+    rows = [
+        ("yes" if str(one["hyperpartisan"]).lower() == "true" else "no", f"{one['title']}. {one['text']}")
+        for one in articles
+    ]
+    drawn = random.Random(SEED).sample(rows, len(rows))
+    drawn.sort(key=lambda row: row[0])
+    for fold in range(FOLDS):
+        rest = [row for place, row in enumerate(drawn) if place % FOLDS != fold]
+        rest = random.Random(SEED + fold).sample(rest, len(rest))
+        held_out = len(rest) // 10
+        folder = out / f"fold-{fold + 1}"
+        write(folder / "train.tsv", rest[held_out:])
+        write(folder / "valid.tsv", rest[:held_out])
+        write(folder / "test.tsv", drawn[fold::FOLDS])
+
+
+CUTS = {
+    "sst2": cut_sst2,
+    "trec": cut_trec,
+    "shakespeare": cut_shakespeare,
+    "quijote": cut_quijote,
+    "imdb": cut_imdb,
+    "20newsgroups": cut_newsgroups,
+    "hyperpartisan": cut_hyperpartisan,
+}
 
 
 def main() -> None:

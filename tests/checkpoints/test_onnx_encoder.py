@@ -109,6 +109,19 @@ def test_labels(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert scores == pytest.approx(ours.scores, abs=1e-5)
 
 
+def test_a_long_text_loses_its_beginning_where_the_model_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_encoder(tmp_path / "model", "BertForSequenceClassification", num_hidden_layers=1)
+    settings = tmp_path / "model" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"truncation_side": "left"}))
+    classify, program = both(tmp_path / "model", tmp_path / "out", "classify", monkeypatch)
+    text = f"{TEXTS[0]} " * 30
+    (scores,) = program["classify"]([text])
+    assert classify(text).left_out > 0 and scores == pytest.approx(classify(text).scores, abs=1e-5)
+    assert "is cut at its beginning." in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.skipif(not EVERY_MODEL, reason="TRASLUZ_ONNX_MODELS is not all")
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
 def test_labels_of_other_kinds(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

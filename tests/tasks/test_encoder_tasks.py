@@ -53,7 +53,7 @@ def test_what_cannot_be_filled(tmp_path: Path) -> None:
     fill = trasluz.load(tmp_path)
     with pytest.raises(RequestError, match=r"text 2 has no \[MASK\], which says what to fill: 'the bread'"):
         fill(["[MASK] bread", "the bread"])
-    with pytest.raises(RequestError, match=r"the text has its first \[MASK\] behind the 40 tokens"):
+    with pytest.raises(RequestError, match=r"the text has no \[MASK\] among the 40 of its tokens"):
         fill("bread " * 60 + "[MASK]")
     with pytest.raises(RequestError, match="`top` must be from 1 to the vocabulary's 200 tokens, but is 0"):
         fill("[MASK]", top=0)

@@ -227,17 +227,50 @@ def test_a_tokenizer_without_a_template_gets_that_of_bert(folders, tmp_path):
         assert_alike(EncoderTokenizer.load(tmp_path / "saved"), reference(tmp_path / "saved"))
 
 
+@pytest.mark.parametrize("keep", ["start", "end"])
 @pytest.mark.parametrize("form", ["vocab.txt", "merges.txt"])
-def test_pairs_are_cut_as_transformers_cuts_them(folders, form):
-    ours, theirs = EncoderTokenizer.load(folders[form]), reference(folders[form])
+def test_texts_are_cut_as_transformers_cuts_them(folders, form, keep, tmp_path):
+    ours = EncoderTokenizer.load(folders[form])
+    ours.keep = keep
+    ours.save(tmp_path)
+    ours, theirs = EncoderTokenizer.load(tmp_path), reference(tmp_path)
+    assert ours.keep == keep and theirs.truncation_side == {"start": "right", "end": "left"}[keep]
     long = " lamp window today opens again slowly the twice"
     for first, second in [(long, "lamp"), ("lamp", long), (long, long), (long + " the", long), ("lamp", "window")]:
         one, two = ours.encode_batch([first, second])
         for room in (2, 3, 7, 8, 11, 12, 40):
-            kept, also_kept = ours.truncate_pair(len(one), len(two), room)
+            kept, also_kept = ours.cut(one, two, room)
             theirs_cut = theirs(first, second, truncation="longest_first", max_length=room + ours.num_added(True))
-            assert ours.join(one.ids[:kept], two.ids[:also_kept])[0].tolist() == theirs_cut.input_ids
+            assert ours.join(kept.ids, also_kept.ids)[0].tolist() == theirs_cut.input_ids
+            theirs_cut = theirs(first, truncation=True, max_length=room + ours.num_added(False))
+            assert ours.join(ours.cut(one, None, room)[0].ids)[0].tolist() == theirs_cut.input_ids
     assert truncate_pair(0, 9, 4) == (0, 4)
+
+
+def test_both_ends_of_a_text_are_kept(trained, tmp_path):
+    trained["wordpiece"].save(tmp_path)
+    tokenizer = EncoderTokenizer.load(tmp_path)
+    assert tokenizer.keep == "start"
+    tokenizer.keep = "ends"
+    tokenizer.save(tmp_path)
+    tokenizer = EncoderTokenizer.load(tmp_path)
+    assert tokenizer.keep == copy.deepcopy(tokenizer).keep == "ends"
+    ids = np.arange(100)
+    assert tokenizer.cut(ids, None, 8)[0].tolist() == [0, 1, 94, 95, 96, 97, 98, 99]
+    assert tokenizer.cut(ids, None, 1)[0].tolist() == [99]
+    for room in (100, 101):
+        assert tokenizer.cut(ids, None, room)[0].tolist() == ids.tolist()
+    first, second = tokenizer.cut(ids[:30], ids, 16)
+    assert first.tolist() == [0, 1, 24, 25, 26, 27, 28, 29] and second.tolist() == [0, 1, 94, 95, 96, 97, 98, 99]
+    text = tokenizer.encode("The lamp opens the window again.")
+    kept, _ = tokenizer.cut(text, None, 4)
+    assert kept.ids.tolist() == [text.ids[0], *text.ids[-3:]]
+    assert kept.spans.tolist() == [text.spans[0].tolist(), *text.spans[-3:].tolist()]
+    # What is said of one side is taken back.
+    tokenizer.keep = "end"
+    tokenizer.save(tmp_path)
+    assert "trasluz_keep" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert EncoderTokenizer.load(tmp_path).keep == "end"
 
 
 def test_pieces_and_words_for_people(trained, folders):

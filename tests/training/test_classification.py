@@ -224,6 +224,23 @@ def test_what_was_never_learnt_is_not_read(tmp_path: Path) -> None:
     assert trasluz.load(tmp_path / "run").longest_text == 12 and found.left_out >= 20
 
 
+@pytest.mark.parametrize(("keep", "least", "most"), [("start", 0.0, 0.6), ("end", 0.95, 1.0), ("ends", 0.95, 1.0)])
+def test_what_is_kept_of_long_texts(tmp_path: Path, keep: str, least: float, most: float) -> None:
+    # What a text is about is told by its last words, which a text cut at its end has lost.
+    draw = random.Random(7)
+    lines = ["label\ttext\n"]
+    for _ in range(300):
+        topic = draw.choice(sorted(TOPICS))
+        lines.append(f"{topic}\t{' '.join(draw.choices(NOISE, k=40) + draw.choices(TOPICS[topic], k=3))}\n")
+    (tmp_path / "texts.tsv").write_text("".join(lines))
+    reports = run(text_recipe(tmp_path, "data.max_length=16", f"data.keep={keep}"))
+    assert least <= chosen(reports)["accuracy"] <= most
+    classify = trasluz.load(tmp_path / "run")
+    found = classify(" ".join(NOISE * 3) + " sail tide wave")
+    assert classify.tokenizer.keep == keep and found.left_out == len(NOISE) * 3 + 3 - 14
+    assert found.label == "sea" or keep == "start"
+
+
 def test_labels_of_json(tmp_path: Path) -> None:
     from trasluz.text.readers import ReadReport
     from trasluz.training.labelled_examples import label_numbers, read_labelled

@@ -13,7 +13,7 @@ config = json.load(open("config.json", encoding="utf-8"))
 session = onnxruntime.InferenceSession("model.onnx")
 {tokenizer}
 tokenizer.encode_special_tokens = True  # whatever a text says, it stays text
-tokenizer.enable_truncation(config["max_length"])
+tokenizer.enable_truncation(config["max_length"]{direction})
 tokenizer.enable_padding(pad_id=config["pad_id"])
 
 
@@ -124,7 +124,11 @@ _LABELS = {
 def program_for(loaded: LoadedModel) -> tuple[str, str]:
     """Return the program for a model's task, and a sentence about what it returns."""
     segments = _SEGMENTS if loaded.config.num_segments > 1 else ""
-    opening = _OPENING.format(tokenizer=_WITH_MASKS if loaded.task == "fill-mask" else _TOKENIZER, segments=segments)
+    opening = _OPENING.format(
+        tokenizer=_WITH_MASKS if loaded.task == "fill-mask" else _TOKENIZER,
+        direction=', direction="left"' if loaded.source_tokenizer.keep == "end" else "",
+        segments=segments,
+    )
     kind = loaded.config.label_kind
     match loaded.task:
         case "classify":

@@ -24,9 +24,15 @@ from trasluz.checkpoints.sentence_vectors import Pooling
 from trasluz.errors import RequestError
 from trasluz.layers.pooling import pool
 from trasluz.text.batching import TextBatch
+from trasluz.text.encoder_template import Keep
 
 _SIZES = ({"texts": 2, "length": 5, "places": 3}, {"texts": 3, "length": 4, "places": 1})
 
+_CUT_AT: dict[Keep, str] = {
+    "start": "end",
+    "end": "beginning",
+    "ends": "end, where trasluz leaves out its middle; leave it out yourself for the same result",
+}
 _INPUTS = {
     "ids": "the tokens, special ones included; behind a text, any padding",
     "lengths": "how many of them each text has",
@@ -121,7 +127,8 @@ def _about(loaded: LoadedModel, graph: Graph) -> str:
         "To run it, `pip install onnxruntime tokenizers` and, in this folder:",
         f"```python\n{program}```",
         answer,
-        f"A text of more than {_config(loaded)['max_length']:,} tokens, special ones included, is cut.",
+        f"A text of more than {_config(loaded)['max_length']:,} tokens, special ones included, is cut at its "
+        f"{_CUT_AT[loaded.source_tokenizer.keep]}.",
         f"`model.onnx` (operator set {OPSET}):",
         table(graph),
         f"| input | what it says |\n|---|---|\n{inputs}",

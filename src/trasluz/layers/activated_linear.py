@@ -15,8 +15,8 @@ from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.kernels import kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
-from trasluz.layers.linear import Linear, compute_dtype, product_in_room, product_with, trains_on_cpu
-from trasluz.layers.row_products import row_products
+from trasluz.layers.linear import Linear, compute_dtype, trains_on_cpu
+from trasluz.layers.products import product_in_room, product_with, row_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
 

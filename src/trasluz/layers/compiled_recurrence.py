@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from trasluz.layers.kernels import recurrent_cells, training_kernels_for
 from trasluz.layers.kernels.additive_attention import CompiledAttention
 from trasluz.layers.kernels.column_sums import column_sums
-from trasluz.layers.linear import compute_dtype, product_with
-from trasluz.layers.row_products import row_products
+from trasluz.layers.linear import compute_dtype
+from trasluz.layers.products import product_with, row_products
 
 States = tuple[Tensor, ...]
 

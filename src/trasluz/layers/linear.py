@@ -1,16 +1,13 @@
 """A linear layer, y = x W^T + b, that is fast for a few rows too, and in training.
 
 Libraries for matrix products are made for large ones; decoding has one row a hypothesis, and then waits for the weights
-to come from memory. Those few rows, on a CPU and without gradients, go through a kernel of ours where it is there. Many
-rows of bfloat16 go to oneDNN as it offers itself to PyTorch's compiler: it adds the bias to sums that are at hand, for
-which PyTorch's own way takes a copy of them, a fifth of the time.
+to come from memory. Those few rows, on a CPU and without gradients, go through a kernel of ours where it is there.
 
 While a CPU trains, several layers that read the same are one product, forward and backward: what they read is then read
 once, and its gradient needs no adding up.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,13 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trasluz.devices import multiplies_bf16
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
-from trasluz.layers.row_products import row_products
-from trasluz.layers.row_room import with_room
-
-_MANY_ROWS = 64
+from trasluz.layers.products import product_in_room, product_with, row_products
 
 
 class Linear(nn.Linear):
@@ -79,33 +72,6 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def product_with(
-    x: Float[Tensor, "*positions inputs"],
-    weight: Float[Tensor, "outputs inputs"],
-    bias: Float[Tensor, " outputs"] | None,
-    activation: str = "none",
-) -> Float[Tensor, "*positions outputs"]:
-    """Return activation(x W^T + b), activation none or relu, of equal types and without gradients."""
-    many = x.numel() > _MANY_ROWS * weight.shape[1]
-    if x.dtype == weight.dtype == torch.bfloat16 and x.is_cpu and many and _has_onednn():
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
-        return product
-    product = nn.functional.linear(x, weight, bias)
-    return product.relu_() if activation == "relu" else product
-
-
-def product_in_room(
-    x: Float[Tensor, "*positions inputs"],
-    weight: Float[Tensor, "outputs inputs"],
-    bias: Float[Tensor, " outputs"] | None = None,
-    activation: str = "none",
-) -> Float[Tensor, "*positions outputs"]:
-    """Return what `product_with` does, made of a few more rows (see `row_room`)."""
-    rows = x.reshape(-1, x.shape[-1])
-    product = product_with(with_room(rows), weight, bias, activation)[: len(rows)]
-    return product.view(*x.shape[:-1], len(weight))
-
-
 class _Products(torch.autograd.Function):
     """x W_1^T + b_1, x W_2^T + b_2, ... of weights and then biases."""
 
@@ -158,8 +124,3 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     shape = (*first.shape[:-1], width)
     joined = first.as_strided(shape, first.stride())
     return joined if joined.is_contiguous() else torch.cat(list(parts), dim=-1)
-
-
-@cache
-def _has_onednn() -> bool:
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise") and multiplies_bf16(torch.device("cpu"))

@@ -13,23 +13,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trasluz.devices import onednn_leads
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.softmax_loss import softmax_loss
 from trasluz.layers.linear import compute_dtype
-from trasluz.layers.row_products import add_row_products
+from trasluz.layers.products import add_row_products, product_with
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
 _LOGITS_A_CHUNK = 1 << 23
 _MOST_POSITIONS, _FEWEST_POSITIONS = 512, 128
 
 
-def _whole(rows: int, dtype: torch.dtype) -> int:
-    """Return a number of rows among few, at least `rows`: products of bfloat16 are compiled for each (`row_room`)."""
-    return rows + (-rows % _FEWEST_POSITIONS if dtype == torch.bfloat16 else 0)
-
-
 def _whole_rows(x: Tensor) -> Tensor:
-    room = _whole(len(x), x.dtype) - len(x)
+    """Return rows with zeros behind them: oneDNN compiles its products for each number of rows (`row_room`)."""
+    room = -len(x) % _FEWEST_POSITIONS if onednn_leads(x.dtype) else 0
     return torch.cat([x, x.new_zeros(room, x.shape[1])]) if room else x
 
 
@@ -53,13 +50,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             bias_gradient = torch.zeros_like(bias) if wants_gradients and bias is not None else None
             fitting = _LOGITS_A_CHUNK // matrix.shape[0] // _FEWEST_POSITIONS * _FEWEST_POSITIONS
             chunk = max(_FEWEST_POSITIONS, min(_MOST_POSITIONS, fitting))
-            # One place for all chunks' logits, which then is at hand already.
-            room = matrix.new_empty(min(chunk, _whole(hidden.shape[0], dtype)), matrix.shape[0])
             for start in range(0, hidden.shape[0], chunk):
                 part = slice(start, start + chunk)
                 x = hidden[part].detach().to(dtype)
                 rows, x = len(x), _whole_rows(x)
-                logits = torch.mm(x, matrix.T, out=room[: len(x)])
+                logits = product_with(x, matrix, None)
                 some_likelihood, some_total = softmax_loss(
                     logits[:rows], None if bias is None else bias.detach(), targets[part], smoothing, wants_gradients
                 )
@@ -71,8 +66,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 gradient[rows:] = 0.0
                 if bias_gradient is not None:
                     bias_gradient += column_sums(gradient)
-                hidden_gradient[part] = (gradient @ matrix)[:rows]
+                hidden_gradient[part] = product_with(gradient, matrix.t(), None)[:rows]
                 add_row_products(gradient, x, weight_gradient)
+                # So that the next chunk's logits take their place, which is at hand already.
+                del logits, gradient
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
         likelihood = likelihood.float()
         ctx.mark_non_differentiable(likelihood)

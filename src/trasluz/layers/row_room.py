@@ -1,4 +1,4 @@
-"""Room behind the last row of a matrix, so that products of bfloat16 come in few sizes.
+"""Room behind the last row of a matrix, so that oneDNN's products come in few sizes.
 
 oneDNN compiles code for every size it has not met, which takes longer than the product itself, and forgets old sizes;
 and no two batches have equally many positions. So products are made of some more rows than there are, up to the next of
@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trasluz.devices import onednn_leads
+
 # Fewer rows come from loops, in which a size does not change.
 _FEWEST = 512
 
@@ -22,7 +24,13 @@ def _step(rows: int) -> int:
 
 
 def _rounded(rows: int, dtype: torch.dtype) -> int:
-    return rows if rows < _FEWEST or dtype != torch.bfloat16 else -(-rows // _step(rows)) * _step(rows)
+    return rows if rows < _FEWEST or not onednn_leads(dtype) else -(-rows // _step(rows)) * _step(rows)
+
+
+def whole_rows(rows: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Return the largest of the few sizes that `rows` fill, and how many more the next has at least."""
+    wanted = _rounded(rows, dtype)
+    return (rows, 0) if wanted == rows else (wanted - _step(rows), _step(rows))
 
 
 def empty_rows(shape: Sequence[int], dtype: torch.dtype, row_axes: int = 1) -> Tensor:
@@ -43,18 +51,3 @@ def with_room(x: Float[Tensor, "places dim"]) -> Float[Tensor, "rows dim"]:
     copied = torch.empty(wanted, dim, dtype=x.dtype)
     copied[:rows] = x
     return copied
-
-
-def product_over_rows(
-    x: Float[Tensor, "places inputs"], y: Float[Tensor, "places outputs"]
-) -> Float[Tensor, "inputs outputs"]:
-    """Return x^T y."""
-    rows, wanted = len(x), _rounded(len(x), x.dtype)
-    if wanted == rows:
-        return x.t() @ y
-    step = _step(rows)
-    whole = wanted - step
-    rest = [part.new_zeros(step, part.shape[1]) for part in (x, y)]
-    for last, part in zip(rest, (x, y), strict=True):
-        last[: rows - whole] = part[whole:]
-    return (x[:whole].t() @ y[:whole]).addmm_(rest[0].t(), rest[1])

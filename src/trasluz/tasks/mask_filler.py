@@ -121,9 +121,9 @@ class MaskFiller(TextTask):
             return [int(place) for place in places]
         which = "the text" if number == 0 else f"text {number + 1}"
         token = self.mask_token
-        if (one.texts[0].ids == self.tokenizer.mask_id).any():
+        if one.left_out and token in text:
             raise RequestError(
-                f"{which} has its first {token} behind the {self.longest_text:,} tokens that {self.name} reads."
+                f"{which} has no {token} among the {self.longest_text:,} of its tokens that {self.name} reads."
             )
         raise RequestError(f"{which} has no {token}, which says what to fill: {text[:60]!r}.")
 

@@ -124,10 +124,9 @@ class Tagger(TextTask):
 
     def _tagged(self, text: str, one: TextInput, tags: Sequence[int], scores: Sequence[float]) -> TaggedText:
         encoded, (begin,) = one.texts[0], one.begins
-        kept = len(encoded) - one.left_out
-        starts = np.flatnonzero(encoded.word_starts[:kept]).tolist()
+        starts = np.flatnonzero(encoded.word_starts).tolist()
         words = []
-        for first, following in pairwise([*starts, kept]):
+        for first, following in pairwise([*starts, len(encoded)]):
             begins, ends = int(encoded.spans[first, 0]), int(encoded.spans[following - 1, 1])
             # Byte-level pieces count the blank before a word as its own.
             begins += len(text[begins:ends]) - len(text[begins:ends].lstrip())

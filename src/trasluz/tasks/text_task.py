@@ -1,6 +1,6 @@
 """What all tasks of an encoder share: texts become batches of like length, batches become states, states are shown.
 
-A text longer than the model's positions is cut, and its result says by how many tokens.
+A text longer than the model's positions is cut as its tokenizer says, and its result says by how many tokens.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -34,7 +34,8 @@ _ROW_MULTIPLE = 64
 class TextInput:
     """A text, or a pair of texts, as the model reads it.
 
-    `begins` are where the pieces of each text stand among `ids`; `left_out` counts the pieces that had no room.
+    `texts` are those of their pieces that had room, and `begins` where these stand among `ids`; `left_out` counts the
+    others.
     """
 
     ids: Integer[np.ndarray, " length"]
@@ -157,11 +158,12 @@ class TextTask:
         inputs = []
         for first, second in zip(firsts, seconds, strict=True):
             whole = (first,) if second is None else (first, second)
-            kept, also_kept = tokenizer.cut(first.ids, None if second is None else second.ids, room)
-            joined = tokenizer.join(kept, also_kept)
-            begins = (begin,) if also_kept is None else (begin, tokenizer.second_offset() + len(kept))
-            left_out = sum(map(len, whole)) - len(kept) - (0 if also_kept is None else len(also_kept))
-            inputs.append(TextInput(*joined, whole, begins, left_out))
+            kept, also_kept = tokenizer.cut(first, second, room)
+            texts_kept = (kept,) if also_kept is None else (kept, also_kept)
+            joined = tokenizer.join(*(text.ids for text in texts_kept))
+            begins = (begin, tokenizer.second_offset() + len(kept))[: len(texts_kept)]
+            left_out = sum(map(len, whole)) - sum(map(len, texts_kept))
+            inputs.append(TextInput(*joined, texts_kept, begins, left_out))
         return inputs
 
     def _batch(self, inputs: Sequence[TextInput]) -> TextBatch:

@@ -7,10 +7,14 @@ RoBERTa   <s> A </s>         <s> A </s> </s> B </s>       segments 0
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import tokenizers
 from jaxtyping import Integer
+
+Keep = Literal["start", "end", "ends"]
+"""What stays of a text that is too long."""
 
 _Stretch = tuple[tuple[int, ...], tuple[int, ...]]
 """Special tokens in a row: their ids and their segments."""
@@ -86,6 +90,20 @@ def _form(encoding: tokenizers.Encoding, num_texts: int) -> _Form:
         before = text if text is not None else before
     assert len(segments) == num_texts, "a template that leaves a text out"
     return _Form(tuple((tuple(ids), tuple(types)) for ids, types in stretches), tuple(segments))
+
+
+def kept_places(length: int, room: int, keep: Keep) -> slice | Integer[np.ndarray, " room"]:
+    """Return which pieces of a text stay: its start, its end, or of both, a quarter of the room for the start.
+
+    The last is "head+tail" of Sun et al. 2019 (arXiv 1905.05583, section 5.3.1): 128 and 382 pieces of 510.
+    """
+    if length <= room or keep == "start":
+        return slice(room)
+    if keep == "end":
+        return slice(length - room, None)
+    places = np.arange(room)
+    places[room // 4 :] += length - room
+    return places
 
 
 def truncate_pair(first_length: int, second_length: int, room: int) -> tuple[int, int]:

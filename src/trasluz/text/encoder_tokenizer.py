@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tokenizers
@@ -31,13 +31,15 @@ from trasluz.text.encoder_files import (
     bert_template,
     read_encoder_files,
 )
-from trasluz.text.encoder_template import find_template, truncate_pair
+from trasluz.text.encoder_template import Keep, find_template, kept_places, truncate_pair
 from trasluz.text.encoder_vocabulary import learn_encoder_vocabulary
 from trasluz.text.segmentation import readable, words_of_pieces
 
 _CONTINUES = "##"
 # How pieces of bytes write the blank before a word.
 _BLANK = "Ġ"
+# Beside `truncation_side`, which knows one side at a time.
+_KEEP = "trasluz_keep"
 # `transformers` writes 1e30 for "no limit".
 _NO_LIMIT = 10**9
 
@@ -55,10 +57,17 @@ class EncodedText:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, places: slice | Integer[np.ndarray, " kept"]) -> "EncodedText":
+        """Return some of the pieces."""
+        return EncodedText(self.ids[places], self.spans[places], self.words[places])
+
     @property
     def word_starts(self) -> Bool[np.ndarray, " length"]:
         """Tell of each piece whether it begins a word."""
         return np.diff(self.words, prepend=-1) != 0
+
+
+_Pieces = TypeVar("_Pieces", np.ndarray, EncodedText)
 
 
 class EncoderTokenizer:
@@ -96,6 +105,8 @@ class EncoderTokenizer:
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self.max_length = _limit(self._settings.get("model_max_length"))
         """How many tokens the model can take, special ones included, where the folder says so."""
+        self.keep: Keep = _keep(self._settings)
+        """What stays of a text that is too long."""
         template = find_template(backend)
         if template is None:
             self._add_template()
@@ -163,14 +174,16 @@ class EncoderTokenizer:
 
     truncate_pair = staticmethod(truncate_pair)
 
-    def cut(
-        self, first_ids: np.ndarray, second_ids: np.ndarray | None, room: int
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return what of a text, or of a pair, fits into `room`, special tokens not counted."""
-        if second_ids is None:
-            return first_ids[:room], None
-        kept = truncate_pair(len(first_ids), len(second_ids), room)
-        return first_ids[: kept[0]], second_ids[: kept[1]]
+    def cut(self, first: _Pieces, second: _Pieces | None, room: int) -> tuple[_Pieces, _Pieces | None]:
+        """Return what of a text, or of a pair, fits into `room`, special tokens not counted; see `keep`."""
+        if second is None:
+            return first[kept_places(len(first), room, self.keep)], None
+        rooms = truncate_pair(len(first), len(second), room)
+        kept, also_kept = (
+            text[kept_places(len(text), its_room, self.keep)]
+            for text, its_room in zip((first, second), rooms, strict=True)
+        )
+        return kept, also_kept
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of ids, special tokens dropped; an unknown piece shows by its name."""
@@ -290,6 +303,11 @@ class EncoderTokenizer:
         }
         if self.max_length != _limit(settings.get("model_max_length")):
             settings = settings | {"model_max_length": self.max_length}
+        if self.keep != _keep(settings):
+            settings = {key: settings[key] for key in settings if key != _KEEP}
+            settings["truncation_side"] = "left" if self.keep == "end" else "right"
+            if self.keep == "ends":
+                settings[_KEEP] = self.keep
         return settings
 
     def _add_template(self) -> None:
@@ -354,6 +372,12 @@ def train_encoder_tokenizer(
 def _limit(entry: Any) -> int | None:
     """Return a stated length, or None for none and for the huge number that means none."""
     return int(entry) if isinstance(entry, int | float) and 0 < entry < _NO_LIMIT else None
+
+
+def _keep(settings: Mapping[str, Any]) -> Keep:
+    if settings.get(_KEEP) == "ends":
+        return "ends"
+    return "end" if settings.get("truncation_side") == "left" else "start"
 
 
 def _json(content: dict[str, Any]) -> bytes:

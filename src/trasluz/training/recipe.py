@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from trasluz.text.encoder_template import Keep
 from trasluz.training.quantities import Averaging, Count, Duration, Entry, Every, Form, Integer, Number, Rhythm, Seconds
 from trasluz.training.task_rules import METRICS, ONLY_FOR, MetricName
 
@@ -93,6 +94,11 @@ class DataSection(Section):
         description="Pairs with more tokens than this on a side are left out and counted; texts to classify are cut to "
         "it, special tokens included; plain text is taken in pieces of it, contexts of questions and texts to continue "
         "in windows.",
+    )
+    keep: Keep | None = Field(
+        default=None,
+        description="classify: what stays of a text that is too long: its `start`, its `end`, or both `ends`, a "
+        "quarter of `max_length` for the start (Sun et al. 2019); absent: as the given model has it, else the start.",
     )
     document: Literal["line", "file"] = Field(
         default="line",

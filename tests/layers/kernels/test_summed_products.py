@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trasluz.layers import row_products as row_products_module
+from trasluz.layers import products
 from trasluz.layers.kernels.summed_products import summed_products, sums_products
 from trasluz.layers.linear import Linear
 from trasluz.layers.output_loss import output_loss
-from trasluz.layers.row_products import add_row_products, row_products
+from trasluz.layers.products import add_row_products, row_products
 
 _ONE = torch.ones(1, 1, dtype=torch.bfloat16)
 needs_amx = pytest.mark.skipif(not sums_products(_ONE, _ONE), reason="the kernel, or AMX, is not there")
@@ -93,7 +93,7 @@ def test_with_and_without_the_kernel(rows: int, monkeypatch: pytest.MonkeyPatch)
     x, y = _drawn(rows, 48), _drawn(rows, 16)
     found, into = row_products(x, y), torch.ones(48, 16)
     add_row_products(x, y, into)
-    monkeypatch.setattr(row_products_module, "sums_products", lambda x, y: False)
+    monkeypatch.setattr(products, "sums_products", lambda x, y: False)
     expected, plain = row_products(x, y), torch.ones(48, 16)
     assert expected.dtype == torch.bfloat16
     add_row_products(x, y, plain)
