@@ -3,7 +3,8 @@
     c_t = attention(s_{t-1}, memory);   s_t = cell(x_t + W_c c_t, s_{t-1})
 
 Attention inside the loop leaves no kernel of torch's to call. While training, the loop runs with gradients written by
-hand (see `recurrent_kernels`); everywhere else, and when somebody wants to see the weights, as it is written above.
+hand, compiled (see `compiled_recurrence`) or not (see `recurrent_kernels`); everywhere else, and when somebody wants to
+see the weights, as it is written above.
 """
 
 from typing import Any
@@ -15,6 +16,13 @@ from torch.autograd.function import once_differentiable
 
 from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.compiled_recurrence import (
+    CompiledAttentiveRecurrence,
+    CompiledCell,
+    CompiledGRU,
+    CompiledLSTM,
+    compiled_recurrence_takes,
+)
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import GRUCell, LSTMCell, RecurrentState
 from trasluz.layers.recurrent_kernels import (
@@ -29,6 +37,7 @@ from trasluz.layers.recurrent_kernels import (
 )
 
 KERNELS: dict[type[GRUCell] | type[LSTMCell], type[CellKernel]] = {GRUCell: GRUKernel, LSTMCell: LSTMKernel}
+COMPILED: dict[type[GRUCell] | type[LSTMCell], type[CompiledCell]] = {GRUCell: CompiledGRU, LSTMCell: CompiledLSTM}
 
 
 def attentive_recurrence(
@@ -43,22 +52,28 @@ def attentive_recurrence(
     """Return the contexts and the hidden states of all steps; `projected` are W x + b."""
     if torch.is_grad_enabled() and attention.tap is None and not mask.hides_everything_somewhere():
         num_keys = memory.key.shape[1]
+        weights = attention.query.weight, attention.score.weight, context_weight, *cell.recurrent_weights()
+        of_all: tuple[Tensor, Tensor]
+        if compiled_recurrence_takes(projected) and mask.hides_only_padding():
+            lengths = mask.key_lengths
+            every = torch.full((len(projected),), num_keys) if lengths is None else lengths.long().contiguous()
+            of_all = CompiledAttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
+                COMPILED[type(cell)], every, projected, *memory, *weights, *state
+            )
+            return of_all
         seen = None if mask.sees_everything(1, num_keys) else mask.dense(1, num_keys, projected.device)[:, 0]
         # Products run in autocast's type, everything else in that of the weights.
         dtype = context_weight.dtype
-        steps_first: tuple[Tensor, Tensor] = _AttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
+        of_all = _AttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
             KERNELS[type(cell)],
             autocast_dtype(projected),
             seen,
             projected.transpose(0, 1).to(dtype),
             *(part.to(dtype) for part in memory),
-            attention.query.weight,
-            attention.score.weight,
-            context_weight,
-            *cell.recurrent_weights(),
+            *weights,
             *(part.to(dtype) for part in state),
         )
-        return steps_first[0].transpose(0, 1), steps_first[1].transpose(0, 1)
+        return of_all[0].transpose(0, 1), of_all[1].transpose(0, 1)
     contexts, hiddens = [], []
     for now in projected.unbind(1):
         context = attention.step(state[0], memory, mask)

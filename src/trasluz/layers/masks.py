@@ -54,6 +54,10 @@ class Mask:
         lengths = self.key_lengths
         return self._remembered(("full", num_keys), lambda: bool((lengths >= num_keys).all()))
 
+    def hides_only_padding(self) -> bool:
+        """Tell whether what a single query sees are all keys of its sentence."""
+        return self.texts is None and self.band is None
+
     def hides_everything_somewhere(self) -> bool:
         """Tell whether some sentence has no key at all; a graph that is being drawn must stand it."""
         if self.key_lengths is None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from trasluz.layers.dropout import dropout
-from trasluz.layers.linear import Linear
+from trasluz.layers.linear import Linear, linear
 from trasluz.layers.recurrent_kernels import gru_recurrence
 
 CellName = Literal["gru", "lstm"]
@@ -132,41 +132,27 @@ class RecurrentStack(nn.Module):
         self, x: Tensor, lengths: Tensor | None, state: RecurrentState | None
     ) -> tuple[Tensor, RecurrentState]:
         """Do what `torch.nn.GRU` does, whose backward pass on a CPU takes time that grows with the length squared."""
-        recurrence, dtype = self.recurrence, self.recurrence.weight_hh_l0.dtype
+        recurrence = self.recurrence
         suffixes = ("", "_reverse") if recurrence.bidirectional else ("",)
-        num_directions, (batch, num_steps) = len(suffixes), x.shape[:2]
-        real = None
-        if lengths is not None and bool((lengths < num_steps).any()):
-            positions = torch.arange(num_steps, device=x.device)[:, None]
-            forwards = positions < lengths
-            # Read from the end, padding comes first.
-            real = torch.stack([forwards, forwards.flip(0)][:num_directions], 1)[..., None]
-        last = []
+        num_directions, batch, last = len(suffixes), x.shape[0], []
         for layer in range(recurrence.num_layers):
             if layer:
                 x = dropout(x, recurrence.dropout, self.training)
-            projected, matrices, biases = [], [], []
-            for direction, suffix in enumerate(suffixes):
-                of_input, of_state, input_bias, state_bias = (
-                    getattr(recurrence, f"{kind}_l{layer}{suffix}")
-                    for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                )
-                steps_first = nn.functional.linear(x, of_input, input_bias).to(dtype).transpose(0, 1)
-                projected.append(steps_first.flip(0) if direction else steps_first)
-                matrices.append(of_state)
-                biases.append(state_bias)
+            of_input, of_state, input_bias, state_bias = (
+                [getattr(recurrence, f"{kind}_l{layer}{suffix}") for suffix in suffixes]
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
             first = layer * num_directions
             start = (
-                x.new_zeros(num_directions, batch, recurrence.hidden_size, dtype=dtype)
+                of_state[0].new_zeros(num_directions, batch, recurrence.hidden_size)
                 if state is None
-                else state[0][:, first : first + num_directions].transpose(0, 1).to(dtype)
+                else state[0][:, first : first + num_directions].transpose(0, 1)
             )
-            states = gru_recurrence(torch.stack(projected, 1), real, start, torch.stack(matrices), torch.stack(biases))
-            last.append(states[-1])
-            if real is not None:
-                states = states * real
-            sides = [states[:, 0], *(states[:, direction].flip(0) for direction in range(1, num_directions))]
-            x = torch.cat(sides, -1).transpose(0, 1)
+            x, last_of_layer = gru_recurrence(
+                linear(x, torch.cat(of_input), torch.cat(input_bias)),
+                *(lengths, start, torch.stack(of_state), torch.stack(state_bias)),
+            )
+            last.append(last_of_layer)
         return x, (torch.cat(last).transpose(0, 1),)
 
 

@@ -15,11 +15,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-States = tuple[Tensor, ...]
+from trasluz.layers.compiled_recurrence import CompiledGRUStack, States, compiled_recurrence_takes
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
@@ -277,15 +277,37 @@ class _GRURecurrence(torch.autograd.Function):
 
 
 def gru_recurrence(
-    projected: Float[Tensor, "steps directions rows gates"],
-    real: Bool[Tensor, "steps directions rows 1"] | None,
+    projected: Float[Tensor, "rows steps directions_gates"],
+    lengths: Int[Tensor, " rows"] | None,
     start: Float[Tensor, "directions rows hidden_dim"],
     matrix: Float[Tensor, "directions gates hidden_dim"],
     bias: Float[Tensor, "directions gates"],
-) -> Float[Tensor, "steps directions rows hidden_dim"]:
-    """Return the states after every step of `torch.nn.GRU`, one layer, whose inputs are projected already.
+) -> tuple[Float[Tensor, "rows steps directions_dim"], Float[Tensor, "directions rows hidden_dim"]]:
+    """Return the states of `torch.nn.GRU`, one layer, whose inputs are projected already: all of them, and the last.
 
-    Where `real` is False the state stays as it was. For training: with gradients off, the kernel of torch is as fast.
+    The second direction, where there is one, reads from the end. Behind a row's length the state stays as it was, and
+    what is shown of it are zeros. For training: with gradients off, the kernel of torch is as fast.
     """
-    states: Tensor = _GRURecurrence.apply(projected, real, start, matrix, bias)  # type: ignore[no-untyped-call]
-    return states
+    num_directions, (rows, num_steps, _) = len(start), projected.shape
+    found: tuple[Tensor, Tensor]
+    if compiled_recurrence_takes(projected):
+        every = torch.full((rows,), num_steps) if lengths is None else lengths.long().contiguous()
+        found = CompiledGRUStack.apply(projected, every, start, matrix, bias)  # type: ignore[no-untyped-call]
+        return found
+    real = None
+    if lengths is not None and bool((lengths < num_steps).any()):
+        forwards = torch.arange(num_steps, device=projected.device)[:, None] < lengths
+        real = _in_reading_order([forwards[..., None]] * num_directions)
+    steps_first = projected.to(matrix.dtype).transpose(0, 1)
+    inputs = _in_reading_order(list(steps_first.chunk(num_directions, dim=-1)))
+    states: Tensor = _GRURecurrence.apply(  # type: ignore[no-untyped-call]
+        inputs, real, start.to(matrix.dtype), matrix, bias
+    )
+    shown = states if real is None else states * real
+    sides = _in_reading_order(list(shown.unbind(1)))
+    return torch.cat(sides.unbind(1), -1).transpose(0, 1), states[-1]
+
+
+def _in_reading_order(directions: list[Tensor]) -> Tensor:
+    """Return what is steps first, the second direction from its end, in one tensor, (steps, directions, ...)."""
+    return torch.stack([one.flip(0) if reads_back else one for reads_back, one in enumerate(directions)], 1)

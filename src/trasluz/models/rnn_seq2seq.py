@@ -25,7 +25,7 @@ from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.attentive_recurrence import attentive_recurrence
 from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
-from trasluz.layers.linear import Linear
+from trasluz.layers.linear import Linear, linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
@@ -231,16 +231,17 @@ class RnnSearch(nn.Module):
 
     def _split_input_weight(self) -> tuple[Tensor, Tensor]:
         # W [E y; c] = W_e E y + W_c c: the first part needs no loop.
-        embedding_dim = self.config.embedding_dim
-        weight = self.decoder.input.weight
-        return weight[:, :embedding_dim], weight[:, embedding_dim:]
+        of_embedding, of_context = self.decoder.input.weight.split(
+            [self.config.embedding_dim, 2 * self.config.hidden_dim], dim=1
+        )
+        return of_embedding, of_context
 
     def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:
         """Return the readout at every target position: attention step by step, all else at once."""
         memory, recurrent = self.encode(batch.source, batch.source_lengths)
         embedded = self.dropout(self.target_embedding(batch.target_input))
         embedding_weight, context_weight = self._split_input_weight()
-        projected = nn.functional.linear(embedded, embedding_weight, self.decoder.input.bias)
+        projected = linear(embedded, embedding_weight, self.decoder.input.bias)
         contexts, states = attentive_recurrence(
             projected, context_weight, self.attention, memory, Mask(batch.source_lengths), self.decoder, recurrent
         )

@@ -16,11 +16,13 @@ LANES = 8
 """So many numbers at a time the kernels take: rows of whole eights."""
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 8
+_VERSION = 9
 _LEVELS = 1 << 32
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # The seed, the threshold and the scale of what is dropped out.
 _DROPOUT = (ctypes.c_uint64, ctypes.c_uint32, ctypes.c_float)
+# Whether numbers are bfloat16, and how many threads.
+_KIND = (_INT, _INT)
 _TEXTS = [
     *[*[_POINTER, _SIZE] * 3, _SIZE, *[_POINTER, _POINTER, _SIZE] * 2],
     *[*[_SIZE] * 3, ctypes.c_uint64, ctypes.c_double, _INT, _INT],
@@ -56,6 +58,23 @@ _FUNCTIONS = {
         *[_POINTER, _POINTER, _INT],
     ],
     "trasluz_block_step": [*[_POINTER] * 4, _SIZE, _POINTER, _INT],
+    "trasluz_look": [*[_POINTER] * 5, *[_SIZE] * 4, _POINTER, _POINTER, *_KIND],
+    "trasluz_look_backward": [_POINTER, _SIZE, *[_POINTER] * 6, *[_SIZE] * 4, *[_POINTER] * 4, *_KIND],
+    "trasluz_memory_gradients": [*[_POINTER] * 5, *[_SIZE] * 5, *[_POINTER] * 5, *_KIND],
+    "trasluz_gru_gates": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _SIZE, *[_POINTER] * 2, *_KIND],
+    "trasluz_gru_proposal": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _SIZE, *[_POINTER] * 3, *_KIND],
+    "trasluz_gru_proposal_backward": [_POINTER, _SIZE, *[_POINTER] * 2, _SIZE, _SIZE, *[_POINTER] * 2, *_KIND],
+    "trasluz_gru_gates_backward": [*[_POINTER] * 3, _SIZE, _SIZE, *[_POINTER] * 2, *_KIND],
+    "trasluz_lstm": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _SIZE, *[_POINTER] * 3, *_KIND],
+    "trasluz_lstm_backward": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _SIZE, *[_POINTER] * 2, *_KIND],
+    "trasluz_torch_gru": [
+        *[_POINTER, _SIZE, *[_POINTER] * 4, _SIZE, _SIZE, _SIZE],
+        *[*[_POINTER] * 4, _SIZE, *_KIND],
+    ],
+    "trasluz_torch_gru_backward": [
+        *[_POINTER, _SIZE, *[_POINTER] * 4, _SIZE, _SIZE, _SIZE],
+        *[_POINTER, _POINTER, _SIZE, _POINTER, *_KIND],
+    ],
     "trasluz_log_sum_exp": [_POINTER, _SIZE, _SIZE, _POINTER, _INT],
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }

@@ -36,6 +36,17 @@ static inline void store_some(Vec x, Number* to, std::int64_t count) {
     std::memcpy(to, some, static_cast<std::size_t>(count) * sizeof(Number));
 }
 
+// A whole vector, or what is left of a row.
+template <typename Number>
+static inline Vec load_left(const Number* from, std::int64_t left) {
+    return left >= kLanes ? load(from) : load_some(from, left);
+}
+
+template <typename Number>
+static inline void store_left(Vec x, Number* to, std::int64_t left) {
+    left >= kLanes ? store(x, to) : store_some(x, to, left);
+}
+
 // 2^f = sum of kPowerOfTwo[i] f^i, |f| <= 1 / 2, fitted by least squares with weights that make the greatest relative
 // error, 8e-8, as small as can be.
 constexpr float kPowerOfTwo[] = {1.00000007f, 0.693146967f, 0.240221197f, 0.0555071327f, 0.00967554133f, 0.00132764718f};
@@ -53,3 +64,13 @@ static inline void powers_of_two(Vec* x) {
         for (int v = 0; v < Vectors; ++v) power[v] = power[v] * x[v] + kPowerOfTwo[i];
     for (int v = 0; v < Vectors; ++v) x[v] = (Vec)((Bits)power[v] + ((Bits)whole[v] << 23));
 }
+
+// 1 / (1 + e^-x), to within 1e-7; NaN stays what it is.
+static inline Vec sigmoid(Vec x) {
+    // Log2(e): beyond these bounds the result is 0 or 1, and 2^x would leave the range of exponents.
+    x = greater(spread(-126.0f), lesser(spread(126.0f), x * -1.44269504f));
+    powers_of_two<1>(&x);
+    return 1.0f / (1.0f + x);
+}
+
+static inline Vec hyperbolic_tangent(Vec x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
