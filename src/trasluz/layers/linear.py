@@ -108,8 +108,7 @@ class _Products(torch.autograd.Function):
 
 def _side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Return weights, or biases, one behind the other, of a type."""
-    # In one piece: by rows that have gaps between them, as those of a slice, oneDNN multiplies a thousand times slower.
-    return parts[0].to(dtype).contiguous() if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
+    return parts[0].to(dtype) if len(parts) == 1 else torch.cat([part.to(dtype) for part in parts])
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
