@@ -1,11 +1,22 @@
 """Devices and number types by name."""
 
 import io
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, share_gpus, tune_allocator
+from trasluz.devices import (
+    choose_device,
+    choose_dtype,
+    multiplies_bf16,
+    set_threads,
+    share_gpus,
+    trim_heap,
+    tune_allocator,
+)
 from trasluz.errors import RequestError
 
 CPU = torch.device("cpu")
@@ -72,3 +83,37 @@ def test_int8_is_for_the_cpu() -> None:
 def test_threads() -> None:
     with pytest.raises(RequestError, match="`threads` must be at least 1, but is 0"):
         set_threads(0)
+
+
+_TRIM = """
+import sys
+import torch
+from trasluz.devices import trim_heap
+
+
+def held():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+
+# Small enough to lie in the heap, of which the last keeps all below from going by itself.
+blocks = [torch.ones(16_000) for _ in range(1_000)]
+del blocks[:-1]
+before = held()
+trim_heap()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap is not glibc's")
+def test_what_was_freed_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", _TRIM], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 40
+
+
+def test_where_the_heap_cannot_be_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", nothing)
+    trim_heap()

@@ -103,3 +103,12 @@ def tune_allocator() -> None:
         mallopt(mmap_threshold, 1 << 30)
         mallopt(trim_threshold, (1 << 31) - 1)
         mallopt(top_pad, 1 << 28)
+
+
+def trim_heap() -> None:
+    """Ask glibc to give back what it has kept: for when much was freed that nobody will ask for again.
+
+    Does nothing on systems without glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

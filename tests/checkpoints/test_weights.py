@@ -14,14 +14,46 @@ from trasluz.errors import ModelError, WriteError
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 
 
+def resident(kind: str) -> float:
+    """Return how much of this process is in memory, in MB: RssFile, of files; RssAnon, of its own."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
+
+
 def test_written_then_read(tmp_path: Path) -> None:
     write_weights(tmp_path / WEIGHTS, TENSORS)
-    read = read_weights(tmp_path)
+    read = read_weights(tmp_path).tensors
     assert all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items())
     write_weights(tmp_path / WEIGHTS, TENSORS, torch.float16)
-    read = read_weights(tmp_path)
-    assert (read["a"].dtype, read["b"].dtype) == (torch.float32, torch.int64)
+    read = read_weights(tmp_path).tensors
+    assert (read["a"].dtype, read["b"].dtype) == (torch.float16, torch.int64)
     assert (tmp_path / WEIGHTS).stat().st_size < 300
+
+
+def test_what_was_let_go_of_is_there_again(tmp_path: Path) -> None:
+    tensors = {"none": torch.zeros(0, 3), "one": torch.tensor(2.5), "many": torch.randn(300, 200)}
+    write_weights(tmp_path / WEIGHTS, tensors)
+    stored = read_weights(tmp_path)
+    for _ in range(2):
+        assert all(torch.equal(stored.tensors[name], tensor) for name, tensor in tensors.items())
+        stored.let_go()
+
+
+def test_what_is_read_is_in_memory_until_it_is_let_go_of(tmp_path: Path) -> None:
+    write_weights(tmp_path / WEIGHTS, {"x": torch.randn(1 << 23)})
+    before = resident("RssFile")
+    stored = read_weights(tmp_path)
+    assert resident("RssFile") - before < 8
+    stored.tensors["x"].sum()
+    assert resident("RssFile") - before > 24
+    stored.let_go()
+    assert resident("RssFile") - before < 8
+
+
+def test_types_that_models_have_none_of(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(2, dtype=torch.complex64)}, tmp_path / WEIGHTS)
+    with pytest.raises(ModelError, match=r"model\.safetensors: x is of type C64; known are F64, F32, F16"):
+        read_weights(tmp_path)
 
 
 def test_a_tied_matrix_is_held_once() -> None:
@@ -85,7 +117,7 @@ def write_shards(folder: Path, weight_map: object) -> None:
 
 def test_shards(tmp_path: Path) -> None:
     write_shards(tmp_path, {"a": "model-1.safetensors", "b": "model-2.safetensors"})
-    assert read_weights(tmp_path).keys() == {"a", "b"}
+    assert read_weights(tmp_path).tensors.keys() == {"a", "b"}
     (tmp_path / "model-2.safetensors").unlink()
     with pytest.raises(ModelError, match=r"names the shard 'model-2\.safetensors', which is no file in"):
         read_weights(tmp_path)

@@ -1,11 +1,12 @@
 """Searches against exhaustive search, against each other, and alone against in a batch."""
 
 import dataclasses
+import weakref
 
 import pytest
 import torch
 from tests.decoding.coverage_by_hand import penalty_by_hand
-from tests.decoding.toys import TOKENS, ToyDecoder, all_targets
+from tests.decoding.toys import TOKENS, ToyDecoder, ToyState, all_targets
 from tests.models.zoo import SMALL_MODELS, random_sentences, small_model
 
 from trasluz.decoding.beam_search import beam_search
@@ -51,6 +52,27 @@ def test_a_search_does_not_stop_when_its_first_hypothesis_ends() -> None:
     settings = SearchSettings(beam=2, max_length=2, length_penalty=1.0)
     ((best,),) = search(decoder, torch.tensor([[0]]), torch.tensor([1]), settings, TOKENS)
     assert best.ids == (3, 2)
+
+
+class Forgetful(ToyDecoder):
+    """Looks, before each step, whether anybody still holds the logits of the last."""
+
+    last: "weakref.ref[torch.Tensor] | None" = None
+    steps = 0
+
+    def step(self, ids: torch.Tensor, state: ToyState) -> tuple[torch.Tensor, ToyState]:
+        assert self.last is None or self.last() is None
+        logits, state = super().step(ids, state)
+        self.last, self.steps = weakref.ref(logits), self.steps + 1
+        return logits, state
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_logits_go_before_the_next_come(beam: int) -> None:
+    decoder = Forgetful(num_sources=2, vocab_size=6, longest=4, seed=1)
+    settings = SearchSettings(beam=beam, max_length=4, min_length_ratio=4.0, max_length_ratio=4.0)
+    search(decoder, torch.tensor([[0], [1]]), torch.tensor([1, 1]), settings, TOKENS)
+    assert decoder.steps == 4
 
 
 @every_model

@@ -45,3 +45,12 @@ def test_gradients_go_the_usual_way() -> None:
 def test_a_layer_without_a_bias() -> None:
     linear, x = Linear(8, 16, bias=False), torch.randn(3, 8)
     assert torch.equal(activated_linear(linear, x, "gelu"), gelu(linear(x)))
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_relu_is_as_it_is_written(gradients: bool) -> None:
+    linear, x = Linear(8, 16), torch.randn(3, 8)
+    before = x.clone()
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(activated_linear(linear, x, "relu"), linear(x).relu())
+    assert torch.equal(x, before)

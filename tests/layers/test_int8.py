@@ -1,5 +1,8 @@
 """Eight-bit layers near the layers they replace, and each row by itself."""
 
+import copy
+import weakref
+
 import pytest
 import torch
 from tests.models.zoo import SMALL_MODELS, random_batch, small_model
@@ -85,6 +88,40 @@ def test_whole_models_stay_near(name: str) -> None:
     ids = batch.target_input[:, 0]
     # Not equal: a last bit that differs may round to the next of the levels, and 14 features average little away.
     assert relative(rounded.step(ids, stepped)[0], found[:, 0]) < 0.4
+
+
+@torch.no_grad()
+def test_what_shares_a_matrix_shares_the_rounded_one(engine: str) -> None:
+    model = small_model("transformer-post")
+    assert model.target_embedding.weight is model.output_head.weight
+    table = Int8Embedding(model.target_embedding)
+    rounded = copy.deepcopy(model)
+    to_int8(rounded)
+    source, target, head = rounded.source_embedding, rounded.target_embedding, rounded.output_head
+    assert source.rows is target.rows
+    # PyTorch's kernels keep their matrix where nobody else can look anything up.
+    assert (target.rows is head.product) == (engine == "compiled")
+    ids = torch.arange(model.config.target_vocab_size).view(1, -1)
+    assert torch.equal(target(ids), table(ids))
+
+
+@torch.no_grad()
+def test_a_matrix_is_rounded_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = nn.Linear(64, 200)
+    with monkeypatch.context() as patch:
+        patch.setattr("trasluz.layers.int8._AT_ONCE", 64 * 40)
+        in_pieces = Int8Linear(linear)
+    assert torch.equal(in_pieces.weight, Int8Linear(linear).weight)
+
+
+@torch.no_grad()
+def test_nobody_holds_the_floats_after_each_matrix() -> None:
+    model = small_model("transformer-post")
+    matrices = [weakref.ref(parameter) for parameter in model.parameters() if parameter.dim() == 2]
+    sizes = sorted((parameter.numel() for parameter in model.parameters() if parameter.dim() == 2), reverse=True)
+    left: list[list[int]] = []
+    to_int8(model, lambda: left.append([one.numel() for ref in matrices if (one := ref()) is not None]))
+    assert [sorted(some, reverse=True) for some in left] == [sizes[done:] for done in range(1, len(sizes) + 1)]
 
 
 @pytest.mark.parametrize(("flags", "levels"), [({"avx2"}, 63), ({"avx2", "avx_vnni"}, 127), ({"avx512_vnni"}, 127)])

@@ -2,14 +2,22 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from tests.checkpoints.sentences import pairs
 
 import trasluz
+from trasluz.checkpoints.model_folder import save_model
+from trasluz.checkpoints.weights import WEIGHTS
+from trasluz.devices import choose_dtype
 from trasluz.errors import ModelError, RequestError
+from trasluz.models.registry import build_model
 from trasluz.tasks import loading
+from trasluz.tasks.translator import Translator
 
 
 @pytest.fixture
@@ -92,3 +100,71 @@ def test_the_fingerprint_of_a_folder_is_that_of_what_translates(toy_folder: Path
         before, content = loading.fingerprint(folder), (folder / name).read_bytes()
         (folder / name).write_bytes(content[:-1] + b" ")
         assert loading.fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("stored", ["fp32", "fp16"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+def test_read_as_a_type_is_read_and_then_turned_into_it(
+    toy_folder: Path, tmp_path: Path, dtype: str, stored: str
+) -> None:
+    loading.load(toy_folder).save(tmp_path / "toy", stored)
+    read = loading.load(tmp_path / "toy", dtype=dtype, device="cpu")
+    turned = Translator(loading.read_model(tmp_path / "toy"), "cpu", choose_dtype(dtype, torch.device("cpu")))
+    assert read.dtype == turned.dtype
+    texts = [english for english, _ in pairs(20, seed=5)]
+    one, other = (task(texts, to="es", beam=3) for task in (read, turned))
+    assert [(found.text, found.score) for found in one] == [(found.text, found.score) for found in other]
+    assert all(parameter.is_contiguous() for parameter in read.model.parameters())
+    kept = {parameter.dtype for parameter in read.model.parameters()}
+    assert kept == {torch.bfloat16 if dtype == "bf16" else torch.float32}
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from trasluz.tasks.loading import load
+
+
+def resident(kind):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
+
+
+# What comes with a first model, whatever its size, is not asked about.
+load(sys.argv[1], dtype=sys.argv[3])
+anonymous, whole = resident("RssAnon"), resident("VmRSS")
+task = load(sys.argv[2], dtype=sys.argv[3])
+print(resident("RssAnon") - anonymous, resident("VmHWM") - whole)
+"""
+
+
+@pytest.fixture(scope="module")
+def wide_folder(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of many parameters, the toy's tokenizer beside it."""
+    toy = loading.read_model(toy_folder)
+    size = toy.source_tokenizer.vocab_size
+    model = build_model(
+        {"preset": "transformer-base", "feed_forward_dim": 4096, "num_layers": 2},
+        source_vocab_size=size,
+        target_vocab_size=size,
+    )
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    save_model(folder, model, toy.source_tokenizer, toy.target_tokenizer, languages=("en", "es"), both_directions=True)
+    return folder
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no system that says what a process holds")
+@pytest.mark.parametrize(("dtype", "bytes_held"), [("fp32", 4), ("bf16", 2), ("int8", 1)])
+def test_little_more_is_held_than_the_model(toy_folder: Path, wide_folder: Path, dtype: str, bytes_held: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HOLD, str(toy_folder), str(wide_folder), dtype],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    held, most = map(float, done.stdout.split())
+    parameters = (wide_folder / WEIGHTS).stat().st_size / 4 / (1 << 20)
+    assert parameters > 20
+    # One byte more for each parameter is 23 MB of room; a copy in fp32, or all of the file, would be 90.
+    assert 0.8 * bytes_held < held / parameters < bytes_held + 1
+    assert most / parameters < bytes_held + 2

@@ -12,25 +12,26 @@ Where Hugging Face has the architecture, config and keys are theirs, and `transf
 model keeps our names, under `model_type: trasluz-...`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
+from trasluz.checkpoints.filling import fill, float_dtype, unfilled
 from trasluz.checkpoints.folder_files import read_json, read_text, write_json, write_text
 from trasluz.checkpoints.generation_settings import read_generation, write_continuation, write_generation
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
 from trasluz.checkpoints.task_folders import weights_of_task
 from trasluz.checkpoints.tokenizer_files import TokenizerKind, load_tokenizers, save_tokenizers, tokenizer_kind
-from trasluz.checkpoints.weights import WEIGHTS, model_tensors, read_weights, write_weights
+from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
 from trasluz.layers.attention import Attention
+from trasluz.layers.int8 import to_int8
 from trasluz.models.config import SequenceToSequenceConfig
 from trasluz.models.hub_format import format_for, hub_formats
 from trasluz.models.key_map import KeyMap, Row
@@ -97,6 +98,13 @@ class LoadedModel:
     name: str = ""
     card: str = ""
     recipe_yaml: str | None = None
+
+    def placed(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
+        """Put the model on a device and into a number type, where it is not there yet, and return it."""
+        self.model.to(device, float_dtype(dtype)).eval()
+        if dtype == torch.int8:
+            to_int8(self.model)
+        return self.model
 
     @property
     def attention_kind(self) -> str | None:
@@ -225,19 +233,8 @@ def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") ->
     )
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves the memory of new parameters untouched: what a file holds takes their place."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def load_model(folder: str | Path) -> LoadedModel:
-    """Read a model folder, ours or Hugging Face's; the weights come as fp32 on the CPU, ready for use, not training.
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """Read a model folder, ours or Hugging Face's; the weights come as `dtype` on the CPU, ready for use, not training.
 
     Raises ModelError, naming the file, for whatever is missing, broken or of another kind.
     """
@@ -247,20 +244,14 @@ def load_model(folder: str | Path) -> LoadedModel:
     given = read_json(folder / CONFIG)
     notes = _read_notes(folder, given)
     config, key_map, weights = _read_config(folder, given)
-    # Whatever is still drawn is not taken from anybody else's random numbers.
-    with torch.random.fork_rng(devices=[]), _Unfilled():
+    with unfilled():
         model = model_of(config)
-    wanted = model_tensors(model)
-    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    shapes = {name: tensor.shape for name, tensor in model_tensors(model).items()}
     if key_map is None:
-        key_map = KeyMap(Row(name, name) for name in wanted)
+        key_map = KeyMap(Row(name, name) for name in shapes)
     if notes.base:
-        weights = weights_of_task(folder, weights, set(key_map.write(wanted)))
-    tensors = key_map.read(weights, shapes, str(folder))
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            # Into memory of the model's own: where numbers lie in a file, kernels may add them up in another order.
-            wanted[name].copy_(tensor)
+        weights = weights_of_task(folder, weights, set(key_map.write(model_tensors(model))))
+    fill(model, key_map.read(weights.tensors, shapes, str(folder)), dtype, weights.let_go)
     shared = folder / notes.base if notes.base else folder
     source_tokenizer, target_tokenizer = load_tokenizers(shared, notes.tokenizer, config)
     return LoadedModel(
@@ -294,7 +285,7 @@ def _read_notes(folder: Path, given: Mapping[str, Any]) -> _Notes:
         raise ModelError(f"{folder / CONFIG}: {key} is {problem['input']!r}: {reason}.") from None
 
 
-def _read_config(folder: Path, given: Mapping[str, Any]) -> tuple[Any, KeyMap | None, dict[str, Tensor]]:
+def _read_config(folder: Path, given: Mapping[str, Any]) -> tuple[Any, KeyMap | None, StoredWeights]:
     """Return the config, the table of keys where they are not ours, and the weights."""
     model_type = given.get("model_type")
     known = hub_formats()
@@ -305,7 +296,7 @@ def _read_config(folder: Path, given: Mapping[str, Any]) -> tuple[Any, KeyMap | 
     if model_type not in known:
         raise _unknown_type(folder, model_type, [*known, *(_OUR_TYPE + name for name in architectures())])
     weights = read_weights(folder)
-    config = _located(folder, known[model_type].read_config, given, weights.keys())
+    config = _located(folder, known[model_type].read_config, given, weights.tensors.keys())
     return config, known[model_type].key_map(config), weights
 
 

@@ -10,10 +10,9 @@ An encoder whose lower layers stayed frozen while it was tuned is stored once, h
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from trasluz.checkpoints.folder_files import read_json, write_json
-from trasluz.checkpoints.weights import WEIGHTS, read_weights, write_weights
+from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, read_weights, write_weights
 from trasluz.errors import ModelError
 
 HEADS = "heads"
@@ -26,10 +25,11 @@ def task_folders(folder: Path) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"{HEADS}/*/{_CONFIG}"))}
 
 
-def weights_of_task(folder: Path, own: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+def weights_of_task(folder: Path, own: StoredWeights, wanted: set[str]) -> StoredWeights:
     """Return a task's tensors, those it does not change taken from the encoder that it stands on."""
     base = read_weights(folder / BASE)
-    return {name: tensor for name, tensor in base.items() if name in wanted} | own
+    tensors = {name: tensor for name, tensor in base.tensors.items() if name in wanted} | own.tensors
+    return StoredWeights(tensors, base.files + own.files)
 
 
 def add_task(folder: str | Path, tuned: str | Path, task: str) -> Path:
@@ -40,11 +40,11 @@ def add_task(folder: str | Path, tuned: str | Path, task: str) -> Path:
     """
     folder, tuned = Path(folder), Path(tuned)
     given, config = read_json(folder / _CONFIG), read_json(tuned / _CONFIG)
-    base, weights = read_weights(folder), read_weights(tuned)
+    base, weights = read_weights(folder).tensors, read_weights(tuned).tensors
     changed = {
         name: tensor
         for name, tensor in weights.items()
-        if name not in base or base[name].shape != tensor.shape or not torch.equal(base[name], tensor)
+        if name not in base or base[name].shape != tensor.shape or not torch.equal(base[name].double(), tensor.double())
     }
     if len(changed) in (0, len(weights)):
         what = "changes nothing of" if not changed else "shares no weights with"

@@ -64,6 +64,8 @@ def beam_search(
         logits = logits.float()
         normalizer = constraints.apply(logits, history)
         totals, beams, ids_tried = _best_extensions(running, logits, normalizer, 2 * beam)
+        # Not beside those of the next step: with many rows they are as large as the model.
+        del logits
         length = history.shape[1] + 1
         first_rows = torch.arange(len(active), device=device)[:, None] * beam
         # What has no room for more stands as it is.

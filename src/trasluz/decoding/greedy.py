@@ -32,6 +32,8 @@ def greedy_search(
         logits = logits.float()
         normalizer = constraints.apply(logits, history)
         best, places = best_of_rows(logits, 1)
+        # Not beside those of the next step.
+        del logits
         best, ids = best[:, 0] - normalizer, places[:, 0]
         totals = totals + best
         history = torch.cat([history, ids[:, None]], dim=1)

@@ -44,7 +44,11 @@ def activated_linear(
         if activation == "gelu" and weight.dtype == x.dtype and kernels_for(x, (x.dtype,)) is not None:
             # Without the bias, which would cost a pass over the result.
             return gelu_rows(product_with(x.contiguous(), weight, None), bias, in_place=True)
-    return ACTIVATIONS[activation](linear(x))
+    product = linear(x)
+    if activation == "relu" and not torch.is_grad_enabled() and not torch.compiler.is_exporting():
+        # The widest of all states need not be there twice.
+        return product.relu_()
+    return ACTIVATIONS[activation](product)
 
 
 class _Activated(torch.autograd.Function):

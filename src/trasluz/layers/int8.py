@@ -6,12 +6,16 @@ Both scales are one number a row: s_W of each output feature, fixed when the mod
 so that what stands in one sentence changes nothing in another. Products are of integers, sums exact; layer norms,
 softmax and everything else stay in float32. A quarter of the bytes are read, which is what decoding waits for.
 
+A matrix is held once, rounded, however many layers share it: where it is an output head's, embeddings look their rows
+up in what the head multiplies by. What a layer is made from is read piece by piece, and let go of before the next.
+
 Scaling by the largest value a row follows Wu et al. 2016 (section 6) and Bhandare et al. 2019 (arXiv 1906.00532).
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -27,6 +31,11 @@ from trasluz.layers.linear import Linear
 # Only this engine takes a scale that is given rather than found in the whole batch.
 _ENGINE = "fbgemm"
 _WEIGHT_LEVELS = 127
+# About so many numbers are rounded at once, in rows of whole blocks of every kernel.
+_AT_ONCE, _BLOCK = 1 << 17, 32
+
+Piece = tuple[Int8[Tensor, "some inputs"], Float[Tensor, " some"]]
+"""Some rows of a matrix, rounded, and their scales."""
 
 
 def _input_levels() -> int:
@@ -37,15 +46,10 @@ def _input_levels() -> int:
 class FbgemmProduct(nn.Module):
     """x W^T + b by PyTorch's eight-bit kernels, with what they lack around them."""
 
-    def __init__(
-        self,
-        rounded: Int8[Tensor, "outputs inputs"],
-        scale: Float[Tensor, " outputs"],
-        bias: Float[Tensor, " outputs"] | None,
-    ) -> None:
+    def __init__(self, shape: tuple[int, int], pieces: Iterable[Piece], bias: Float[Tensor, " outputs"] | None) -> None:
         super().__init__()
         self.levels = _input_levels()
-        self.packed = _packed(rounded, scale)
+        self.packed = _packed(*_joined(shape, pieces))
         self.bias = bias
 
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
@@ -66,12 +70,25 @@ class FbgemmProduct(nn.Module):
         return whole
 
 
+class RoundedTable(nn.Module):
+    """Rounded rows as they are, to be looked up."""
+
+    def __init__(self, shape: tuple[int, int], pieces: Iterable[Piece]) -> None:
+        super().__init__()
+        self.rounded, self.scale = _joined(shape, pieces)
+
+    def looked_up(
+        self, ids: Int[Tensor, "*positions"]
+    ) -> tuple[Int8[Tensor, "*positions inputs"], Float[Tensor, "*positions 1"]]:
+        """Return rows of the table as they were rounded, and their scales."""
+        return nn.functional.embedding(ids, self.rounded), self.scale[ids].unsqueeze(-1)
+
+
 def _product(
     weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None
 ) -> CompiledProduct | FbgemmProduct:
-    scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
-    rounded = (weight / scale[:, None]).round().to(torch.int8)
-    return (FbgemmProduct if load_kernels() is None else CompiledProduct)(rounded, scale, bias)
+    outputs, inputs = weight.shape
+    return (FbgemmProduct if load_kernels() is None else CompiledProduct)((outputs, inputs), _pieces(weight), bias)
 
 
 class Int8Linear(nn.Module):
@@ -93,22 +110,6 @@ class Int8Linear(nn.Module):
         return self.product(x)
 
 
-class Int8Embedding(nn.Module):
-    """A table of vectors of which each row has eight bits and a scale."""
-
-    def __init__(self, embedding: TokenEmbedding) -> None:
-        super().__init__()
-        weight = embedding.weight.detach()
-        scale = weight.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
-        self.register_buffer("table", (weight / scale).round().to(torch.int8), persistent=False)
-        self.register_buffer("scale", scale * embedding.scale, persistent=False)
-
-    def forward(self, ids: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
-        """Return the tokens' vectors."""
-        table, scale = self.get_buffer("table"), self.get_buffer("scale")
-        return nn.functional.embedding(ids, table).float().mul_(nn.functional.embedding(ids, scale))
-
-
 class Int8OutputHead(nn.Module):
     """One score a token of the vocabulary, by an eight-bit matrix."""
 
@@ -121,26 +122,90 @@ class Int8OutputHead(nn.Module):
         return self.product(x)
 
 
-_REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
+class Int8Embedding(nn.Module):
+    """Vectors of which each has eight bits and a scale, from a table of its own or the matrix of a product."""
+
+    def __init__(self, embedding: TokenEmbedding, rows: RoundedTable | CompiledProduct | None = None) -> None:
+        super().__init__()
+        weight = embedding.weight.detach()
+        vocab_size, dim = weight.shape
+        self.rows = RoundedTable((vocab_size, dim), _pieces(weight)) if rows is None else rows
+        self.scale = embedding.scale
+
+    def forward(self, ids: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
+        """Return the tokens' vectors."""
+        rounded, scale = self.rows.looked_up(ids)
+        return rounded.float().mul_(scale * self.scale)
+
+
+_PRODUCTS: dict[type[nn.Module], type[nn.Module]] = {
     Linear: Int8Linear,
     nn.Linear: Int8Linear,
-    TokenEmbedding: Int8Embedding,
     OutputHead: Int8OutputHead,
 }
 
 
-def to_int8(model: nn.Module) -> None:
+def to_int8(model: nn.Module, after_each: Callable[[], None] = lambda: None) -> None:
     """Put eight-bit layers in the place of a model's linear layers, embeddings and output head.
 
-    Raises RequestError where PyTorch has no such kernels: anywhere but on x86 processors.
+    One matrix after the other, the largest first, while little else is held; the layers that share it all at once, so
+    that nobody holds the floats any more when `after_each` is called. Raises RequestError where PyTorch has no such
+    kernels: anywhere but on x86 processors.
     """
     if _ENGINE not in torch.backends.quantized.supported_engines:
         raise RequestError("int8 needs an x86 processor; use fp32 (or bf16) here.")
     model.requires_grad_(False)
-    for parent in list(model.modules()):
-        for name, part in list(parent.named_children()):
-            if type(part) in _REPLACEMENTS:
-                setattr(parent, name, _REPLACEMENTS[type(part)](part))
+    places = _places(model)
+    while places:
+        _replace(places.pop())
+        after_each()
+
+
+def _places(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
+    """Return where layers to be replaced stand, those that share a matrix together, the largest matrix last."""
+    found: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+    for parent in model.modules():
+        for name, part in parent.named_children():
+            if type(part) in _PRODUCTS or type(part) is TokenEmbedding:
+                weight: Any = part.weight
+                found.setdefault(weight, []).append((parent, name))
+    return [found[weight] for weight in sorted(found, key=Tensor.numel)]
+
+
+def _replace(places: Iterable[tuple[nn.Module, str]]) -> None:
+    """Replace layers that share a matrix."""
+    rows: RoundedTable | CompiledProduct | None = None
+    embeddings = []
+    for parent, name in places:
+        part = parent.get_submodule(name)
+        if isinstance(part, TokenEmbedding):
+            embeddings.append((parent, name, part))
+            continue
+        rounded: Any = _PRODUCTS[type(part)](part)
+        setattr(parent, name, rounded)
+        if isinstance(rounded.product, CompiledProduct):
+            rows = rounded.product
+    for parent, name, embedding in embeddings:
+        found = Int8Embedding(embedding, rows)
+        setattr(parent, name, found)
+        rows = found.rows
+
+
+def _pieces(weight: Float[Tensor, "outputs inputs"]) -> Iterator[Piece]:
+    """Yield a matrix's rows rounded, some at a time; what comes from a file is read meanwhile."""
+    for rows in weight.split(max(1, _AT_ONCE // weight.shape[1] // _BLOCK) * _BLOCK):
+        some = rows.float()
+        scale = some.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / _WEIGHT_LEVELS
+        yield (some / scale[:, None]).round_().to(torch.int8), scale
+
+
+def _joined(shape: tuple[int, int], pieces: Iterable[Piece]) -> tuple[Tensor, Tensor]:
+    rounded, scales = torch.empty(shape, dtype=torch.int8), torch.empty(shape[0])
+    begin = 0
+    for some, scale in pieces:
+        rounded[begin : begin + len(some)], scales[begin : begin + len(some)] = some, scale
+        begin += len(some)
+    return rounded, scales
 
 
 def _packed(rounded: Tensor, scale: Tensor) -> torch.ScriptObject:

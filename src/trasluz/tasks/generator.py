@@ -20,7 +20,6 @@ from trasluz.decoding.settings import NO_END, DecodingTokens, Hypothesis, Search
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
-from trasluz.layers.int8 import to_int8
 from trasluz.tasks.generation import Generation
 from trasluz.tasks.generation_options import GenerationOptions, GenerationSettings, chosen_settings
 from trasluz.text.batching import CausalBatch, make_causal_batch
@@ -38,9 +37,7 @@ class Generator:
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.model: nn.Module = loaded.model.to(device, torch.float32 if dtype == torch.int8 else dtype).eval()
-        if dtype == torch.int8:
-            to_int8(self.model)
+        self.model: nn.Module = loaded.placed(device, dtype)
         self.dtype = dtype
         self.config: Any = loaded.config
         self.tokenizer: Any = loaded.source_tokenizer

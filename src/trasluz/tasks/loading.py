@@ -53,7 +53,7 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
     _check_task(task)
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    loaded, chosen = _read_for(model, task)
+    loaded, chosen = _read_for(model, task, chosen_dtype)
     return TASKS[chosen](loaded, chosen_device, chosen_dtype)
 
 
@@ -73,11 +73,11 @@ def read_model(model: str | Path, task: str | None = None) -> LoadedModel:
     return loaded
 
 
-def _read_for(model: str | Path, task: str | None) -> tuple[LoadedModel, str]:
+def _read_for(model: str | Path, task: str | None, dtype: torch.dtype = torch.float32) -> tuple[LoadedModel, str]:
     """Return what the folder holds for a task, and which task it is where none is named."""
     folder = find_model(model)
     further = task_folders(folder)
-    loaded = _read(model, further.get(task or "", folder))
+    loaded = _read(model, further.get(task or "", folder), dtype)
     if loaded.task not in TASKS:
         raise ModelError(f"{model} is for the task {loaded.task!r}, which this version does not know.")
     chosen = task or loaded.task
@@ -94,8 +94,8 @@ def _check_task(task: str | None) -> None:
         raise RequestError(f"there is no task {task!r}.{hint}")
 
 
-def _read(model: str | Path, folder: Path) -> LoadedModel:
-    loaded = load_model(folder)
+def _read(model: str | Path, folder: Path, dtype: torch.dtype) -> LoadedModel:
+    loaded = load_model(folder, dtype)
     if not Path(model).expanduser().is_dir():
         # A hub's folder is named after a commit.
         loaded.name = os.fspath(model)

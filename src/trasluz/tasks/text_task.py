@@ -18,7 +18,6 @@ from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
 from trasluz.inspection.recorder import record_attention
-from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels.text_attention import attends_to_texts
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import TextBatch, make_text_batch, make_text_row
@@ -59,9 +58,7 @@ class TextTask:
         if self.head_name is not None and self.head_name not in heads:
             there = f"it has {', '.join(heads)}" if heads else "it has none"
             raise RequestError(f"{loaded.name} has no head for the task {self.head_name!r}; {there}.")
-        self.model: nn.Module = loaded.model.to(device, torch.float32 if dtype == torch.int8 else dtype).eval()
-        if dtype == torch.int8:
-            to_int8(self.model)
+        self.model: nn.Module = loaded.placed(device, dtype)
         self.dtype = dtype
         self.config: Any = loaded.config
         self.tokenizer: EncoderTokenizer = loaded.source_tokenizer

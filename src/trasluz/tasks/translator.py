@@ -20,7 +20,6 @@ from trasluz.errors import RequestError, nearest
 from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
-from trasluz.layers.int8 import to_int8
 from trasluz.tasks.directions import Direction, directions_of
 from trasluz.tasks.grouping import TOGETHER, groups_by_length, windows
 from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
@@ -50,9 +49,7 @@ class Translator:
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.model: nn.Module = loaded.model.to(device, torch.float32 if dtype == torch.int8 else dtype).eval()
-        if dtype == torch.int8:
-            to_int8(self.model)
+        self.model: nn.Module = loaded.placed(device, dtype)
         self.dtype = dtype
         self.config: Any = loaded.config
         self.tokenizer: Any = loaded.source_tokenizer

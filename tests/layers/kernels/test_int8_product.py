@@ -15,6 +15,17 @@ SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 6
 SHAPES += [(6, 64, 40), (16, 128, 32), (33, 192, 100), (49, 64, 16), (80, 512, 520)]
 
 
+def product_of(rounded: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> CompiledProduct:
+    """Return a product that was given its rows a few at a time."""
+    outputs, inputs = rounded.shape
+    return CompiledProduct((outputs, inputs), zip(rounded.split(64), scale.split(64), strict=True), bias)
+
+
+def some_product(outputs: int, inputs: int) -> CompiledProduct:
+    rounded = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
+    return product_of(rounded, torch.rand(outputs), torch.randn(outputs))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outputs: int, threads: int) -> None:
@@ -24,7 +35,7 @@ def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outp
     # The largest of a row on the ends of the range, with the largest weights: what could overflow.
     x[0], rounded[0] = 1.0, 127
     x[-1], rounded[-1] = -1.0, -127
-    product = CompiledProduct(rounded, scale, bias)
+    product = product_of(rounded, scale, bias)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -43,7 +54,7 @@ def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outp
 
 @pytest.mark.parametrize("inputs", [64, 100])
 def test_a_row_is_the_same_whatever_stands_beside_it(inputs: int) -> None:
-    product = CompiledProduct(torch.randint(-127, 128, (50, inputs), dtype=torch.int8), torch.rand(50), torch.randn(50))
+    product = some_product(50, inputs)
     x = torch.randn(40, inputs)
     together = product(x)
     for count in (1, 3, 7, 16, 33):
@@ -51,15 +62,25 @@ def test_a_row_is_the_same_whatever_stands_beside_it(inputs: int) -> None:
 
 
 def test_views_rows_of_zeros_and_no_rows() -> None:
-    product = CompiledProduct(torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
+    product = product_of(torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
     x = torch.randn(6, 4, 3)
     assert torch.equal(product(x.transpose(0, 2)), product(x.transpose(0, 2).contiguous()))
     assert torch.equal(product(torch.zeros(2, 6)), torch.zeros(2, 5))
     assert product(torch.zeros(0, 6)).shape == (0, 5)
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(5, 6), (100, 64), (130, 33)])
+def test_rows_are_looked_up_where_they_are_multiplied(outputs: int, inputs: int) -> None:
+    rounded, scale = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8), torch.rand(outputs)
+    product = product_of(rounded, scale, None)
+    ids = torch.tensor([[0, outputs - 1, 3], [4, 4, outputs // 2]])
+    found, scales = product.looked_up(ids)
+    assert torch.equal(found, rounded[ids]) and torch.equal(scales[..., 0], scale[ids])
+    assert product.looked_up(ids[:0])[0].shape == (0, 3, inputs)
+
+
 def test_a_copy_stands_by_itself() -> None:
-    product = CompiledProduct(torch.randint(-127, 128, (5, 6), dtype=torch.int8), torch.ones(5), None)
+    product = some_product(5, 6)
     x = torch.randn(2, 6)
     expected = product(x)
     copied = copy.deepcopy(product)

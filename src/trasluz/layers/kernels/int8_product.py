@@ -1,7 +1,9 @@
 """Eight-bit rows times rows of floats: int8_product.cpp says what is computed, and this file knows its layout."""
 
+from collections.abc import Iterable
+
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from trasluz.layers.kernels import load_kernels
@@ -12,28 +14,41 @@ _PADDED_INPUTS = 8
 
 
 class CompiledProduct(nn.Module):
-    """x W^T + b by the compiled kernel; W has eight bits and one scale an output."""
+    """x W^T + b by the compiled kernel; W has eight bits and one scale an output.
+
+    W comes in `pieces`, rounded rows and their scales, each of whole blocks but the last: beside what is packed here,
+    it need nowhere be whole.
+    """
 
     def __init__(
         self,
-        rounded: Int8[Tensor, "outputs inputs"],
-        scale: Float[Tensor, " outputs"],
+        shape: tuple[int, int],
+        pieces: Iterable[tuple[Int8[Tensor, "some inputs"], Float[Tensor, " some"]]],
         bias: Float[Tensor, " outputs"] | None,
     ) -> None:
         super().__init__()
-        self.outputs, self.inputs = rounded.shape
+        self.outputs, self.inputs = shape
         kernels = load_kernels()
         assert kernels is not None
         self.levels: int = kernels.trasluz_int8_levels()
-        self.scale = scale
-        missing = -self.outputs % _BLOCK
-        padded = nn.functional.pad(rounded, (0, -self.inputs % _PADDED_INPUTS, 0, missing))
-        self.depth = padded.shape[1]
-        blocks = padded.view(-1, _BLOCK, self.depth // _QUAD, _QUAD)
-        self._packed = blocks.transpose(1, 2).contiguous()
-        self._offset = padded.sum(1, dtype=torch.int32).mul_(-self.levels)
-        self._scale = nn.functional.pad(scale, (0, missing))
-        self._bias = torch.zeros_like(self._scale) if bias is None else nn.functional.pad(bias.detach(), (0, missing))
+        self.depth = self.inputs + -self.inputs % _PADDED_INPUTS
+        blocks = -(-self.outputs // _BLOCK)
+        self._packed = torch.zeros(blocks, self.depth // _QUAD, _BLOCK, _QUAD, dtype=torch.int8)
+        self._offset = torch.zeros(blocks * _BLOCK, dtype=torch.int32)
+        self._scale, self._bias = torch.zeros(blocks * _BLOCK), torch.zeros(blocks * _BLOCK)
+        if bias is not None:
+            self._bias[: self.outputs] = bias.detach()
+        begin = 0
+        for rounded, scale in pieces:
+            end = begin + len(rounded)
+            assert begin % _BLOCK == 0
+            padded = nn.functional.pad(rounded, (0, self.depth - self.inputs, 0, -len(rounded) % _BLOCK))
+            into = self._packed[begin // _BLOCK : -(-end // _BLOCK)]
+            into.copy_(padded.view(len(into), _BLOCK, -1, _QUAD).transpose(1, 2))
+            self._offset[begin:end] = rounded.sum(1, dtype=torch.int32).mul_(-self.levels)
+            self._scale[begin:end] = scale
+            begin = end
+        assert begin == self.outputs
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -54,7 +69,15 @@ class CompiledProduct(nn.Module):
             )
         return y
 
+    def looked_up(
+        self, ids: Int[Tensor, "*positions"]
+    ) -> tuple[Int8[Tensor, "*positions inputs"], Float[Tensor, "*positions 1"]]:
+        """Return rows of the matrix as they were rounded, and their scales."""
+        quads = self._packed.view(torch.int32).squeeze(-1)
+        found = quads[ids // _BLOCK, :, ids % _BLOCK].view(torch.int8)
+        return found[..., : self.inputs], self._scale[ids].unsqueeze(-1)
+
     def rows(self) -> Float[Tensor, "outputs inputs"]:
         """Return the matrix in float32, to within the rounding."""
         rounded = self._packed.transpose(1, 2).reshape(-1, self.depth)[: self.outputs, : self.inputs]
-        return rounded * self.scale[:, None]
+        return rounded * self._scale[: self.outputs, None]
