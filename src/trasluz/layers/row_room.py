@@ -36,7 +36,7 @@ def whole_rows(rows: int, dtype: torch.dtype) -> tuple[int, int]:
 def empty_rows(shape: Sequence[int], dtype: torch.dtype, row_axes: int = 1) -> Tensor:
     """Return an empty tensor on the CPU with room behind it; a row is what lies along its last `row_axes` axes."""
     rows, size = math.prod(shape[:-row_axes]), math.prod(shape[-row_axes:])
-    return torch.empty(_rounded(rows, dtype) * size, dtype=dtype)[: rows * size].view(*shape)
+    return torch.empty(_rounded(rows, dtype) * size, dtype=dtype, device="cpu")[: rows * size].view(*shape)
 
 
 def with_room(x: Float[Tensor, "places dim"]) -> Float[Tensor, "rows dim"]:
@@ -48,6 +48,6 @@ def with_room(x: Float[Tensor, "places dim"]) -> Float[Tensor, "rows dim"]:
     has_room = x.untyped_storage().nbytes() >= (x.storage_offset() + wanted * dim) * x.element_size()
     if has_room and x.is_contiguous():
         return x.as_strided((wanted, dim), (dim, 1))
-    copied = torch.empty(wanted, dim, dtype=x.dtype)
+    copied = x.new_empty(wanted, dim)
     copied[:rows] = x
     return copied

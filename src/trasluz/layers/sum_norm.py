@@ -64,8 +64,8 @@ class _SumNorm(torch.autograd.Function):
         kernels = training_kernels_for(x)
         assert kernels is not None
         drop = dropout_of(probability, drawn_seed() if probability else 0)
-        total = x.contiguous() if y is None else torch.empty(x.shape, dtype=x.dtype)
-        statistics = torch.empty(x.numel() // max(x.shape[-1], 1), 2)
+        total = x.contiguous() if y is None else x.new_empty(x.shape)
+        statistics = x.new_empty((x.numel() // max(x.shape[-1], 1), 2), dtype=torch.float32)
         result = _forward(kernels, x, y, weight, bias, epsilon, drop, total, statistics)
         ctx.save_for_backward(total, statistics, weight)
         ctx.drop, ctx.has_y, ctx.has_bias = drop, y is not None, bias is not None
@@ -79,7 +79,7 @@ class _SumNorm(torch.autograd.Function):
         assert kernels is not None
         rows, dim = statistics.shape[0], weight.shape[0]
         gradient = gradients[0].contiguous()
-        of_weights = torch.zeros(2, kernels.trasluz_row_parts(rows), dim)
+        of_weights = total.new_zeros((2, kernels.trasluz_row_parts(rows), dim), dtype=torch.float32)
         of_total = empty_rows(total.shape, total.dtype)
         of_y = empty_rows(total.shape, total.dtype) if ctx.has_y and ctx.drop[1] else None
         kernels.trasluz_sum_norm_backward(

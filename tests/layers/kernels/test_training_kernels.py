@@ -173,6 +173,26 @@ def test_column_sums(rows: int, dim: int, dtype: torch.dtype) -> None:
     torch.testing.assert_close(column_sums(x), x.float().sum(0), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_torchs_default_type_changes_nothing(default: torch.dtype) -> None:
+    norm, layer = nn.LayerNorm(16), Linear(16, 8)
+    x = torch.randn(300, 16, requires_grad=True)
+    wanted = [x, *norm.parameters(), *layer.parameters()]
+
+    def found() -> list[Tensor]:
+        result = activated_linear(layer, sum_norm(norm, x), "gelu")
+        return [result, column_sums(x.detach()), *torch.autograd.grad(result.sum(), wanted)]
+
+    expected, before = found(), torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        others = found()
+    finally:
+        torch.set_default_dtype(before)
+    for one, other in zip(expected, others, strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def test_without_kernels_the_same_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     norm, x, y = nn.LayerNorm(16), torch.randn(4, 16), torch.randn(4, 16)
     compiled = sum_norm(norm, x, y)

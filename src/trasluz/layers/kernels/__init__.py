@@ -2,6 +2,9 @@
 
 Each file here is one kernel's door, beside its C++; `hatch_build.py` compiles them into one library. Whoever calls a
 kernel has the same in PyTorch's words, for when there is none.
+
+Kernels believe what they are told: doors give every tensor's type and device outright, not torch's defaults, and leave
+shapes that do not fit to PyTorch, which refuses them.
 """
 
 import ctypes
@@ -119,7 +122,7 @@ def training_kernels_for(
 
 def drawn_seed() -> int:
     """Return a seed for what a kernel drops out, drawn from torch's generator."""
-    return int(torch.empty((), dtype=torch.int64).random_())
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_())
 
 
 def dropout_of(probability: float, seed: int) -> tuple[int, int, float]:
@@ -130,4 +133,5 @@ def dropout_of(probability: float, seed: int) -> tuple[int, int, float]:
 def _thread_libraries() -> list[str]:
     """Return the OpenMP runtime that torch has brought into this process."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    return sorted({path for line in maps if "libgomp" in (path := line.split()[-1])})
+    # The sixth word is a path, in which there may be spaces.
+    return sorted({path for line in maps if "libgomp" in (path := line.split(maxsplit=5)[-1])})

@@ -40,7 +40,8 @@ def activation_backward(
     assert kernels is not None
     gradient = gradient.contiguous()
     rows, dim = x.shape
-    result, sums = empty_rows(x.shape, x.dtype), torch.zeros(kernels.trasluz_row_parts(rows), dim)
+    result = empty_rows(x.shape, x.dtype)
+    sums = x.new_zeros((kernels.trasluz_row_parts(rows), dim), dtype=torch.float32)
     kernels.trasluz_activation_backward(
         *(gradient.data_ptr(), x.data_ptr(), rows, dim, is_gelu, x.dtype == torch.bfloat16),
         *(result.data_ptr(), sums.data_ptr(), torch.get_num_threads()),

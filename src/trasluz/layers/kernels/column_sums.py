@@ -14,7 +14,7 @@ def column_sums(x: Float[Tensor, "places dim"]) -> Float[Tensor, " dim"]:
         return x.sum(0, dtype=torch.float32 if x.dtype == torch.bfloat16 else None)
     x = x.contiguous()
     rows, dim = x.shape
-    sums = torch.zeros(kernels.trasluz_row_parts(rows), dim)
+    sums = x.new_zeros((kernels.trasluz_row_parts(rows), dim), dtype=torch.float32)
     kernels.trasluz_column_sums(
         *(x.data_ptr(), rows, dim, x.dtype == torch.bfloat16, sums.data_ptr(), torch.get_num_threads())
     )

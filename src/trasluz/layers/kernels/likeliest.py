@@ -26,7 +26,7 @@ def best_of_rows(
         best, places = logits.topk(count, dim=-1)
         return best, places
     values = logits.new_empty(len(logits), count)
-    found = torch.empty(len(logits), count, dtype=torch.int64)
+    found = logits.new_empty((len(logits), count), dtype=torch.int64)
     kernels.trasluz_best_of_rows(
         *(logits.data_ptr(), *logits.shape, count),
         *(values.data_ptr(), found.data_ptr(), torch.get_num_threads()),

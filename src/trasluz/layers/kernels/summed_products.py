@@ -25,7 +25,7 @@ def summed_products(
     kernels = training_kernels_for(x, (torch.bfloat16,))
     assert kernels is not None
     (rows, inputs), outputs = x.shape, y.shape[1]
-    result = torch.empty(inputs, outputs) if into is None else into
+    result = x.new_empty((inputs, outputs), dtype=torch.float32) if into is None else into
     assert result.is_contiguous() and result.dtype == torch.float32
     kernels.trasluz_summed_products(
         *(x.data_ptr(), x.stride(0), y.data_ptr(), y.stride(0), rows, inputs, outputs),
