@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from trasluz.layers import sum_norm as module
 from trasluz.layers.rms_norm import RmsNorm
 from trasluz.layers.sum_norm import sum_norm
 
@@ -41,3 +42,23 @@ def test_gradients_go_the_usual_way() -> None:
     norm = nn.LayerNorm(16)
     sum_norm(norm, torch.randn(2, 16), torch.randn(2, 16)).sum().backward()
     assert norm.weight.grad is not None
+
+
+@pytest.mark.parametrize("has_gradients", [True, False])
+def test_layer_norms_that_the_kernel_does_not_know(has_gradients: bool) -> None:
+    x, y = torch.randn(3, 16) * 4 + 2, torch.randn(3, 16)
+    norms = [nn.LayerNorm(16, bias=False), nn.LayerNorm(16, elementwise_affine=False), nn.LayerNorm((3, 16))]
+    nn.init.normal_(norms[2].weight)
+    with torch.set_grad_enabled(has_gradients):
+        for norm in norms:
+            torch.testing.assert_close(sum_norm(norm, x), norm(x))
+            torch.testing.assert_close(sum_norm(norm, x, y), norm(x + y))
+        with pytest.raises(RuntimeError, match="normalized_shape"):
+            sum_norm(nn.LayerNorm(8), x)
+
+
+def test_what_is_of_another_shape_is_not_for_the_kernel() -> None:
+    x = torch.randn(3, 16)
+    assert module._is_known(nn.LayerNorm(16), x, x)
+    assert not module._is_known(nn.LayerNorm(16), x, x[:1])
+    assert not module._is_known(RmsNorm(8), x, x)

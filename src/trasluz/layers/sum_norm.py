@@ -38,10 +38,14 @@ def sum_norm(
 
 
 def _is_known(norm: nn.Module, x: Tensor, y: Tensor | None) -> bool:
+    if not isinstance(norm, nn.LayerNorm | RmsNorm):
+        return False
+    # Without a bias the kernel would take a layer norm for the other kind.
+    parts: list[Tensor | None] = [norm.weight, norm.bias] if isinstance(norm, nn.LayerNorm) else [norm.weight]
     return (
-        isinstance(norm, nn.LayerNorm | RmsNorm)
+        all(part is not None and part.shape == x.shape[-1:] and part.is_contiguous() for part in parts)
         and norm.weight.dtype in (x.dtype, torch.float32)
-        and (y is None or y.dtype == x.dtype)
+        and (y is None or (y.dtype == x.dtype and y.shape == x.shape))
         and x.shape[-1] % LANES == 0
     )
 
