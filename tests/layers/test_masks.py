@@ -73,3 +73,11 @@ def test_where_texts_begin_and_how_long_they_are() -> None:
     queries, keys = Mask(torch.tensor([3, 1])).stretches(2, 2, 5)
     assert [part.tolist() for part in (*queries, *keys)] == [[0, 2], [2, 2], [0, 5], [3, 1]]
     assert [part.tolist() for part in EVERYTHING.stretches(2, 2, 5)[1]] == [[0, 5], [5, 5]]
+
+
+def test_lengths_for_kernels_are_whole_and_end_with_the_keys() -> None:
+    mask = Mask(torch.tensor([3, 9], dtype=torch.int32))
+    for _, counts in (mask.stretches(2, 5, 5)[1], mask.spans(5, 1)):
+        assert counts.dtype == torch.int64
+        assert counts.tolist() == [3, 5]
+    assert Mask(torch.tensor([2])).stretches(3, 5, 5)[1][1].tolist() == [2, 2, 2]

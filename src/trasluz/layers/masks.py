@@ -108,8 +108,9 @@ class Mask:
                 ends = torch.cat([begins[1:], begins.new_tensor([changes.numel()])])
                 return (begins, ends - begins), (begins, ends - begins)
             rows = torch.arange(batch)
-            keys = torch.full((batch,), num_keys) if self.key_lengths is None else self.key_lengths.long()
-            return (rows * num_queries, torch.full((batch,), num_queries)), (rows * num_keys, keys.contiguous())
+            keys = torch.full((batch,), num_keys) if self.key_lengths is None else _counts(self.key_lengths, num_keys)
+            queries = torch.full((batch,), num_queries)
+            return (rows * num_queries, queries), (rows * num_keys, keys.expand(batch).contiguous())
 
         return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
@@ -124,7 +125,7 @@ class Mask:
 
         def answer() -> tuple[Tensor, Tensor]:
             first = torch.arange(0, len(lengths) * num_keys, num_keys, device=lengths.device)
-            return first.repeat_interleave(repeats), lengths.repeat_interleave(repeats)
+            return first.repeat_interleave(repeats), _counts(lengths, num_keys).repeat_interleave(repeats)
 
         return self._remembered(("spans", num_keys, repeats), answer)
 
@@ -148,6 +149,11 @@ class Mask:
             self._answers[question] = answer()
         found: T = self._answers[question]
         return found
+
+
+def _counts(lengths: Int[Tensor, " batch"], most: int) -> Int[Tensor, " batch"]:
+    """Return lengths as kernels read them: 64 bits each, and none beyond the keys that there are."""
+    return lengths.long().clamp(max=most)
 
 
 EVERYTHING = Mask()

@@ -46,3 +46,9 @@ def test_gradients_and_many_rows_are_for_the_library() -> None:
         assert takes_few_rows(torch.randn(2, 1, 16), layer.weight)
         assert not takes_few_rows(torch.randn(65, 16), layer.weight)
         assert not takes_few_rows(torch.randn(2, 16, dtype=torch.bfloat16), layer.weight.bfloat16())
+
+
+@torch.no_grad()
+def test_rows_of_another_width_are_for_the_library_to_refuse() -> None:
+    assert not takes_few_rows(torch.randn(1, 32), Linear(16, 8).weight)
+    assert not takes_few_rows(torch.randn(4, 8), Linear(16, 8).weight)

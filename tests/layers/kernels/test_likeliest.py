@@ -26,6 +26,14 @@ def test_best_as_topk(count: int, size: int) -> None:
     assert all(len(set(row)) == count for row in places.tolist())
 
 
+@torch.no_grad()
+def test_more_than_there_are_or_none() -> None:
+    logits = torch.randn(2, 10)
+    assert best_of_rows(logits, 0)[1].shape == (2, 0)
+    with pytest.raises(RuntimeError, match="out of range"):
+        best_of_rows(logits, 11)
+
+
 @pytest.mark.parametrize("size", [1, 7, 8, 500, 513, 32_001])
 @torch.no_grad()
 def test_log_sum_exp(size: int) -> None:

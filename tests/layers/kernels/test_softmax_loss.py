@@ -49,3 +49,9 @@ def test_far_apart_logits_and_numbers_that_are_none() -> None:
 def test_targets_outside_the_vocabulary_are_refused() -> None:
     with pytest.raises(IndexError, match="below the vocabulary's 20"):
         softmax_loss(torch.randn(2, 20), None, torch.tensor([3, 20]), 0.0, True)
+
+
+def test_targets_of_fewer_bits() -> None:
+    logits, targets = torch.randn(3, 20), torch.tensor([0, 5, 19])
+    found, expected = (softmax_loss(logits, None, one, 0.0, False)[0] for one in (targets.int(), targets))
+    assert torch.equal(found, expected)

@@ -65,6 +65,13 @@ def refuse(*_: object) -> None:
     raise AssertionError
 
 
+def test_keys_of_other_shapes_than_the_kernel_reads() -> None:
+    query, key, value = projected(2, 2, 6, 16, torch.float32)
+    assert takes_texts(query, key, value)
+    assert not takes_texts(query, key[:1], value[:1])
+    assert not takes_texts(query, key, value[:, :, 1:])
+
+
 def test_who_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "text_attention", refuse)
     query, key, value = projected(2, 2, 6, 16, torch.float32)

@@ -34,6 +34,8 @@ def attention_step(
     # The kernel knows no other types: it would read, and write, past the end of narrower ones.
     assert query.dtype == torch.float32 and key.dtype == value.dtype
     assert key.dtype in (torch.float32, torch.bfloat16)
+    assert all(one.dtype == torch.int64 for one in (count, first) if one is not None)
+    assert table is None or table.dtype == torch.int32
     query = query.contiguous()
     context = torch.empty_like(query)
     kernels.trasluz_attention_step(

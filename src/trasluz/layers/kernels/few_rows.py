@@ -20,6 +20,7 @@ def takes_few_rows(x: Tensor, weight: Tensor) -> bool:
     """Tell whether the kernel is the better one for this product: it is for few rows."""
     return (
         kernels_for(x) is not None
+        and x.shape[-1:] == weight.shape[1:]
         and x.numel() <= _most_rows() * weight.shape[1]
         and weight.dtype == torch.float32
         and weight.is_contiguous()

@@ -58,7 +58,7 @@ class CompiledProduct(nn.Module):
     def forward(self, x: Float[Tensor, "*positions inputs"]) -> Float[Tensor, "*positions outputs"]:
         """Return the product."""
         kernels = load_kernels()
-        assert kernels is not None and x.dtype == torch.float32
+        assert kernels is not None and x.dtype == torch.float32 and x.shape[-1] == self.inputs
         x = x.contiguous()
         y = x.new_empty(*x.shape[:-1], self.outputs)
         if rows := x.numel() // self.inputs:

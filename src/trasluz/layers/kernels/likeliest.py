@@ -22,7 +22,7 @@ def best_of_rows(
 ) -> tuple[Float[Tensor, "rows tried"], Int[Tensor, "rows tried"]]:
     """Return the `count` largest values of every row, largest first, and where they stand: as `torch.topk`."""
     kernels = kernels_for(logits)
-    if kernels is None or not logits.is_contiguous():
+    if kernels is None or not logits.is_contiguous() or not 0 < count <= logits.shape[1]:
         best, places = logits.topk(count, dim=-1)
         return best, places
     values = logits.new_empty(len(logits), count)

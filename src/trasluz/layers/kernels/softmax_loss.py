@@ -36,7 +36,7 @@ def _compiled(
 ) -> tuple[Tensor, Tensor]:
     rows, vocab_size = logits.shape
     assert logits.is_contiguous()
-    targets = targets.contiguous()
+    targets = targets.long().contiguous()
     bias = None if bias is None else bias.float().contiguous()
     if rows and not (0 <= int(targets.min()) and int(targets.max()) < vocab_size):
         raise IndexError(f"targets must be below the vocabulary's {vocab_size} entries")

@@ -20,8 +20,9 @@ def takes_texts(query: Tensor, key: Tensor, value: Tensor) -> bool:
     return (
         training_kernels_for(query) is not None
         and query.dtype == key.dtype == value.dtype
-        and query.shape[1] == key.shape[1]
-        and query.shape[-1] == value.shape[-1]
+        and key.shape == value.shape
+        and query.shape[:2] == key.shape[:2]
+        and query.shape[-1] == key.shape[-1]
         and query.shape[-1] % LANES == 0
     )
 
