@@ -144,6 +144,15 @@ def test_who_takes_the_compiled_step() -> None:
         assert not takes(random_block(16, 2, 24))
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
+@torch.no_grad()
+def test_what_is_no_number_stays_so(activation: ActivationName) -> None:
+    block = random_block(16, 2, 24, activation)
+    block.feed_forward.expand.bias[3] = torch.nan
+    (found,) = run(block, [torch.randn(1, 1, 16)], {}, torch.empty(1, 0, 16))
+    assert found.isnan().all()
+
+
 @torch.no_grad()
 def test_weights_that_are_replaced_meanwhile_stay_where_they_were() -> None:
     block = random_block(16, 2, 24)

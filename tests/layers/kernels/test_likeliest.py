@@ -26,6 +26,17 @@ def test_best_as_topk(count: int, size: int) -> None:
     assert all(len(set(row)) == count for row in places.tolist())
 
 
+@pytest.mark.parametrize("size", [9, 40])
+@torch.no_grad()
+def test_fewer_possible_than_wanted(size: int) -> None:
+    values = torch.full((2, size), float("-inf"))
+    values[0, 5], values[1, 7], values[1, 2] = 1.0, 2.0, -3.0
+    best, places = best_of_rows(values, 4)
+    assert torch.equal(best, values.topk(4, dim=-1).values)
+    assert torch.equal(values.gather(1, places), best)
+    assert all(len(set(row)) == 4 for row in places.tolist())
+
+
 @torch.no_grad()
 def test_more_than_there_are_or_none() -> None:
     logits = torch.randn(2, 10)
@@ -50,3 +61,6 @@ def test_what_is_no_number_stays_so() -> None:
     logits = torch.zeros(2, 40)
     logits[0, 3] = float("nan")
     assert log_sum_exp(logits).isnan().tolist() == [True, False]
+    logits[:, [0, 11, 39]] = float("inf")
+    assert log_sum_exp(logits).isnan().tolist() == [True, False]
+    assert log_sum_exp(logits)[1] == float("inf")

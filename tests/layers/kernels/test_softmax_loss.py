@@ -55,3 +55,14 @@ def test_targets_of_fewer_bits() -> None:
     logits, targets = torch.randn(3, 20), torch.tensor([0, 5, 19])
     found, expected = (softmax_loss(logits, None, one, 0.0, False)[0] for one in (targets.int(), targets))
     assert torch.equal(found, expected)
+
+
+def test_an_impossible_word_costs_nothing_without_smoothing() -> None:
+    logits, bias = torch.randn(1, 20), torch.zeros(20)
+    bias[7] = -torch.inf
+    gradient = logits.clone()
+    likelihood, total = softmax_loss(gradient, bias, torch.tensor([3]), 0.0, True)
+    assert total == likelihood
+    assert likelihood.isfinite()
+    assert gradient.isfinite().all()
+    assert softmax_loss(logits, bias, torch.tensor([3]), 0.1, False)[1] == torch.inf

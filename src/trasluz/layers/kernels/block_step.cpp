@@ -111,7 +111,8 @@ AVX2 void activate(Activation kind, std::int64_t size, float* x) {
         const __m256 v = _mm256_loadu_ps(x + d);
         __m256 y;
         if (kind == kRelu) {
-            y = _mm256_max_ps(v, _mm256_setzero_ps());
+            // In this order NaN stays what it is.
+            y = _mm256_max_ps(_mm256_setzero_ps(), v);
         } else {
             const __m256 cubic = _mm256_fmadd_ps(_mm256_mul_ps(v, v), _mm256_set1_ps(0.044715f), one);
             const __m256 away = kind == kSwish ? _mm256_sub_ps(_mm256_setzero_ps(), v)

@@ -47,6 +47,10 @@ AVX2 void best_of_row(const float* logits, std::int64_t size, const Best& best) 
     }
     for (; v < size; ++v)
         if (logits[v] > best.least()) best.offer(logits[v], v);
+    // Fewer are possible than are wanted: the first of the others stand behind them, each once.
+    std::int64_t at = std::find(best.values, best.values + best.count, kLowest) - best.values;
+    for (v = 0; at < best.count; ++v)
+        if (!(logits[v] > kLowest)) best.values[at] = logits[v], best.places[at++] = v;
 }
 
 AVX2 float log_sum_exp(const float* logits, std::int64_t size) {
@@ -55,6 +59,11 @@ AVX2 float log_sum_exp(const float* logits, std::int64_t size) {
     for (; v + 8 <= size; v += 8) largest8 = _mm256_max_ps(largest8, _mm256_loadu_ps(logits + v));
     float largest = max8(largest8);
     for (; v < size; ++v) largest = std::max(largest, logits[v]);
+    if (largest == -kLowest) {
+        // Beside it nothing counts but what is no number, which the search for the largest may have passed over.
+        const float* const none = std::find_if(logits, logits + size, [](float x) { return std::isnan(x); });
+        return none == logits + size ? largest : *none;
+    }
     if (!(largest > kLowest)) return largest;
     const __m256 away = _mm256_set1_ps(largest);
     // Sums of 512, added up in double, so that a large vocabulary loses no digits.

@@ -47,7 +47,9 @@ def _compiled(
         *(logits.dtype == torch.bfloat16, torch.get_num_threads()),
     )
     likelihood = nll.sum()
-    return likelihood, (1.0 - smoothing) * likelihood + smoothing * uniform.sum()
+    total = (1.0 - smoothing) * likelihood
+    # Where a word is impossible `uniform` is infinite, which times nothing would be no number.
+    return likelihood, total + smoothing * uniform.sum() if smoothing else total
 
 
 def _plainly(
