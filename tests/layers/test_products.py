@@ -41,3 +41,10 @@ def test_sums_over_rows(rows: int, dtype: torch.dtype, error: float, monkeypatch
     torch.testing.assert_close(row_products(x, y).float(), expected, rtol=error, atol=2 * error * rows**0.5)
     add_row_products(x, y, into)
     torch.testing.assert_close(into, expected + 1, rtol=error, atol=2 * error * rows**0.5)
+
+
+@pytest.mark.parametrize("rows", [3, 700])
+@torch.no_grad()
+def test_a_bias_whose_numbers_lie_apart(rows: int) -> None:
+    x, weight, bias = torch.randn(rows, 16), torch.randn(24, 16), torch.randn(48)[::2]
+    torch.testing.assert_close(product_with(x, weight, bias), torch.nn.functional.linear(x, weight, bias))

@@ -15,7 +15,7 @@ from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.kernels import kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
-from trasluz.layers.linear import Linear, compute_dtype, trains_on_cpu
+from trasluz.layers.linear import Linear, as_rows, compute_dtype, trains_on_cpu
 from trasluz.layers.products import product_in_room, product_with, row_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
@@ -38,7 +38,9 @@ def activated_linear(
     bias: Tensor | None = linear.bias if type(linear) is Linear else None
     if bias is not None and takes_rows(x, len(bias)):
         weight: Tensor = linear.weight  # type: ignore[assignment]
-        if activation in ("relu", "gelu") and trains_on_cpu(x, weight):
+        # Under autocast the kernel meets another type than that of `x`, and maybe none that it knows.
+        is_known = activation in ("relu", "gelu") and compute_dtype(x) in (torch.float32, torch.bfloat16)
+        if is_known and trains_on_cpu(x, weight):
             activated: Tensor = _Activated.apply(x, weight, bias, activation == "gelu")  # type: ignore[no-untyped-call]
             return activated
         if activation == "gelu" and weight.dtype == x.dtype and kernels_for(x, (x.dtype,)) is not None:
@@ -68,7 +70,7 @@ class _Activated(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, before = ctx.saved_tensors
-        gradient, of_bias = activation_backward(gradients[0].flatten(0, -2), before.flatten(0, -2), ctx.is_gelu)
+        gradient, of_bias = activation_backward(as_rows(gradients[0]), as_rows(before), ctx.is_gelu)
         of_x = product_in_room(gradient, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
-        of_weight = row_products(gradient, x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
+        of_weight = row_products(gradient, as_rows(x)) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, of_bias if ctx.needs_input_grad[2] else None, None

@@ -53,8 +53,8 @@ def linears(
     if not together or not trains_on_cpu(x, *(layer.weight for layer in of_ours)):
         return tuple(layer(x) for layer in layers)
     parameters = [layer.weight for layer in of_ours] + [layer.bias for layer in of_ours]
-    products: tuple[Tensor, ...] = _Products.apply(x, *parameters)  # type: ignore[no-untyped-call]
-    return products
+    products: Tensor | tuple[Tensor, ...] = _Products.apply(x, *parameters)  # type: ignore[no-untyped-call]
+    return products if isinstance(products, tuple) else (products,)
 
 
 def trains_on_cpu(x: Tensor, *weights: Tensor) -> bool:
@@ -96,14 +96,19 @@ class _Products(torch.autograd.Function):
             ctx.needs_input_grad[1 : count + 1],
             ctx.needs_input_grad[count + 1 :],
         )
-        gradient = _joined(gradients).flatten(0, -2)
+        gradient = as_rows(_joined(gradients))
         of_x = product_in_room(gradient, weight.t()).view(x.shape) if wanted else None
         of_weight, of_bias = [None] * count, [None] * count
         if any(of_weights):
-            of_weight = row_products(gradient, x.flatten(0, -2)).split(ctx.outputs)
+            of_weight = row_products(gradient, as_rows(x)).split(ctx.outputs)
         if any(of_biases):
             of_bias = column_sums(gradient).split(ctx.outputs)
         return of_x, *of_weight, *of_bias
+
+
+def as_rows(x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "places dim"]:
+    """Return all positions one behind the other, a single one too."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _side_by_side(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

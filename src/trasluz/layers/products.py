@@ -31,6 +31,8 @@ def product_with(
         # In one piece: by rows that have gaps between them, as those of a slice, oneDNN takes a thousand times as long.
         if not (weight.is_contiguous() or weight.t().is_contiguous()):
             weight = weight.contiguous()
+        # A bias is read there as if its numbers lay side by side.
+        bias = None if bias is None else bias.contiguous()
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
         return product
     product = nn.functional.linear(x, weight, bias)

@@ -38,6 +38,12 @@ def test_views_and_no_rows() -> None:
     assert few_rows(torch.zeros(0, 6), weight, None).shape == (0, 5)
 
 
+@torch.no_grad()
+def test_a_bias_whose_numbers_lie_apart() -> None:
+    x, weight, bias = torch.randn(2, 6), torch.randn(5, 6), torch.randn(10)[::2]
+    torch.testing.assert_close(few_rows(x, weight, bias), x @ weight.T + bias)
+
+
 def test_gradients_and_many_rows_are_for_the_library() -> None:
     layer = Linear(16, 8)
     assert not takes_few_rows(torch.randn(2, 16), layer.weight)

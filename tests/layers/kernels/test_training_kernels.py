@@ -155,6 +155,30 @@ def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
     assert torch.equal(linear_module._joined([parts[0].double(), other[1]]), torch.cat(other[:2], -1))
 
 
+def test_a_single_position_and_a_single_layer() -> None:
+    layer, x = Linear(16, 8), torch.randn(16, requires_grad=True)
+    wanted = [x, layer.weight, layer.bias]
+    (alone,) = linears(x, [layer])
+    exact = [nn.functional.linear(x, layer.weight, layer.bias) for _ in range(3)]
+    exact[2] = nn.functional.gelu(exact[2])
+    for found, expected in zip((alone, layer(x), activated_linear(layer, x, "gelu")), exact, strict=True):
+        assert found.shape == (8,)
+        _close(found, expected, 1e-5)
+        for ours, plain in zip(_gradients(found, wanted), _gradients(expected, wanted), strict=True):
+            _close(ours, plain, 1e-5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_autocast_to_a_type_that_the_kernel_does_not_know(activation: ActivationName) -> None:
+    layer, x = Linear(16, 8), torch.randn(3, 16)
+    with torch.autocast("cpu", torch.float16):
+        found = activated_linear(layer, x, activation)
+    assert found.dtype == torch.float16
+    found.sum().backward()
+    assert layer.weight.grad is not None
+    _close(found.float(), ACTIVATIONS[activation](nn.functional.linear(x, layer.weight, layer.bias)), 0.01)
+
+
 def test_what_is_frozen_gets_no_gradient() -> None:
     layers = [Linear(8, 8), Linear(8, 16)]
     layers[0].weight.requires_grad_(False)

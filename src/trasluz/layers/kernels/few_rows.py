@@ -35,7 +35,7 @@ def few_rows(
     """Return x W^T + b, each row to the bit as if it were alone."""
     kernels = load_kernels()
     assert kernels is not None
-    x = x.contiguous()
+    x, bias = x.contiguous(), None if bias is None else bias.contiguous()
     outputs, inputs = weight.shape
     y = x.new_empty(*x.shape[:-1], outputs)
     if rows := x.numel() // inputs:
