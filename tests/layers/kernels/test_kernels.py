@@ -22,6 +22,8 @@ def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatc
 
 def test_the_runtime_of_threads_is_found_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "7f00-7f01 r-xp 00000000 08:01 123                    "
-    maps = f"{line}/home/a user/libgomp-1.so\n{line}/home/a user/libgomp-1.so\n{line}/lib/libc.so\n7f02-7f03 rw-p 0 0:0 0\n"
+    maps = "".join(
+        f"{line}{path}\n" for path in ("/home/a user/libgomp-1.so", "/home/a user/libgomp-1.so", "/lib/c.so", "")
+    )
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: maps)
     assert kernels._thread_libraries() == ["/home/a user/libgomp-1.so"]
