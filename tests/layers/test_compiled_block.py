@@ -13,6 +13,7 @@ from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
+from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
@@ -120,6 +121,11 @@ def test_a_step_that_looks_at_a_source(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
 
 
+class _Adapted(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
 @torch.no_grad()
 def test_who_takes_the_compiled_step() -> None:
     def takes(block: CausalBlock, rows: int = 1) -> bool:
@@ -137,6 +143,12 @@ def test_who_takes_the_compiled_step() -> None:
     watched = random_block(16, 2, 24)
     watched.self_attention.tap = lambda _: None
     assert not takes(watched)
+    heard = random_block(16, 2, 24)
+    heard.feed_forward.contract.register_forward_hook(lambda *_: None)
+    assert not takes(heard)
+    adapted = random_block(16, 2, 24)
+    adapted.self_attention.query = _Adapted(16, 16)
+    assert not takes(adapted)
     mixed = random_block(16, 2, 24)
     mixed.self_attention_residual = PostNorm(16)
     assert not takes(mixed)

@@ -62,3 +62,13 @@ def test_what_is_of_another_shape_is_not_for_the_kernel() -> None:
     assert module._is_known(nn.LayerNorm(16), x, x)
     assert not module._is_known(nn.LayerNorm(16), x, x[:1])
     assert not module._is_known(RmsNorm(8), x, x)
+
+
+class _Doubled(nn.LayerNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def test_an_heir_computes_what_it_says() -> None:
+    norm, x = _Doubled(16), torch.randn(3, 16)
+    torch.testing.assert_close(sum_norm(norm, x), norm(x))

@@ -15,7 +15,7 @@ from torch.nn.functional import gelu, relu, silu
 
 from trasluz.layers.kernels import kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
-from trasluz.layers.linear import Linear, as_rows, compute_dtype, trains_on_cpu
+from trasluz.layers.linear import as_rows, compute_dtype, is_bare, trains_on_cpu
 from trasluz.layers.products import product_in_room, product_with, row_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
@@ -35,7 +35,7 @@ def activated_linear(
     linear: nn.Module, x: Float[Tensor, "*positions inputs"], activation: ActivationName
 ) -> Float[Tensor, "*positions outputs"]:
     """Return activation(linear(x)); what is compiled is for a `Linear` with a bias, and for ReLU or GELU."""
-    bias: Tensor | None = linear.bias if type(linear) is Linear else None
+    bias: Tensor | None = linear.bias if is_bare(linear) else None
     if bias is not None and takes_rows(x, len(bias)):
         weight: Tensor = linear.weight  # type: ignore[assignment]
         # Under autocast the kernel meets another type than that of `x`, and maybe none that it knows.

@@ -29,7 +29,7 @@ from trasluz.layers.kernels.block_step import (
 from trasluz.layers.kernels.few_rows import takes_few_rows
 from trasluz.layers.kernels.int8_product import CompiledProduct
 from trasluz.layers.key_value_cache import KeyValueCache
-from trasluz.layers.linear import Linear
+from trasluz.layers.linear import Linear, is_bare
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
@@ -129,7 +129,7 @@ def _is_known(block: Any) -> bool:
 def _is_known_linear(linear: nn.Module) -> bool:
     if isinstance(linear, Int8Linear):
         return isinstance(linear.product, CompiledProduct)
-    return isinstance(linear, Linear) and all(tensor.is_contiguous() for tensor in _tensors(linear))
+    return is_bare(linear) and all(tensor.is_contiguous() for tensor in _tensors(linear))
 
 
 def _linears(block: Any) -> tuple[Any, ...]:

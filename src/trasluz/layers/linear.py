@@ -8,7 +8,7 @@ once, and its gradient needs no adding up.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -48,13 +48,21 @@ def linears(
     x: Float[Tensor, "*positions inputs"], layers: Sequence[nn.Module]
 ) -> tuple[Float[Tensor, "*positions outputs"], ...]:
     """Return what each of several layers makes of `x`."""
-    of_ours = [layer for layer in layers if type(layer) is Linear]
+    of_ours = [layer for layer in layers if is_bare(layer)]
     together = len(of_ours) == len(layers) and len({layer.bias is None for layer in of_ours}) == 1
     if not together or not trains_on_cpu(x, *(layer.weight for layer in of_ours)):
         return tuple(layer(x) for layer in layers)
     parameters = [layer.weight for layer in of_ours] + [layer.bias for layer in of_ours]
     products: Tensor | tuple[Tensor, ...] = _Products.apply(x, *parameters)  # type: ignore[no-untyped-call]
     return products if isinstance(products, tuple) else (products,)
+
+
+def is_bare(layer: nn.Module) -> TypeGuard[Linear]:
+    """Tell whether a layer is a `Linear`, does no more, and nobody waits to be called when it is.
+
+    Else it must be called, where a product with its weights would do.
+    """
+    return type(layer) is Linear and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
 def trains_on_cpu(x: Tensor, *weights: Tensor) -> bool:

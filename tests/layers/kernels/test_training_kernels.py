@@ -155,6 +155,15 @@ def test_gradients_that_lie_side_by_side_are_not_copied() -> None:
     assert torch.equal(linear_module._joined([parts[0].double(), other[1]]), torch.cat(other[:2], -1))
 
 
+def test_who_waits_for_a_layer_is_called() -> None:
+    layers, x, seen = [Linear(16, 8), Linear(16, 8)], torch.randn(3, 16), list[nn.Module]()
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, *_: seen.append(layer))
+    linears(x, layers)
+    activated_linear(layers[0], x, "gelu")
+    assert seen == [*layers, layers[0]]
+
+
 def test_a_single_position_and_a_single_layer() -> None:
     layer, x = Linear(16, 8), torch.randn(16, requires_grad=True)
     wanted = [x, layer.weight, layer.bias]
