@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trasluz.layers.kernels import draws_graph
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
 from trasluz.layers.products import product_in_room, product_with, row_products
@@ -39,7 +40,7 @@ def linear(
     if trains_on_cpu(x, weight):
         product: Tensor = _Products.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return product
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu"):
+    if torch.is_grad_enabled() or draws_graph() or torch.is_autocast_enabled("cpu"):
         return nn.functional.linear(x, weight, bias)
     return product_with(x, weight, bias)
 
@@ -67,7 +68,7 @@ def is_bare(layer: nn.Module) -> TypeGuard[Linear]:
 
 def trains_on_cpu(x: Tensor, *weights: Tensor) -> bool:
     """Tell whether gradients are wanted of products on a CPU, in a type that they can be made in without more ado."""
-    if not x.is_cpu or not torch.is_grad_enabled() or torch.compiler.is_exporting():
+    if not x.is_cpu or not torch.is_grad_enabled() or draws_graph():
         return False
     if torch.is_autocast_enabled("cpu"):
         return x.dtype in (torch.float32, torch.get_autocast_dtype("cpu"))

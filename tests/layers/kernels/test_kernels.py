@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from trasluz.layers import kernels
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import load_kernels, training_kernels_for
+from trasluz.layers.linear import trains_on_cpu
 
 
 def test_without_the_library_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -25,3 +28,16 @@ def test_the_runtime_of_threads_is_found_wherever_it_lies(monkeypatch: pytest.Mo
     maps = "".join(f"7f00-7f01 r-xp 00000000 08:01 123                    {path}\n" for path in paths)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: maps)
     assert kernels._thread_libraries() == ["/home/a user/libgomp-1.so"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_who_traces_a_graph_meets_no_kernel() -> None:
+    found = []
+
+    def ask(x: Tensor) -> Tensor:
+        found.append((training_kernels_for(x), trains_on_cpu(x, x)))
+        return x + 1
+
+    torch.jit.trace(ask, torch.randn(3, 8), check_trace=False)
+    assert found == [(None, False)]
+    assert trains_on_cpu(torch.randn(3, 8))

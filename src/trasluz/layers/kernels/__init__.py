@@ -115,9 +115,14 @@ def training_kernels_for(
     x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32, torch.bfloat16)
 ) -> ctypes.CDLL | None:
     """Return the library for work on this tensor by somebody who gives its gradients, too."""
-    if torch.compiler.is_exporting() or not x.is_cpu or x.dtype not in dtypes:
+    if draws_graph() or not x.is_cpu or x.dtype not in dtypes:
         return None
     return load_kernels()
+
+
+def draws_graph() -> bool:
+    """Tell whether a graph is being drawn, in which what a kernel computes would be missing."""
+    return torch.compiler.is_exporting() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
 
 
 def drawn_seed() -> int:
