@@ -24,10 +24,10 @@ def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_runtime_of_threads_is_found_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = ["/home/a user/libgomp-1.so", "/home/a user/libgomp-1.so", "/lib/libc.so", ""]
+    paths = ["/opt/a user/libgomp-1.so", "/opt/a user/libgomp-1.so", "/lib/libc.so", ""]
     maps = "".join(f"7f00-7f01 r-xp 00000000 08:01 123                    {path}\n" for path in paths)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: maps)
-    assert kernels._thread_libraries() == ["/home/a user/libgomp-1.so"]
+    assert kernels._thread_libraries() == ["/opt/a user/libgomp-1.so"]
 
 
 @pytest.mark.filterwarnings("ignore")
