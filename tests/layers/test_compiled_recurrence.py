@@ -110,6 +110,31 @@ def test_a_stack(
     both_ways(run, [x, start, *stack.parameters()], dtype)
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_torchs_default_type_changes_nothing(default: torch.dtype) -> None:
+    cell, attention, stack = CELLS["gru"](3, 8), AdditiveAttention(8, 16, 5), RecurrentStack("gru", 4, 8, 1, True)
+    x, projected, weight = torch.randn(3, 6, 4), torch.randn(3, 2, 24), torch.randn(24, 16)
+    lengths, state = torch.tensor([6, 2, 4]), (torch.randn(3, 8),)
+
+    def run() -> tuple[Tensor, ...]:
+        annotations, _ = stack(x, lengths)
+        memory = attention.remember(annotations)
+        return attentive.attentive_recurrence(projected, weight, attention, memory, Mask(lengths), cell, state)
+
+    inputs, before = (
+        [*attention.parameters(), *stack.parameters(), *cell.recurrent_weights()],
+        torch.get_default_dtype(),
+    )
+    expected = [*run(), *torch.autograd.grad(sum(part.sum() for part in run()), inputs)]
+    torch.set_default_dtype(default)
+    try:
+        others = [*run(), *torch.autograd.grad(sum(part.sum() for part in run()), inputs)]
+    finally:
+        torch.set_default_dtype(before)
+    for one, other in zip(expected, others, strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
 def test_many_rows_are_shared_among_threads() -> None:
     cell, attention = CELLS["gru"](3, 40), AdditiveAttention(40, 24, 48)
     projected, annotations = torch.randn(300, 3, 120), torch.randn(300, 7, 24)

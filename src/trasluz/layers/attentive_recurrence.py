@@ -56,7 +56,11 @@ def attentive_recurrence(
         of_all: tuple[Tensor, Tensor]
         if compiled_recurrence_takes(projected) and mask.hides_only_padding():
             lengths = mask.key_lengths
-            every = torch.full((len(projected),), num_keys) if lengths is None else lengths.long().contiguous()
+            every = (
+                torch.full((len(projected),), num_keys)
+                if lengths is None
+                else lengths.long().clamp(max=num_keys).contiguous()
+            )
             of_all = CompiledAttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
                 COMPILED[type(cell)], every, projected, *memory, *weights, *state
             )

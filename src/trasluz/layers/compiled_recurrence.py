@@ -174,7 +174,7 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         memory = CompiledAttention(key, value, score_weight[0].float().contiguous(), seen)
         to_query, to_gates = (weight.to(dtype).contiguous() for weight in (query_weight, context_weight))
         contexts = torch.empty(steps, rows, value.shape[-1], dtype=dtype)
-        alignments, queries = torch.empty(steps, rows, key.shape[1]), []
+        alignments, queries = torch.empty(steps, rows, key.shape[1], dtype=torch.float32), []
         for step in range(steps):
             query = product_with(tape.shown[step], to_query, None)
             memory.look(query, alignments[step], contexts[step])
@@ -196,7 +196,7 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         to_projected = torch.empty(steps, rows, cell.num_gates * dim, dtype=dtype)
         through_contexts, to_queries = torch.empty_like(contexts), torch.empty_like(queries)
         to_scores = torch.empty_like(alignments)
-        flowing, product = torch.zeros(rows, dim), torch.zeros(rows, dim, dtype=dtype)
+        flowing, product = (torch.zeros(rows, dim, dtype=one) for one in (torch.float32, dtype))
         for step in reversed(range(steps)):
             product = cell.step_back(tape, step, to_shown[:, step], product, flowing, to_projected[step])
             memory.look_back(
@@ -276,10 +276,10 @@ def _places(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return room for states, what is shown of them and what is saved; the first two are one where they are alike."""
     rows, dim = start.shape
-    states = torch.empty(steps + 1, rows, dim)
+    states = torch.empty(steps + 1, rows, dim, dtype=torch.float32)
     shown = states if dtype == torch.float32 and not apart else torch.empty(steps + 1, rows, dim, dtype=dtype)
     states[0], shown[0] = start, shown_start
-    return states, shown, torch.empty(steps, rows, num_saved * dim)
+    return states, shown, torch.empty(steps, rows, num_saved * dim, dtype=torch.float32)
 
 
 def _positions(steps: int, direction: int) -> range:

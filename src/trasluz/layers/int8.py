@@ -200,7 +200,7 @@ def _pieces(weight: Float[Tensor, "outputs inputs"]) -> Iterator[Piece]:
 
 
 def _joined(shape: tuple[int, int], pieces: Iterable[Piece]) -> tuple[Tensor, Tensor]:
-    rounded, scales = torch.empty(shape, dtype=torch.int8), torch.empty(shape[0])
+    rounded, scales = torch.empty(shape, dtype=torch.int8), torch.empty(shape[0], dtype=torch.float32)
     begin = 0
     for some, scale in pieces:
         rounded[begin : begin + len(some)], scales[begin : begin + len(some)] = some, scale

@@ -26,6 +26,18 @@ def some_product(outputs: int, inputs: int) -> CompiledProduct:
     return product_of(rounded, torch.rand(outputs), torch.randn(outputs))
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_torchs_default_type_changes_nothing(default: torch.dtype) -> None:
+    rounded, scale, bias = torch.randint(-127, 128, (40, 24), dtype=torch.int8), torch.rand(40), torch.randn(40)
+    x, before = torch.randn(3, 24), torch.get_default_dtype()
+    expected = product_of(rounded, scale, bias)(x)
+    torch.set_default_dtype(default)
+    try:
+        assert torch.equal(product_of(rounded, scale, bias)(x), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
 def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outputs: int, threads: int) -> None:

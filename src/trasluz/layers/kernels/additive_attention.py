@@ -59,7 +59,7 @@ class CompiledAttention:
     ) -> tuple[Float[Tensor, "rows key dim"], Float[Tensor, "rows key memory_dim"], Float[Tensor, " dim"]]:
         """Return the gradients of key, value and score, of all steps."""
         to_key, to_value = torch.empty_like(self.key), torch.empty_like(self.value)
-        to_score = torch.empty(len(self.key), self.key.shape[-1])
+        to_score = torch.empty(len(self.key), self.key.shape[-1], dtype=torch.float32)
         _call(
             "trasluz_memory_gradients",
             *(queries.data_ptr(), to_contexts.data_ptr(), self.key.data_ptr(), self.score.data_ptr()),

@@ -35,7 +35,7 @@ class CompiledProduct(nn.Module):
         blocks = -(-self.outputs // _BLOCK)
         self._packed = torch.zeros(blocks, self.depth // _QUAD, _BLOCK, _QUAD, dtype=torch.int8)
         self._offset = torch.zeros(blocks * _BLOCK, dtype=torch.int32)
-        self._scale, self._bias = torch.zeros(blocks * _BLOCK), torch.zeros(blocks * _BLOCK)
+        self._scale, self._bias = (torch.zeros(blocks * _BLOCK, dtype=torch.float32) for _ in range(2))
         if bias is not None:
             self._bias[: self.outputs] = bias.detach()
         begin = 0
