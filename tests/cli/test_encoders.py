@@ -208,7 +208,7 @@ def test_a_text_without_mask_is_named_by_its_line_and_those_before_it_are_answer
     assert len(answer.out.splitlines()) == 2
     assert answer.err == ("trasluz: standard input:3: the text has no [MASK], which says what to fill: 'the bread'.\n")
     message = refused(capsys, "fill-mask", encoder("masks"), f"{LONG} [MASK]")
-    assert message == "text:1: the text has its first [MASK] behind the 40 tokens that masks reads."
+    assert message == "text:1: the text has no [MASK] among the 40 of its tokens that masks reads."
 
 
 def test_labels_that_hold_or_as_many_as_asked(encoder: Encoder, capsys: Captured) -> None:

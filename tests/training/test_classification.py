@@ -233,7 +233,7 @@ def test_what_is_kept_of_long_texts(tmp_path: Path, keep: str, least: float, mos
         topic = draw.choice(sorted(TOPICS))
         lines.append(f"{topic}\t{' '.join(draw.choices(NOISE, k=40) + draw.choices(TOPICS[topic], k=3))}\n")
     (tmp_path / "texts.tsv").write_text("".join(lines))
-    reports = run(text_recipe(tmp_path, "data.max_length=16", f"data.keep={keep}"))
+    reports = run(text_recipe(tmp_path, "data.max_length=16", f"data.kept_part={keep}"))
     assert least <= chosen(reports)["accuracy"] <= most
     classify = trasluz.load(tmp_path / "run")
     found = classify(" ".join(NOISE * 3) + " sail tide wave")

@@ -44,8 +44,8 @@ class ClassificationJob(EncoderJob):
 
     def build_model(self, data: PreparedData[LabelledText]) -> nn.Module:
         """Return the encoder to start from under a new head, or a new model."""
-        if self.recipe.data.keep is not None:
-            data.source_tokenizer.keep = self.recipe.data.keep
+        if self.recipe.data.kept_part is not None:
+            data.source_tokenizer.keep = self.recipe.data.kept_part
         return self.encoder(data, ["classify"], labels=data.labels, label_kind=self.recipe.data.label_kind)
 
     def objective(self, data: PreparedData[LabelledText]) -> ClassificationObjective:

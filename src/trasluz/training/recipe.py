@@ -95,7 +95,7 @@ class DataSection(Section):
         "it, special tokens included; plain text is taken in pieces of it, contexts of questions and texts to continue "
         "in windows.",
     )
-    keep: Keep | None = Field(
+    kept_part: Keep | None = Field(
         default=None,
         description="classify: what stays of a text that is too long: its `start`, its `end`, or both `ends`, a "
         "quarter of `max_length` for the start (Sun et al. 2019); absent: as the given model has it, else the start.",

@@ -37,7 +37,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "data.packing": ("fill-mask",),
     "data.document": ("generate",),
     "data.pairs": ("classify",),
-    "data.keep": ("classify",),
+    "data.kept_part": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
     "data.overlap": ("answer",),
