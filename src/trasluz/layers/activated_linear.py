@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, relu, silu
 
-from trasluz.layers.kernels import kernels_for
+from trasluz.layers.kernels import draws_graph, kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
 from trasluz.layers.linear import as_rows, compute_dtype, is_bare, trains_on_cpu
 from trasluz.layers.products import product_in_room, product_with, row_products
@@ -47,7 +47,7 @@ def activated_linear(
             # Without the bias, which would cost a pass over the result.
             return gelu_rows(product_with(x.contiguous(), weight, None), bias, in_place=True)
     product = linear(x)
-    if activation == "relu" and not torch.is_grad_enabled() and not torch.compiler.is_exporting():
+    if activation == "relu" and not torch.is_grad_enabled() and not draws_graph():
         # The widest of all states need not be there twice.
         return product.relu_()
     return ACTIVATIONS[activation](product)

@@ -23,14 +23,14 @@ from trasluz.layers.compiled_recurrence import (
     CompiledLSTM,
     compiled_recurrence_takes,
 )
-from trasluz.layers.masks import Mask
+from trasluz.layers.linear import compute_dtype
+from trasluz.layers.masks import Mask, counts
 from trasluz.layers.recurrent import GRUCell, LSTMCell, RecurrentState
 from trasluz.layers.recurrent_kernels import (
     CellKernel,
     GRUKernel,
     LSTMKernel,
     add_product,
-    autocast_dtype,
     product,
     stacked,
     weight_gradient,
@@ -55,12 +55,7 @@ def attentive_recurrence(
         weights = attention.query.weight, attention.score.weight, context_weight, *cell.recurrent_weights()
         of_all: tuple[Tensor, Tensor]
         if compiled_recurrence_takes(projected) and mask.hides_only_padding():
-            lengths = mask.key_lengths
-            every = (
-                torch.full((len(projected),), num_keys)
-                if lengths is None
-                else lengths.long().clamp(max=num_keys).contiguous()
-            )
+            every = counts(mask.key_lengths, len(projected), num_keys)
             of_all = CompiledAttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
                 COMPILED[type(cell)], every, projected, *memory, *weights, *state
             )
@@ -70,7 +65,7 @@ def attentive_recurrence(
         dtype = context_weight.dtype
         of_all = _AttentiveRecurrence.apply(  # type: ignore[no-untyped-call]
             KERNELS[type(cell)],
-            autocast_dtype(projected),
+            compute_dtype(projected),
             seen,
             projected.transpose(0, 1).to(dtype),
             *(part.to(dtype) for part in memory),

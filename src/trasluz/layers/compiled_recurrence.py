@@ -42,6 +42,7 @@ class Tape(NamedTuple):
 class CompiledCell(ABC):
     """One recurrent cell, forward and backward."""
 
+    num_states: int
     num_gates: int
     num_saved: int
 
@@ -78,7 +79,7 @@ class CompiledCell(ABC):
 class CompiledGRU(CompiledCell):
     """As `GRUKernel`."""
 
-    num_gates, num_saved = 3, 3
+    num_states, num_gates, num_saved = 1, 3, 3
 
     def __init__(self, weights: States, dtype: torch.dtype) -> None:
         self.gates, self.proposal = (weight.to(dtype) for weight in weights)
@@ -120,7 +121,7 @@ class CompiledGRU(CompiledCell):
 class CompiledLSTM(CompiledCell):
     """As `LSTMKernel`."""
 
-    num_gates, num_saved = 4, 5
+    num_states, num_gates, num_saved = 2, 4, 5
 
     def __init__(self, weights: States, dtype: torch.dtype) -> None:
         (self.gates,) = (weight.to(dtype) for weight in weights)
@@ -166,9 +167,8 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         *weights_and_start: Tensor,
     ) -> tuple[Float[Tensor, "rows steps memory_dim"], Float[Tensor, "rows steps dim"]]:
         dtype, (rows, steps, _) = compute_dtype(projected), projected.shape
-        num_states = 2 if kind is CompiledLSTM else 1
-        cell = kind(weights_and_start[:-num_states], dtype)
-        tape = cell.tape(weights_and_start[-num_states:], steps)
+        cell = kind(weights_and_start[: -kind.num_states], dtype)
+        tape = cell.tape(weights_and_start[-kind.num_states :], steps)
         projected = _with_whole_rows(projected.to(dtype))
         key, value = (part.to(dtype).contiguous() for part in (key, value))
         memory = CompiledAttention(key, value, score_weight[0].float().contiguous(), seen)

@@ -108,9 +108,8 @@ class Mask:
                 ends = torch.cat([begins[1:], begins.new_tensor([changes.numel()])])
                 return (begins, ends - begins), (begins, ends - begins)
             rows = torch.arange(batch)
-            keys = torch.full((batch,), num_keys) if self.key_lengths is None else _counts(self.key_lengths, num_keys)
             queries = torch.full((batch,), num_queries)
-            return (rows * num_queries, queries), (rows * num_keys, keys.expand(batch).contiguous())
+            return (rows * num_queries, queries), (rows * num_keys, counts(self.key_lengths, batch, num_keys))
 
         return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
@@ -125,7 +124,7 @@ class Mask:
 
         def answer() -> tuple[Tensor, Tensor]:
             first = torch.arange(0, len(lengths) * num_keys, num_keys, device=lengths.device)
-            return first.repeat_interleave(repeats), _counts(lengths, num_keys).repeat_interleave(repeats)
+            return first.repeat_interleave(repeats), counts(lengths, len(lengths), num_keys).repeat_interleave(repeats)
 
         return self._remembered(("spans", num_keys, repeats), answer)
 
@@ -151,9 +150,11 @@ class Mask:
         return found
 
 
-def _counts(lengths: Int[Tensor, " batch"], most: int) -> Int[Tensor, " batch"]:
-    """Return lengths as kernels read them: 64 bits each, and none beyond the keys that there are."""
-    return lengths.long().clamp(max=most)
+def counts(lengths: Int[Tensor, "#batch"] | None, rows: int, most: int) -> Int[Tensor, " batch"]:
+    """Return lengths as kernels read them: one a row, 64 bits each, and none beyond the positions that there are."""
+    if lengths is None:
+        return torch.full((rows,), most)
+    return lengths.long().clamp(max=most).expand(rows).contiguous()
 
 
 EVERYTHING = Mask()

@@ -20,12 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trasluz.layers.compiled_recurrence import CompiledGRUStack, States, compiled_recurrence_takes
-
-
-def autocast_dtype(x: Tensor) -> torch.dtype:
-    """Return the type in which matrix products of `x` are to run now."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+from trasluz.layers.linear import compute_dtype
+from trasluz.layers.masks import counts
 
 
 def product(x: Tensor, matrix: Tensor) -> Tensor:
@@ -243,7 +239,7 @@ class _GRURecurrence(torch.autograd.Function):
     def forward(
         ctx: Any, projected: Tensor, real: Tensor | None, start: Tensor, matrix: Tensor, bias: Tensor
     ) -> Tensor:
-        kernel = TorchGRUKernel((matrix, bias), autocast_dtype(projected))
+        kernel = TorchGRUKernel((matrix, bias), compute_dtype(projected))
         states, saved = [start], []
         with torch.autocast(projected.device.type, enabled=False):
             for position, now in enumerate(projected):
@@ -291,8 +287,8 @@ def gru_recurrence(
     num_directions, (rows, num_steps, _) = len(start), projected.shape
     found: tuple[Tensor, Tensor]
     if compiled_recurrence_takes(projected):
-        every = torch.full((rows,), num_steps) if lengths is None else lengths.long().contiguous()
-        found = CompiledGRUStack.apply(projected, every, start, matrix, bias)  # type: ignore[no-untyped-call]
+        seen = counts(lengths, rows, num_steps)
+        found = CompiledGRUStack.apply(projected, seen, start, matrix, bias)  # type: ignore[no-untyped-call]
         return found
     real = None
     if lengths is not None and bool((lengths < num_steps).any()):

@@ -172,8 +172,6 @@ class EncoderTokenizer:
         """Return how many special tokens of a pair stand before the second text, those before the first included."""
         return self._template.offsets(True)[1]
 
-    truncate_pair = staticmethod(truncate_pair)
-
     def cut(self, first: _Pieces, second: _Pieces | None, room: int) -> tuple[_Pieces, _Pieces | None]:
         """Return what of a text, or of a pair, fits into `room`, special tokens not counted; see `keep`."""
         if second is None:

@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,6 +124,14 @@ def training_kernels_for(
 def draws_graph() -> bool:
     """Tell whether a graph is being drawn, in which what a kernel computes would be missing."""
     return torch.compiler.is_exporting() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
+
+
+def call_kernel(name: str, *arguments: Any, is_bfloat: bool) -> None:
+    """Call one of the kernels that are told the type of numbers and the threads last; tensors go by their address."""
+    kernels = load_kernels()
+    assert kernels is not None
+    given = (one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
+    getattr(kernels, name)(*given, is_bfloat, torch.get_num_threads())
 
 
 def drawn_seed() -> int:

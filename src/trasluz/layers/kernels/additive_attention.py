@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import call_kernel
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,7 @@ class CompiledAttention:
         context: Float[Tensor, "rows memory_dim"],
     ) -> None:
         """Write the weights, in float32, and the context of one step."""
-        _call(
-            "trasluz_look",
-            *(query.data_ptr(), *self._memory(), *self._sizes(), weights.data_ptr(), context.data_ptr()),
-            *self._kind(),
-        )
+        self._call("trasluz_look", query, *self._memory(), *self._sizes(), weights, context)
 
     def look_back(
         self,
@@ -44,11 +40,8 @@ class CompiledAttention:
         to_query: Float[Tensor, "rows dim"],
     ) -> None:
         """Write the gradients of one step's context, which is `given` + `product`, of its scores, and of its query."""
-        _call(
-            "trasluz_look_backward",
-            *(given.data_ptr(), given.stride(0), product.data_ptr(), query.data_ptr(), *self._memory(), *self._sizes()),
-            *(weights.data_ptr(), to_context.data_ptr(), to_scores.data_ptr(), to_query.data_ptr(), *self._kind()),
-        )
+        places = product, query, *self._memory(), *self._sizes(), weights, to_context, to_scores, to_query
+        self._call("trasluz_look_backward", given, given.stride(0), *places)
 
     def memory_gradients(
         self,
@@ -60,25 +53,17 @@ class CompiledAttention:
         """Return the gradients of key, value and score, of all steps."""
         to_key, to_value = torch.empty_like(self.key), torch.empty_like(self.value)
         to_score = torch.empty(len(self.key), self.key.shape[-1], dtype=torch.float32)
-        _call(
-            "trasluz_memory_gradients",
-            *(queries.data_ptr(), to_contexts.data_ptr(), self.key.data_ptr(), self.score.data_ptr()),
-            *(self.seen.data_ptr(), len(queries), *self._sizes(), weights.data_ptr(), to_scores.data_ptr()),
-            *(to_key.data_ptr(), to_value.data_ptr(), to_score.data_ptr(), *self._kind()),
+        self._call(
+            *("trasluz_memory_gradients", queries, to_contexts, self.key, self.score, self.seen, len(queries)),
+            *(*self._sizes(), weights, to_scores, to_key, to_value, to_score),
         )
         return to_key, to_value, to_score.sum(0)
 
-    def _memory(self) -> tuple[int, ...]:
-        return tuple(x.data_ptr() for x in (self.key, self.value, self.score, self.seen))
+    def _memory(self) -> tuple[Tensor, ...]:
+        return self.key, self.value, self.score, self.seen
 
     def _sizes(self) -> tuple[int, ...]:
         return (*self.key.shape, self.value.shape[-1])
 
-    def _kind(self) -> tuple[bool, int]:
-        return self.key.dtype == torch.bfloat16, torch.get_num_threads()
-
-
-def _call(name: str, *arguments: Any) -> None:
-    kernels = load_kernels()
-    assert kernels is not None
-    getattr(kernels, name)(*arguments)
+    def _call(self, name: str, *arguments: Any) -> None:
+        call_kernel(name, *arguments, is_bfloat=self.key.dtype == torch.bfloat16)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels import call_kernel
 
 
 def gru_gates(
@@ -126,8 +126,5 @@ def _stepping(x: Tensor) -> tuple[Tensor, int]:
 
 
 def _call(name: str, *arguments: Any) -> None:
-    kernels = load_kernels()
-    assert kernels is not None
     # Numbers that products are made of are of one type, and the first argument is always such.
-    kind = arguments[0].dtype == torch.bfloat16, torch.get_num_threads()
-    getattr(kernels, name)(*(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments), *kind)
+    call_kernel(name, *arguments, is_bfloat=arguments[0].dtype == torch.bfloat16)
