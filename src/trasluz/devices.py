@@ -55,6 +55,12 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 @cache
+def has_matrix_unit() -> bool:
+    """Tell whether this CPU multiplies tiles of matrices in bfloat16 (AMX)."""
+    return "amx_bf16" in cpu_flags()
+
+
+@cache
 def onednn_leads(dtype: torch.dtype) -> bool:
     """Tell whether the products of many rows on this CPU are best made by oneDNN, as it offers itself to a compiler.
 

@@ -169,6 +169,33 @@ def test_dropout_falls_on_every_row_and_its_gradient_is_that_of_what_was_kept() 
     assert float((drawn.mean(0) - plain).detach().abs().mean()) < 0.06
 
 
+def test_dropout_by_the_compiled_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One row a piece: none has the choice of another.
+    monkeypatch.setattr(module, "_SCORES_ON_CPU", 1)
+    parts = [torch.randn(1, 1, 48, 16, requires_grad=True) for _ in range(3)]
+    along, given = [torch.randn_like(x) for x in parts], torch.randn(1, 1, 48, 16)
+    lengths, pattern = torch.tensor([46]), BlockPattern(4, 1)
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return block_sparse_attention(query, key, value, lengths, pattern, 0.4)
+
+    def height(by: float) -> torch.Tensor:
+        return (attend(*(x + by * to for x, to in zip(parts, along, strict=True))) * given).sum()
+
+    found = torch.autograd.grad(height(0.0), parts)
+    slope = sum((one * to).sum() for one, to in zip(found, along, strict=True))
+    with torch.no_grad():
+        torch.testing.assert_close((height(5e-3) - height(-5e-3)) / 1e-2, slope, rtol=5e-3, atol=0)
+        # Equal weights: a context is the share of what it sees that was kept.
+        kept = attend(*(torch.full_like(x, value) for x, value in zip(parts, (0.0, 0.0, 1.0), strict=True)))[
+            0, 0, :46, 0
+        ]
+    assert abs(float(kept.mean()) - 1.0) < 0.1
+    assert len(kept[4:-2].round(decimals=4).unique()) > 5
+    assert not torch.equal(kept[4:8], kept[8:12])
+
+
 def test_mixed_precision_learns_what_full_precision_does() -> None:
     x, gradients = torch.randn(2, 50, 12), []
     attention = layer().train()

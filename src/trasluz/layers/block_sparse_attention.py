@@ -5,15 +5,19 @@
 n(q, k) is how many times the block of k stands among what the block of q looks over (`layers/block_pattern.py`): 0 or
 1, more only where a pattern names a block again. Written twice: `block_sparse_weights` writes n out and is the
 definition; `block_sparse_attention` gathers the blocks and is what runs. It goes over the blocks of queries in pieces
-and keeps no weights for the backward pass, which computes them again: time and memory are linear in the length.
+and keeps no weights for the backward pass, which computes them again: time and memory are linear in the length. Each
+block of queries is as good as a text of its own, so that on a CPU the compiled kernel for these does the work.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from trasluz.layers.attention import KeyValue
@@ -21,6 +25,8 @@ from trasluz.layers.block_pattern import BlockPattern
 from trasluz.layers.block_weights import BlockWeights
 from trasluz.layers.dot_product_attention import dot_product_attention, join_heads
 from trasluz.layers.dropout import keep_mask
+from trasluz.layers.kernels import drawn_seed
+from trasluz.layers.kernels.text_attention import TextCall, contexts_of_texts, gradients_of_texts, takes_texts
 from trasluz.layers.masks import Mask
 from trasluz.layers.self_attention import SelfAttention
 
@@ -151,7 +157,7 @@ def held_weights(
     nothing = torch.empty(0, dtype=torch.long, device=query.device)
     values, at, columns = [query.new_empty(0, size, size)], [nothing], [nothing]
     for piece in _pieces(rows, blocked[0]):
-        own, seen = piece.at[0][:, 0], piece.at[1]
+        own, seen = piece.own, piece.at[1]
         weights = _weights(_gather(blocked[0], piece.at[0]), _gather(blocked[1], seen), piece.hidden) * of_text[own]
         weights = weights.unflatten(2, (-1, size)).transpose(1, 2)
         looked = torch.ones_like(seen, dtype=torch.bool)
@@ -173,11 +179,16 @@ def held_weights(
 
 
 class _Rows(NamedTuple):
-    """Which blocks of queries look over a few blocks only, and what each looks over; rows count batch, head, block."""
+    """Which blocks of queries look over a few blocks only, and what each looks over; rows count batch, head, block.
+
+    Of the positions of these blocks, one behind the other, only the first `visible` may be seen; `hides` tells whether
+    any is hidden.
+    """
 
     own: Int[Tensor, " rows"]
     seen: Int[Tensor, "rows seen"]
-    hidden: Bool[Tensor, "rows seen_positions"] | None
+    visible: Int[Tensor, " rows"]
+    hides: bool
 
 
 def block_sparse_attention(
@@ -233,16 +244,18 @@ def _rows_of(
     sparse = sparse.expand(-1, heads, -1)
     own = (base + block)[sparse]
     seen = (base[..., None] + slots.blocks)[sparse]
-    place = slots.blocks[..., None] * size + torch.arange(size)
-    hidden = (~slots.used[..., None] | (place >= lengths[:, None, None, None, None])).flatten(3)[sparse]
+    # Whole blocks first, then the text's last, which need not be whole, then what is not in use.
+    there = (lengths[:, None, None, None] - slots.blocks * size).clamp(0, size).masked_fill(~slots.used, 0)[sparse]
+    there, order = there.sort(dim=-1, descending=True, stable=True)
+    seen, visible = seen.gather(1, order), there.sum(-1)
     first = torch.arange(pattern.num_first).expand(len(lengths), -1)
     last = counts[:, None] - pattern.num_last + torch.arange(pattern.num_last)
     whole = torch.cat(
         [first.masked_fill(first >= counts[:, None], -1), last.masked_fill(last < pattern.num_first, -1)], dim=1
     )
     whole = torch.where(whole[:, None] < 0, -1, base + whole[:, None])
-    rows = _Rows(own.to(device), seen.to(device), hidden.to(device) if hidden.any() else None)
-    return rows, whole.to(device)
+    hides = bool((visible < seen.shape[1] * size).any())
+    return _Rows(own.to(device), seen.to(device), visible.to(device), hides), whole.to(device)
 
 
 class _SparseRows(torch.autograd.Function):
@@ -251,67 +264,103 @@ class _SparseRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: _Rows, dropout_probability: float) -> Tensor:
         found = torch.zeros_like(query)
-        # Drawn once, so that the backward pass can draw the same bits again, piece by piece.
-        seed = int(torch.randint(1 << 62, ())) if dropout_probability else 0
-        for number, piece in enumerate(_pieces(rows, query)):
+        # Drawn once, so that the backward pass can drop the same again, piece by piece.
+        seed = drawn_seed() if dropout_probability else 0
+        for piece in _pieces(rows, query, seed, dropout_probability):
             looking, keys, values = (_gather(part, at) for part, at in zip((query, key, value), piece.at, strict=True))
-            if dropout_probability:
-                weights = _weights(looking, keys, piece.hidden)
-                weights = weights * _dropped(weights, dropout_probability, seed + number)
-                context = torch.bmm(weights, values)
-            else:
-                seen = None if piece.hidden is None else ~piece.hidden[:, None, None]
-                context = scaled_dot_product_attention(looking[:, None], keys[:, None], values[:, None], seen)[:, 0]
-            found.index_copy_(0, piece.at[0][:, 0], context)
+            found.index_copy_(0, piece.own, piece.contexts(looking, keys, values))
         ctx.save_for_backward(query, key, value, found)
-        ctx.rows, ctx.dropout_probability, ctx.seed = rows, dropout_probability, seed
+        ctx.call = rows, seed, dropout_probability
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, found = ctx.saved_tensors
-        rows, scale = ctx.rows, query.shape[-1] ** -0.5
         for_query, for_key, for_value = (torch.zeros_like(part) for part in (query, key, value))
-        for number, piece in enumerate(_pieces(rows, query)):
+        rows, seed, dropout_probability = ctx.call
+        for piece in _pieces(rows, query, seed, dropout_probability):
             looking, keys, values = (_gather(part, at) for part, at in zip((query, key, value), piece.at, strict=True))
-            own = piece.at[0][:, 0]
-            gradient, context = gradients[0].index_select(0, own), found.index_select(0, own)
-            weights = _weights(looking, keys, piece.hidden)
-            for_weights = torch.bmm(gradient, values.transpose(1, 2))
-            kept = weights
-            if ctx.dropout_probability:
-                mask = _dropped(weights, ctx.dropout_probability, ctx.seed + number)
-                kept, for_weights = weights * mask, for_weights * mask
-            # softmax backward: w (dw - sum of w dw), and that sum is the context times its own gradient.
-            for_scores = for_weights.sub_((gradient * context).sum(-1, keepdim=True)).mul_(weights).mul_(scale)
-            for_query.index_copy_(0, own, torch.bmm(for_scores, keys))
-            for target, part in (
-                (for_key, torch.bmm(for_scores.transpose(1, 2), looking)),
-                (for_value, torch.bmm(kept.transpose(1, 2), gradient)),
-            ):
+            given, context = gradients[0].index_select(0, piece.own), found.index_select(0, piece.own)
+            of_query, of_key, of_value = piece.gradients(looking, keys, values, given, context)
+            for_query.index_copy_(0, piece.own, of_query.view_as(looking))
+            for target, part in ((for_key, of_key), (for_value, of_value)):
                 target.index_add_(0, piece.at[1].flatten(), part.view(-1, *target.shape[1:]))
         return for_query, for_key, for_value, None, None
 
 
-class _Piece(NamedTuple):
-    """Rows that are computed at once: where their queries, keys and values lie, and which of the keys are hidden."""
+@dataclass(frozen=True)
+class _Piece:
+    """Rows that are computed at once: where their queries, keys and values lie, and how many of the keys they see."""
 
     at: tuple[Tensor, Tensor, Tensor]
-    hidden: Tensor | None
+    visible: Int[Tensor, " rows"]
+    hidden: Bool[Tensor, "rows seen_positions"] | None
+    seed: int
+    dropout_probability: float
+
+    @property
+    def own(self) -> Int[Tensor, " rows"]:
+        return self.at[0][:, 0]
+
+    def contexts(self, looking: Tensor, keys: Tensor, values: Tensor) -> Float[Tensor, "rows size head_dim"]:
+        """Return the contexts of all rows."""
+        if takes_texts(looking[:, None], keys[:, None], values[:, None]):
+            query, key, value = map(_as_texts, (looking, keys, values))
+            return contexts_of_texts(query, key, value, self._call(looking, keys)).view_as(looking)
+        if self.dropout_probability:
+            return torch.bmm(self._dropped(_weights(looking, keys, self.hidden)), values)
+        seen = None if self.hidden is None else ~self.hidden[:, None, None]
+        return scaled_dot_product_attention(looking[:, None], keys[:, None], values[:, None], seen)[:, 0]
+
+    def gradients(
+        self, looking: Tensor, keys: Tensor, values: Tensor, gradient: Tensor, context: Tensor
+    ) -> Sequence[Tensor]:
+        """Return the gradients of queries, keys and values, given that of the contexts."""
+        if takes_texts(looking[:, None], keys[:, None], values[:, None]):
+            query, key, value, given = map(_as_texts, (looking, keys, values, gradient))
+            return gradients_of_texts(query, key, value, given, self._call(looking, keys))
+        weights = _weights(looking, keys, self.hidden)
+        for_weights, kept = torch.bmm(gradient, values.transpose(1, 2)), weights
+        if self.dropout_probability:
+            for_weights, kept = self._dropped(for_weights), self._dropped(weights)
+        # softmax backward: w (dw - sum of w dw), and that sum is the context times its own gradient.
+        for_scores = for_weights.sub_((gradient * context).sum(-1, keepdim=True)).mul_(weights)
+        for_scores = for_scores.mul_(looking.shape[-1] ** -0.5)
+        return (
+            torch.bmm(for_scores, keys),
+            torch.bmm(for_scores.transpose(1, 2), looking),
+            torch.bmm(kept.transpose(1, 2), gradient),
+        )
+
+    def _call(self, looking: Tensor, keys: Tensor) -> TextCall:
+        (rows, queries), seen = looking.shape[:2], keys.shape[1]
+        number = torch.arange(rows)
+        stretches = number * queries, torch.full((rows,), queries), number * seen, self.visible
+        return TextCall(stretches, seed=self.seed, dropout_probability=self.dropout_probability)
+
+    def _dropped(self, weights: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[] if weights.is_cpu else [weights.device]):
+            torch.manual_seed(self.seed)
+            kept = keep_mask(weights, self.dropout_probability)
+        return weights * kept.to(weights.dtype).div_(1.0 - self.dropout_probability)
 
 
-def _pieces(rows: _Rows, query: Tensor) -> list[_Piece]:
-    size = query.shape[1]
-    scores_a_row = size * size * max(rows.seen.shape[1], 1)
-    at_once = max((_SCORES_ON_CPU if query.is_cpu else _SCORES_ON_GPU) // scores_a_row, 1)
-    found = []
-    for start in range(0, len(rows.own), at_once):
+def _pieces(rows: _Rows, query: Tensor, seed: int = 0, dropout_probability: float = 0.0) -> Iterator[_Piece]:
+    size, width = query.shape[1], rows.seen.shape[1] * query.shape[1]
+    at_once = max((_SCORES_ON_CPU if query.is_cpu else _SCORES_ON_GPU) // (size * max(width, 1)), 1)
+    for number, start in enumerate(range(0, len(rows.own), at_once)):
         part = slice(start, start + at_once)
-        hidden = None if rows.hidden is None else rows.hidden[part]
-        if hidden is not None and hidden.is_cpu and not hidden.any():
-            hidden = None
-        found.append(_Piece((rows.own[part, None], rows.seen[part], rows.seen[part]), hidden))
-    return found
+        visible, hidden = rows.visible[part], None
+        if rows.hides and not (query.is_cpu and (visible == width).all()):
+            hidden = torch.arange(width, device=query.device) >= visible[:, None]
+        # A kernel's dropout goes by places that follow the seed's lower half.
+        at = rows.own[part, None], rows.seen[part], rows.seen[part]
+        yield _Piece(at, visible, hidden, (seed + (number << 32)) % (1 << 63), dropout_probability)
+
+
+def _as_texts(rows: Float[Tensor, "rows positions head_dim"]) -> Float[Tensor, "1 all_positions 1 head_dim"]:
+    return rows.reshape(1, -1, 1, rows.shape[-1])
 
 
 def _gather(blocks: Tensor, at: Int[Tensor, "rows seen"]) -> Float[Tensor, "rows seen_positions head_dim"]:
@@ -323,10 +372,3 @@ def _weights(looking: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
     if hidden is not None:
         scores.masked_fill_(hidden[:, None], -math.inf)
     return scores.softmax(-1)
-
-
-def _dropped(like: Tensor, probability: float, seed: int) -> Tensor:
-    """Return what weights are multiplied with: 0, or what makes up for those that are."""
-    with torch.random.fork_rng(devices=[] if like.is_cpu else [like.device]):
-        torch.manual_seed(seed)
-        return keep_mask(like, probability).to(like.dtype).div_(1.0 - probability)

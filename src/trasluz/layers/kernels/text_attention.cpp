@@ -5,17 +5,18 @@
 //     dV = D(P)^T dcontext        dP = D(dcontext V^T)        dS = P * (dP - rowsum(P * dP))
 //     dQ = dS K / sqrt(head_dim)        dK = dS^T Q / sqrt(head_dim)
 //
-// A text's head is small: its keys, turned over, and its values are laid out side by side in the cache; then a few
-// queries at a time meet them all. The backward pass finds the weights anew, and draws again what was dropped out from
-// its seed and its place. Sums are in float32 whatever the numbers are, and their order depends on nothing but the
-// text's length: its result is the same to the bit whatever its neighbours are.
+// The keys of a text's head, turned over, and its values are laid out side by side in the cache; then a few queries at
+// a time meet them all: memory is linear in the length. The backward pass finds the weights anew, and draws again what
+// was dropped out from its seed and its place. Sums are in float32 whatever the numbers are, and their order depends on
+// nothing but the text's length: its result is the same to the bit whatever its neighbours are.
 
 #include <algorithm>
 #include <cstdint>
 
 namespace {
 
-constexpr std::int64_t kWorthThreads = 16;
+// Heads of short texts that are worth another thread, and what is no short text.
+constexpr std::int64_t kWorthThreads = 16, kLong = 128;
 
 // Laid out as (positions, heads, head_dim), `step` numbers from one position to the next.
 template <typename Number>
@@ -87,7 +88,9 @@ struct Call {
         const auto whole = [](const void* x, std::int64_t step) {
             return Numbers<const Number>{static_cast<const Number*>(x), step};
         };
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1 && works > kWorthThreads)
+        const bool worth = threads > 1 && (works > kWorthThreads || most > kLong);
+        const std::int64_t at_once = most > kLong ? 1 : 4;
+#pragma omp parallel for schedule(dynamic, at_once) num_threads(threads) if (worth)
         for (std::int64_t work = 0; work < works; ++work) {
             const std::int64_t text = work / heads, head = work % heads, column = head * head_dim;
             const std::int64_t mine = queries.first[text], seen = keys.first[text];

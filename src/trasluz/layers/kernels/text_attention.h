@@ -14,8 +14,8 @@ static inline Vec first_of(Vec x, std::int64_t count, Vec others = Vec{}) {
 }
 
 // c = scale a b, of some rows and vectors of columns; rows lie `a_step`, `b_step`, `c_step` numbers apart. Turned, a
-// row of `a` is a column of what is given.
-template <int Rows, int Columns, bool Turned, typename Number>
+// row of `a` is a column of what is given. What adds, adds that to what is there.
+template <int Rows, int Columns, bool Turned, bool Adds, typename Number>
 static inline void tile(const float* a, std::int64_t a_step, const float* b, std::int64_t b_step, std::int64_t depth,
                         float scale, Number* c, std::int64_t c_step) {
     Vec sum[Rows][Columns];
@@ -37,30 +37,33 @@ static inline void tile(const float* a, std::int64_t a_step, const float* b, std
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
-        for (int n = 0; n < Columns; ++n) store(sum[r][n] * scale, c + r * c_step + n * kLanes);
+        for (int n = 0; n < Columns; ++n) {
+            Number* const to = c + r * c_step + n * kLanes;
+            store(Adds ? load(to) + sum[r][n] * scale : sum[r][n] * scale, to);
+        }
 }
 
-template <int Columns, bool Turned, int Rows = kRows, typename... Given>
+template <int Columns, bool Turned, bool Adds, int Rows = kRows, typename... Given>
 static inline void tile_of(std::int64_t rows, Given... given) {
     if (rows == Rows)
-        tile<Rows, Columns, Turned>(given...);
+        tile<Rows, Columns, Turned, Adds>(given...);
     else if constexpr (Rows > 1)
-        tile_of<Columns, Turned, Rows - 1>(rows, given...);
+        tile_of<Columns, Turned, Adds, Rows - 1>(rows, given...);
 }
 
 // The same for at most kRows rows, and any number of vectors.
-template <bool Turned, typename Number>
+template <bool Turned, bool Adds = false, typename Number>
 static void product(std::int64_t rows, const float* a, std::int64_t a_step, const float* b, std::int64_t b_step,
                     std::int64_t depth, float scale, Number* c, std::int64_t c_step, std::int64_t vectors) {
     while (vectors > 0) {
         // Four are two and two.
         const std::int64_t now = vectors == 4 ? 2 : std::min<std::int64_t>(kColumns, vectors);
         if (now == 3)
-            tile_of<3, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+            tile_of<3, Turned, Adds>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
         else if (now == 2)
-            tile_of<2, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+            tile_of<2, Turned, Adds>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
         else
-            tile_of<1, Turned>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
+            tile_of<1, Turned, Adds>(rows, a, a_step, b, b_step, depth, scale, c, c_step);
         b += now * kLanes, c += now * kLanes, vectors -= now;
     }
 }
@@ -249,42 +252,71 @@ static inline void softmax_gradients(const HeadOfText<Number>& head, std::int64_
     }
 }
 
+// Queries whose weights and gradients are held at once: so many that both stay in the second cache.
+static inline std::int64_t queries_together(const std::int64_t padded) {
+    constexpr std::int64_t kWeights = 1 << 15;
+    return std::max<std::int64_t>(kRows, kWeights / std::max<std::int64_t>(padded, 1));
+}
+
 template <typename Number>
 static void gradients_of_head(const HeadOfText<Number>& head, const Dropout dropout, Numbers<const Number> gradient,
                               const Gradients<Number>& wanted, std::vector<float>& room) {
-    const std::int64_t dim = head.dim, padded = vectors_of(head.keys) * kLanes;
-    room.resize(static_cast<std::size_t>((3 * padded + 2 * head.queries) * dim + (2 * head.queries + kRows) * padded));
+    const std::int64_t dim = head.dim, parts = dim / kLanes, padded = vectors_of(head.keys) * kLanes;
+    const std::int64_t together = std::min(head.queries, queries_together(padded));
+    // Of a long text, what the keys and values get is summed up over the queries here.
+    const bool sums = together < head.queries;
+    room.resize(static_cast<std::size_t>((3 * padded + 2 * together + 2 * padded * sums) * dim +
+                                         (2 * together + kRows) * padded));
     float *const keys = room.data(), *const turned_keys = keys + dim * padded;
     float *const turned_values = turned_keys + dim * padded, *const looking = turned_values + dim * padded;
-    float *const given = looking + dim * head.queries, *const weights = given + dim * head.queries;
-    float *const gradients = weights + padded * head.queries, *const factors = gradients + padded * head.queries;
+    float *const given = looking + dim * together, *const weights = given + dim * together;
+    float *const gradients = weights + padded * together, *const factors = gradients + padded * together;
+    float *const key_sums = factors + padded * kRows, *const value_sums = key_sums + dim * padded;
+    if (sums) std::fill_n(key_sums, 2 * dim * padded, 0.0f);
     floats(head.key, head.keys, dim, 1.0f, keys);
     turned(head.key, head.keys, dim, turned_keys, padded);
     turned(head.value, head.keys, dim, turned_values, padded);
-    floats(head.query, head.queries, dim, score_scale(dim), looking);
-    floats(gradient, head.queries, dim, 1.0f, given);
-    const std::int64_t parts = dim / kLanes;
-    in_blocks(head.queries, [&](std::int64_t first, std::int64_t rows) {
-        float *const mine = weights + first * padded, *const my_gradients = gradients + first * padded;
-        const std::int64_t seen = head.seen(first + rows - 1);
-        expect(head.query, first, rows, dim);
-        weigh(head, first, rows, looking + first * dim, turned_keys, mine, padded);
-        product<false>(rows, given + first * dim, dim, turned_values, padded, dim, 1.0f, my_gradients, padded,
-                       vectors_of(seen));
-        expect(gradient, first, rows, dim);
-        softmax_gradients(head, first, rows, dropout, mine, my_gradients, factors, padded);
-        product<false>(rows, my_gradients, padded, keys, dim, seen, 1.0f / std::sqrt(static_cast<float>(dim)),
-                       wanted.query.from(first).at, wanted.query.step, parts);
-    });
-    in_blocks(head.keys, [&](std::int64_t first, std::int64_t rows) {
-        const std::int64_t query = head.first_looking_at(first), depth = head.queries - query;
-        const std::int64_t begin = query * padded + first;
-        expect(head.key, first, rows, dim);
-        product<true>(rows, weights + begin, padded, given + query * dim, dim, depth, 1.0f,
-                      wanted.value.from(first).at, wanted.value.step, parts);
-        expect(head.value, first, rows, dim);
-        // log(2): the queries were scaled for powers of two.
-        product<true>(rows, gradients + begin, padded, looking + query * dim, dim, depth, 0.693147181f,
-                      wanted.key.from(first).at, wanted.key.step, parts);
-    });
+    // log(2): the queries were scaled for powers of two.
+    const float of_keys = 0.693147181f, of_queries = 1.0f / std::sqrt(static_cast<float>(dim));
+    for (std::int64_t begin = 0; begin < head.queries; begin += together) {
+        const std::int64_t end = std::min(head.queries, begin + together);
+        floats(head.query.from(begin), end - begin, dim, score_scale(dim), looking);
+        floats(gradient.from(begin), end - begin, dim, 1.0f, given);
+        in_blocks(end - begin, [&](std::int64_t nth, std::int64_t rows) {
+            float *const mine = weights + nth * padded, *const my_gradients = gradients + nth * padded;
+            const std::int64_t first = begin + nth, seen = head.seen(first + rows - 1);
+            expect(head.query, first, rows, dim);
+            weigh(head, first, rows, looking + nth * dim, turned_keys, mine, padded);
+            product<false>(rows, given + nth * dim, dim, turned_values, padded, dim, 1.0f, my_gradients, padded,
+                           vectors_of(seen));
+            expect(gradient, first, rows, dim);
+            softmax_gradients(head, first, rows, dropout, mine, my_gradients, factors, padded);
+            product<false>(rows, my_gradients, padded, keys, dim, seen, of_queries, wanted.query.from(first).at,
+                           wanted.query.step, parts);
+        });
+        in_blocks(head.keys, [&](std::int64_t first, std::int64_t rows) {
+            const std::int64_t query = std::max(begin, head.first_looking_at(first)) - begin;
+            const std::int64_t depth = std::max<std::int64_t>(0, end - begin - query);
+            const float *const left = weights + query * padded + first, *const right = given + query * dim;
+            const float *const left_too = gradients + query * padded + first, *const right_too = looking + query * dim;
+            if (sums) {
+                product<true, true>(rows, left, padded, right, dim, depth, 1.0f, value_sums + first * dim, dim, parts);
+                product<true, true>(rows, left_too, padded, right_too, dim, depth, of_keys, key_sums + first * dim, dim,
+                                    parts);
+                return;
+            }
+            expect(head.key, first, rows, dim);
+            product<true>(rows, left, padded, right, dim, depth, 1.0f, wanted.value.from(first).at, wanted.value.step,
+                          parts);
+            expect(head.value, first, rows, dim);
+            product<true>(rows, left_too, padded, right_too, dim, depth, of_keys, wanted.key.from(first).at,
+                          wanted.key.step, parts);
+        });
+    }
+    if (!sums) return;
+    for (std::int64_t row = 0; row < head.keys; ++row)
+        for (std::int64_t d = 0; d < dim; d += kLanes) {
+            store(load(key_sums + row * dim + d), wanted.key.from(row, d).at);
+            store(load(value_sums + row * dim + d), wanted.value.from(row, d).at);
+        }
 }

@@ -1,6 +1,6 @@
 """Attention of many texts at once, none of which sees another; what is computed stands in text_attention.cpp."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -49,62 +49,76 @@ def text_attention(
     # Positions before heads: so a projection leaves them, and nothing is copied.
     parts = [_in_rows(x.transpose(1, 2)) for x in (query, key, value)]
     sees = _ALL if first_sees is None else first_sees
-    context: Tensor = _TextAttention.apply(*parts, (*queries, *keys), sees, dropout_probability)  # type: ignore[no-untyped-call]
+    call = TextCall((*queries, *keys), sees, drawn_seed() if dropout_probability else 0, dropout_probability)
+    context: Tensor = _TextAttention.apply(*parts, call)  # type: ignore[no-untyped-call]
     return context.transpose(1, 2)
+
+
+class TextCall(NamedTuple):
+    """What both passes are told: whose queries look over which keys (see `text_attention`), and what is dropped out."""
+
+    stretches: tuple[Tensor, Tensor, Tensor, Tensor]
+    first_sees: int = _ALL
+    seed: int = 0
+    dropout_probability: float = 0.0
 
 
 class _TextAttention(torch.autograd.Function):
     """What is kept for the backward pass is what came in, and the seed of what is dropped out."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        stretches: tuple[Tensor, ...],
-        first_sees: int,
-        dropout_probability: float,
-    ) -> Tensor:
-        seed = drawn_seed() if dropout_probability else 0
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, call: TextCall) -> Tensor:
         ctx.save_for_backward(query, key, value)
-        ctx.call = stretches, first_sees, seed, dropout_probability
-        context = empty_rows(query.shape, query.dtype, row_axes=2)
-        kernels = load_kernels()
-        assert kernels is not None
-        kernels.trasluz_text_attention(*_arguments(query, key, value, *ctx.call), context.data_ptr())
-        return context
+        ctx.call = call
+        return contexts_of_texts(query, key, value, call)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        parts = ctx.saved_tensors
-        given, wanted = gradients[0].contiguous(), _laid_out_alike(*parts)
-        kernels = load_kernels()
-        assert kernels is not None
-        kernels.trasluz_text_attention_gradients(
-            *_arguments(*parts, *ctx.call),
-            given.data_ptr(),
-            *(number for one in wanted for number in (one.data_ptr(), _step(one))),
-        )
-        return *wanted, None, None, None
+        query, key, value = ctx.saved_tensors
+        return *gradients_of_texts(query, key, value, gradients[0], ctx.call), None
 
 
-def _arguments(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    stretches: tuple[Tensor, ...],
-    first_sees: int,
-    seed: int,
-    dropout_probability: float,
-) -> tuple[Any, ...]:
-    first_query, queries, first_key, keys = (part.data_ptr() for part in stretches)
+def contexts_of_texts(
+    query: Float[Tensor, "batch query heads head_dim"],
+    key: Float[Tensor, "batch key heads head_dim"],
+    value: Float[Tensor, "batch key heads head_dim"],
+    call: TextCall,
+) -> Float[Tensor, "batch query heads head_dim"]:
+    """Return the contexts; all positions of a tensor lie equally far apart, each one's heads side by side."""
+    context = empty_rows(query.shape, query.dtype, row_axes=2)
+    kernels = load_kernels()
+    assert kernels is not None
+    kernels.trasluz_text_attention(*_arguments(query, key, value, call), context.data_ptr())
+    return context
+
+
+def gradients_of_texts(
+    query: Float[Tensor, "batch query heads head_dim"],
+    key: Float[Tensor, "batch key heads head_dim"],
+    value: Float[Tensor, "batch key heads head_dim"],
+    gradient: Float[Tensor, "batch query heads head_dim"],
+    call: TextCall,
+) -> list[Tensor]:
+    """Return the gradients of queries, keys and values, given that of the contexts."""
+    given, wanted = gradient.contiguous(), _laid_out_alike(query, key, value)
+    kernels = load_kernels()
+    assert kernels is not None
+    kernels.trasluz_text_attention_gradients(
+        *_arguments(query, key, value, call),
+        given.data_ptr(),
+        *(number for one in wanted for number in (one.data_ptr(), _step(one))),
+    )
+    return wanted
+
+
+def _arguments(query: Tensor, key: Tensor, value: Tensor, call: TextCall) -> tuple[Any, ...]:
+    first_query, queries, first_key, keys = (part.data_ptr() for part in call.stretches)
     return (
         *(number for one in (query, key, value) for number in (one.data_ptr(), _step(one))),
-        *(len(stretches[0]), first_query, queries, query.shape[0] * query.shape[1]),
+        *(len(call.stretches[0]), first_query, queries, query.shape[0] * query.shape[1]),
         *(first_key, keys, key.shape[0] * key.shape[1]),
-        *(query.shape[2], query.shape[3], first_sees, seed, dropout_probability),
+        *(query.shape[2], query.shape[3], call.first_sees, call.seed, call.dropout_probability),
         *(torch.get_num_threads(), query.dtype == torch.bfloat16),
     )
 
