@@ -13,6 +13,7 @@ from trasluz.models.workload import Workload, attention_layer
 from trasluz.planning.machines import Accelerator, find_accelerator
 from trasluz.planning.memory import training_memory
 from trasluz.planning.plan import make_plan, smallest_layout
+from trasluz.tasks.loading import read_model
 
 
 @pytest.mark.parametrize(
@@ -228,9 +229,34 @@ def test_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["plan", str(recipe), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["tokens"] == 3e6 and told["length"] == told["source_length"] == 40
-    recipe.write_text(
-        "task: classify\nmodel: {from: some/model, layers: [0]}\ndata: {train: x.tsv}\n"
-        "training: {max_steps: 9}\noutput: out\n"
-    )
+
+
+def test_of_a_trained_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def planned(*arguments: str) -> Any:
+        assert run(["plan", *arguments, "--tokens", "1M", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    config: Any = read_model("pocket-bert").config
+    layers = config.num_layers * (8 * config.model_dim**2 + 4 * config.model_dim * config.feed_forward_dim)
+    pairs = config.num_layers * 4 * config.model_dim * 100
+    whole = planned("pocket-bert", "--length", "100")
+    words = 2 * config.model_dim * (config.model_dim + config.vocab_size) * 0.15
+    assert whole["model"] == "pocket-bert"
+    assert whole["forward_operations_a_token"] == pytest.approx(layers + pairs + words)
+    # Labels take next to nothing, and every second layer is left out.
+    recipe = tmp_path / "recipe.yaml"
+    text = "task: {}\nmodel: {{from: {}, layers: every-second}}\ndata: {{train: x.tsv}}\noutput: out\n"
+    recipe.write_text(text.format("classify", "pocket-bert"))
+    half = planned(str(recipe), "--length", "100")
+    assert half["forward_operations_a_token"] == pytest.approx((layers + pairs) / 2)
+    assert half["parameters"] < whole["parameters"]
+    for arguments, message in (
+        ([str(recipe), "--vocab-size", "900"], "pocket-bert has a vocabulary already"),
+        (["bert-bsae"], "Did you mean bert-base?"),
+        (["no/such/folder"], "there is no model 'no/such/folder'"),
+    ):
+        assert run(["plan", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    recipe.write_text(text.format("classify", "pocket-brt"))
     assert run(["plan", str(recipe)]) == 2
-    assert "starts from a trained model; a plan is for a preset" in capsys.readouterr().err
+    assert "recipe.yaml:2: model: there is no model 'pocket-brt'" in capsys.readouterr().err

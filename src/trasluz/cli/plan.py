@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,10 @@ _GB, _TERA = 1e9, 1e12
 
 
 def plan(
-    model: Annotated[str, typer.Argument(metavar="PRESET", help="A preset (`trasluz models`), or a recipe's file.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A preset (`trasluz models`), a recipe's file, or a trained model."),
+    ],
     tokens: Annotated[
         str | None, typer.Option(metavar="N", help="Tokens to train on, as 300G; compute-optimal if not given.")
     ] = None,
@@ -26,7 +30,7 @@ def plan(
         typer.Option(metavar="N", help="Sequences that a device works on at once; 1, or a recipe's batch_tokens."),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Size of the vocabulary; the paper's if not given.")
+        int | None, typer.Option(metavar="N", help="Size of a preset's vocabulary; the paper's if not given.")
     ] = None,
     gpu: Annotated[
         str, typer.Option(metavar="NAME", help="k80 k40 m40 p100 v100 a100-40gb a100 h100 h200 b200.")
@@ -45,9 +49,9 @@ def plan(
 ) -> None:
     """Say what training a model of any size takes: parameters, memory, operations, devices and time.
 
-    By arithmetic alone, nothing is built; docs/planning.md has the formulas. The layout is the smallest that fits: one
-    device, or slices of the model over 2, 4, 8 ... (training.parallel: fsdp), with activations recomputed (training has
-    no option for that yet) only where that saves devices.
+    By arithmetic alone, nothing is trained; docs/planning.md has the formulas. The layout is the smallest that fits:
+    one device, or slices of the model over 2, 4, 8 ... (training.parallel: fsdp), with activations recomputed (training
+    has no option for that yet) only where that saves devices.
     """
     from trasluz.cli.streams import answer, answer_json
     from trasluz.errors import RequestError
@@ -57,14 +61,14 @@ def plan(
     for option, value in (("--batch", batch), ("--gpus", gpus)):
         if value is not None and value < 1:
             raise RequestError(f"{option} must be at least 1, but is {value}.")
-    preset, settings = model_of(model, gpus)
+    subject, settings = subject_of(model, gpus)
     counted = None if tokens is None else amount("--tokens", tokens, parse_count)
     given = {"tokens": counted, "length": length, "vocab_size": vocab_size}
     settings |= {name: value for name, value in given.items() if value is not None}
     if length is not None:
         settings.pop("cut", None)
     found = make_plan(
-        preset,
+        subject,
         device_of(gpu, memory, peak),
         batch_sequences=batch,
         devices=gpus,
@@ -79,18 +83,36 @@ def plan(
         answer(line)
 
 
-def model_of(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
-    """Return the preset that a name or a recipe's file says, and what else a recipe says of the run."""
-    if not name.endswith((".yaml", ".yml")):
+# What is learnt from labels alone says no words.
+_OF_LABELS = ("classify", "tag", "answer", "embed")
+
+
+def subject_of(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
+    """Return what a plan is of, a preset or a config, and what else is known of the run; RequestError for neither."""
+    from trasluz.models.registry import presets
+    from trasluz.tasks.loading import bundled_models, read_model
+
+    if name.endswith((".yaml", ".yml")):
+        return _of_recipe(name, gpus)
+    # A name without a slash that is nothing else is a preset with a slip in it.
+    is_model = name in bundled_models() or "/" in name or Path(name).is_dir()
+    if name in presets() or not is_model:
         return name, {}
-    from trasluz.errors import RequestError
+    loaded = read_model(name)
+    return loaded.config, {"name": name, "only_labels": loaded.task in _OF_LABELS}
+
+
+def _of_recipe(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
     from trasluz.training.recipe_file import read_recipe
+    from trasluz.training.starting_model import named_model, starting_model
 
     recipe = read_recipe(name)
-    if isinstance(recipe.model, dict) and "from" in recipe.model:
-        raise RequestError(f"{name} starts from a trained model; a plan is for a preset.")
-    training = recipe.training
-    settings: dict[str, Any] = {"vocab_size": recipe.tokenizer.vocab_size, "length": recipe.data.max_length}
+    training, started = recipe.training, starting_model(recipe)
+    settings: dict[str, Any] = {"length": recipe.data.max_length, "only_labels": recipe.task in _OF_LABELS}
+    if started is None:
+        settings["vocab_size"] = recipe.tokenizer.vocab_size
+    else:
+        settings["name"] = named_model(recipe)
     # Texts to classify are cut to what the model reads; of others, training refuses a length beyond it.
     settings["cut"] = recipe.task == "classify"
     # An update's tokens are those of all devices.
@@ -99,7 +121,7 @@ def model_of(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
     budgets = (training.max_tokens, training.max_steps and training.max_steps * training.batch_tokens)
     if said := [float(budget) for budget in budgets if budget]:
         settings["tokens"] = min(said)
-    return recipe.model, settings
+    return recipe.model if started is None else started.config, settings
 
 
 def device_of(name: str, memory: float | None, peak: float | None) -> "Accelerator":

@@ -136,8 +136,13 @@ def build_model(preset: str | Mapping[str, Any], **fields: Any) -> nn.Module:
 
 def model_of(config: ModelConfig) -> nn.Module:
     """Return a freshly initialised model of a config."""
+    model: nn.Module = architecture_of(config).model_class(config)
+    return model
+
+
+def architecture_of(config: ModelConfig) -> Architecture:
+    """Return the architecture that a config is of."""
     for architecture in architectures().values():
         if type(config) is architecture.config_class:
-            model: nn.Module = architecture.model_class(config)
-            return model
+            return architecture
     raise ModelError(f"no registered architecture has the config {type(config).__name__}.")

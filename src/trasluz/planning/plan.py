@@ -8,12 +8,12 @@ compute-optimal tokens   20 a parameter       Hoffmann et al. 2022, table 3
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trasluz.errors import RequestError
 from trasluz.models.config import ModelConfig
-from trasluz.models.registry import build_config, find_preset
+from trasluz.models.registry import architecture_of, build_config, find_preset
 from trasluz.planning.machines import Accelerator
 from trasluz.planning.memory import TrainingMemory, training_memory
 
@@ -84,10 +84,12 @@ class Plan:
 
 
 def make_plan(
-    preset: str | Mapping[str, Any],
+    model: str | Mapping[str, Any] | ModelConfig,
     device: Accelerator,
     *,
+    name: str | None = None,
     vocab_size: int | None = None,
+    only_labels: bool = False,
     length: int | None = None,
     cut: bool = False,
     tokens: float | None = None,
@@ -96,15 +98,16 @@ def make_plan(
     devices: int | None = None,
     utilisation: float = 0.4,
 ) -> Plan:
-    """Return the plan of a preset, or of one with changes; nothing is built.
+    """Return the plan of a preset, of one with changes, or of a config, which has a `name`; nothing is built.
 
-    `length` counts the tokens of a sequence (of source and target, each); the longest the model reads, or 512, where it
-    is not given. What is longer than the model reads is refused, or with `cut`, cut. `tokens` are those trained on;
-    compute-optimal ones where they are not given. A device works on `batch_sequences` at once, or on as many as
-    `batch_tokens` hold; on one where neither is given. `devices` are those of the smallest layout where they are not
-    given. Raises RequestError for sizes that mean nothing.
+    A preset gets a vocabulary of `vocab_size`, else the paper's; a config has its own. With `only_labels` the model
+    says no words, and what says labels is too little to count. `length` counts the tokens of a sequence (of source and
+    target, each); the longest the model reads, or 512, where it is not given. What is longer than the model reads is
+    refused, or with `cut`, cut. `tokens` are those trained on; compute-optimal ones where they are not given. A device
+    works on `batch_sequences` at once, or on as many as `batch_tokens` hold; on one where neither is given. `devices`
+    are those of the smallest layout where they are not given. Raises RequestError for sizes that mean nothing.
     """
-    for name, value in (
+    for option, value in (
         ("vocab_size", vocab_size),
         ("length", length),
         ("tokens", tokens),
@@ -113,15 +116,19 @@ def make_plan(
         ("devices", devices),
     ):
         if value is not None and not 1 <= value < math.inf:
-            raise RequestError(f"`{name}` must be at least 1, but is {value}.")
+            raise RequestError(f"`{option}` must be at least 1, but is {value}.")
     if not 0 < utilisation <= 1:
         raise RequestError(f"`utilisation` is {utilisation}; it is a share of the peak, above 0 and at most 1.")
-    name = preset if isinstance(preset, str) else str(preset["preset"])
-    architecture, found = find_preset(name)
-    size = vocab_size or found.paper_vocab_size or 32_000
-    config: Any = build_config(preset, **dict.fromkeys(architecture.vocab_fields, size))
+    config = model if isinstance(model, ModelConfig) else _config(model, vocab_size)
+    if config is model and vocab_size is not None:
+        raise RequestError(f"{name or 'the model'} has a vocabulary already; `vocab_size` is for a preset.")
+    if name is None:
+        name = model if isinstance(model, str) else str(model["preset"]) if isinstance(model, Mapping) else "a model"
+    architecture = architecture_of(config)
     parameters = architecture.count_parameters(config)
     workload = architecture.workload(config)
+    if only_labels:
+        workload = replace(workload, head_vocab_size=0)
     most = _most(config)
     target = length or most or int(getattr(config, "max_positions", 512))
     if most is not None and target > most:
@@ -150,6 +157,12 @@ def make_plan(
         devices=devices or (layout.devices if layout else 1),
         utilisation=utilisation,
     )
+
+
+def _config(preset: str | Mapping[str, Any], vocab_size: int | None) -> ModelConfig:
+    architecture, found = find_preset(preset if isinstance(preset, str) else str(preset["preset"]))
+    size = vocab_size or found.paper_vocab_size or 32_000
+    return build_config(preset, **dict.fromkeys(architecture.vocab_fields, size))
 
 
 def smallest_layout(memory: TrainingMemory, device: Accelerator) -> Layout | None:
