@@ -71,6 +71,7 @@ def train_watched(recipe: Recipe, patch: pytest.MonkeyPatch, file: Path) -> None
         ("ddp", 2, (RNNSEARCH,)),
         ("fsdp", 2, ("training.micro_batch_tokens=60",)),
         ("fsdp", 3, ("model.num_layers=2",)),
+        ("fsdp", 2, ("training.recompute_activations=true",)),
     ],
 )
 def test_gradients_are_those_of_one_process(

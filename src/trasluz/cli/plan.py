@@ -50,8 +50,8 @@ def plan(
     """Say what training a model of any size takes: parameters, memory, operations, devices and time.
 
     By arithmetic alone, nothing is trained; docs/planning.md has the formulas. The layout is the smallest that fits:
-    one device, or slices of the model over 2, 4, 8 ... (training.parallel: fsdp), with activations recomputed (training
-    has no option for that yet) only where that saves devices.
+    one device, or slices of the model over 2, 4, 8 ... (training.parallel: fsdp), with activations recomputed
+    (training.recompute_activations) where that saves devices.
     """
     from trasluz.cli.streams import answer, answer_json
     from trasluz.errors import RequestError
@@ -109,6 +109,7 @@ def _of_recipe(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
     recipe = read_recipe(name)
     training, started = recipe.training, starting_model(recipe)
     settings: dict[str, Any] = {"length": recipe.data.max_length, "only_labels": recipe.task in _OF_LABELS}
+    settings["recompute"] = training.recompute_activations
     if started is None:
         settings["vocab_size"] = recipe.tokenizer.vocab_size
     else:

@@ -359,7 +359,8 @@ def _pieces(rows: _Rows, query: Tensor, seed: int = 0, dropout_probability: floa
         yield _Piece(at, visible, hidden, (seed + (number << 32)) % (1 << 63), dropout_probability)
 
 
-def _as_texts(rows: Float[Tensor, "rows positions head_dim"]) -> Float[Tensor, "1 all_positions 1 head_dim"]:
+def _as_texts(rows: Float[Tensor, "rows positions head_dim"]) -> Tensor:
+    """Lay the rows one behind the other, as the kernel takes them: batch, positions, heads, head_dim."""
     return rows.reshape(1, -1, 1, rows.shape[-1])
 
 

@@ -21,6 +21,8 @@ TOKENS_A_PARAMETER = 20
 # What the framework, its buffers and fragments of memory take.
 _USABLE = 0.9
 _MOST_DEVICES = 1 << 16
+# What is tried, in turns, by whether it is asked for.
+_RECOMPUTING = {False: (False, True), True: (True,)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def make_plan(
     batch_sequences: int | None = None,
     batch_tokens: int | None = None,
     devices: int | None = None,
+    recompute: bool = False,
     utilisation: float = 0.4,
 ) -> Plan:
     """Return the plan of a preset, of one with changes, or of a config, which has a `name`; nothing is built.
@@ -105,7 +108,8 @@ def make_plan(
     target, each); the longest the model reads, or 512, where it is not given. What is longer than the model reads is
     refused, or with `cut`, cut. `tokens` are those trained on; compute-optimal ones where they are not given. A device
     works on `batch_sequences` at once, or on as many as `batch_tokens` hold; on one where neither is given. `devices`
-    are those of the smallest layout where they are not given. Raises RequestError for sizes that mean nothing.
+    are those of the smallest layout where they are not given. Activations are recomputed where that saves devices, or
+    with `recompute` anyway. Raises RequestError for sizes that mean nothing.
     """
     for option, value in (
         ("vocab_size", vocab_size),
@@ -140,7 +144,7 @@ def make_plan(
     source = target if workload.reads_a_source else 0
     sequences = batch_sequences or max(1, (batch_tokens or 1) // target)
     memory = training_memory(parameters, workload, source, target, sequences)
-    layout = smallest_layout(memory, device)
+    layout = smallest_layout(memory, device, recompute=recompute)
     return Plan(
         model=name,
         parameters=parameters,
@@ -153,7 +157,7 @@ def make_plan(
         memory=memory,
         device=device,
         layout=layout,
-        layout_here=layout if devices is None else layout_on(memory, device, devices),
+        layout_here=layout if devices is None else layout_on(memory, device, devices, recompute=recompute),
         devices=devices or (layout.devices if layout else 1),
         utilisation=utilisation,
     )
@@ -165,28 +169,28 @@ def _config(preset: str | Mapping[str, Any], vocab_size: int | None) -> ModelCon
     return build_config(preset, **dict.fromkeys(architecture.vocab_fields, size))
 
 
-def smallest_layout(memory: TrainingMemory, device: Accelerator) -> Layout | None:
+def smallest_layout(memory: TrainingMemory, device: Accelerator, *, recompute: bool = False) -> Layout | None:
     """Return the fewest of 1, 2, 4, 8 ... devices that hold a run; None: there are not enough.
 
-    Activations are recomputed only where that saves devices.
+    Activations are recomputed only where that saves devices, unless they are to be anyway.
     """
     devices = 1
     while devices <= _MOST_DEVICES:
-        for recompute in (False, True):
-            if layout := _layout(memory, device, devices, recompute):
+        for again in _RECOMPUTING[recompute]:
+            if layout := _layout(memory, device, devices, again):
                 return layout
         devices *= 2
     return None
 
 
-def layout_on(memory: TrainingMemory, device: Accelerator, devices: int) -> Layout | None:
+def layout_on(memory: TrainingMemory, device: Accelerator, devices: int, *, recompute: bool = False) -> Layout | None:
     """Return how a run fits on so many devices: whole on each, or sliced over all; None: it does not.
 
-    Activations are recomputed only where they must be.
+    Activations are recomputed only where they must be, unless they are to be anyway.
     """
-    for recompute in (False, True):
+    for again in _RECOMPUTING[recompute]:
         for sharing in (1, devices):
-            if layout := _layout(memory, device, sharing, recompute):
+            if layout := _layout(memory, device, sharing, again):
                 return layout
     return None
 

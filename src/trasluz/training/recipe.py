@@ -215,6 +215,11 @@ class TrainingSection(Section):
         default=None,
         description="At most this many tokens go through the model at once; the update's gradient stays exact.",
     )
+    recompute_activations: bool = Field(
+        default=False,
+        description="Compute each layer again in the backward pass instead of keeping what it computed: far less "
+        "memory for a third more time. Of Transformers.",
+    )
     parallel: Literal["none", "ddp", "fsdp"] = Field(
         default="none",
         description="How the processes that torchrun starts share the work: ddp, each has the model; fsdp, each has a "

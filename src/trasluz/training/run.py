@@ -23,6 +23,7 @@ from trasluz.training.next_sentence_job import pre_training_job
 from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, write_recipe
+from trasluz.training.recomputation import recompute_activations
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
 from trasluz.training.starting_model import starting_model
@@ -54,6 +55,7 @@ _MAY_CHANGE = {
         "log_every",
         "max_skipped",
         "micro_batch_tokens",
+        "recompute_activations",
     },
     "evaluation": {"patience", "keep", "average"},
     "data": {"cache"},
@@ -95,6 +97,8 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
     processes.first_does(lambda: write_recipe(recipe, output / "recipe.yaml"))
     torch.manual_seed(recipe.training.seed)
     model = job.build_model(data).to(device)
+    if recipe.training.recompute_activations:
+        recompute_activations(model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     by = f" by {processes.size} processes ({recipe.training.parallel})" if processes.size > 1 else ""
     yield Notice(f"{parameters:,} parameters on {device} in {precision}{by}.")
