@@ -100,6 +100,14 @@ def test_a_longer_model_starts_from_a_trained_one(taught: Path) -> None:
     assert trasluz.load(taught / "teacher")(text).left_out > 0
 
 
+def test_a_model_starts_from_a_trained_one_with_other_dropout(taught: Path) -> None:
+    rates = f"model={{from: {taught / 'teacher'}, layers: [0, 1], dropout: 0.3, head_dropout: 0.0}}"
+    reports = run(text_recipe(taught, rates, "training.max_steps=5", "training.learning_rate=1e-4", name="dropping"))
+    config = trasluz.load(taught / "dropping").config
+    assert (config.num_layers, config.dropout, config.head_dropout) == (2, 0.3, 0.0)
+    assert chosen(reports)["accuracy"] > 0.8
+
+
 def test_from_the_command_line(taught: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = taught / "recipe.yaml"
     recipe.write_text(dump_recipe(student_recipe(taught, "training.max_steps=5", name="typed")))
@@ -122,8 +130,10 @@ def test_layers_are_overridden(taught: Path) -> None:
         (["model={from: TEACHER, layers: [2, 1]}"], r"`layers` is \[2, 1\]: write every-second"),
         (
             ["model={from: TEACHER, layers: [0], num_heads: 3}"],
-            r"beside `from` there are `layers` and `lengthen`, not 'num_heads'",
+            r"beside `from` there are `layers`, `lengthen` and rates of dropout, not 'num_heads'",
         ),
+        (["model={from: TEACHER, dropout: 1.5}"], r"model: teacher: dropout=1.5: "),
+        (["model={from: TEACHER, readout_dropout: 0.1}"], r"there is no field 'readout_dropout' in a bert"),
         (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
         (["model={from: TEACHER, lengthen: 90}"], r"`lengthen` is 90: write for instance {max_positions: 4096}"),
         (["model={from: TEACHER, lengthen: {max_positions: 9}}"], r"reads 40 tokens already; `max_positions` must be"),

@@ -32,32 +32,35 @@ def _check_model(value: Any) -> Any:
 
 
 def _check_start(value: dict[str, Any]) -> dict[str, Any]:
-    unknown = [key for key in value if key not in ("from", "layers", "lengthen")]
+    unknown = [key for key in value if key not in ("from", "layers", "lengthen") and not key.endswith(DROPOUT)]
     if unknown:
         raise ValueError(
-            f"a model that is started from has its shape: beside `from` there are `layers` and `lengthen`, not "
-            f"{unknown[0]!r}"
+            f"a model that is started from has its shape: beside `from` there are `layers`, `lengthen` and rates of "
+            f"dropout, not {unknown[0]!r}"
         )
     layers, lengthen = value.get("layers"), value.get("lengthen")
+    rates = {key: rate for key, rate in value.items() if key.endswith(DROPOUT)}
     numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
     wrong = layers != EVERY_SECOND and not (numbers and layers and layers == sorted(set(layers)))
-    if wrong and (layers is not None or lengthen is None):
+    if wrong and (layers is not None or (lengthen is None and not rates)):
         raise ValueError(f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]")
     if lengthen is not None and not (isinstance(lengthen, dict) and isinstance(lengthen.get("max_positions"), int)):
         raise ValueError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}")
-    return {"from": value["from"]} | {
-        key: part for key, part in (("layers", layers), ("lengthen", lengthen)) if part is not None
-    }
+    parts = {"layers": layers, "lengthen": lengthen, **rates}
+    return {"from": value["from"]} | {key: part for key, part in parts.items() if part is not None}
 
 
 EVERY_SECOND = "every-second"
+DROPOUT = "dropout"
+"""How the keys of a model's rates of dropout end."""
 
 ModelChoice = Annotated[
     Any,
     BeforeValidator(_check_model),
     Form(
         "preset, mapping with a preset, model folder, or a part of one, `{from: MODEL, layers: every-second}`, or a "
-        "longer one, `{from: MODEL, lengthen: {max_positions: 4096}}`"
+        "longer one, `{from: MODEL, lengthen: {max_positions: 4096}}`, or one with other dropout, "
+        "`{from: MODEL, dropout: 0.1}`"
     ),
 ]
 

@@ -7,9 +7,9 @@ from trasluz.checkpoints.model_folder import LoadedModel, load_model
 from trasluz.errors import ModelError, RecipeError, nearest
 from trasluz.models.bert import Bert
 from trasluz.models.bigbird import lengthened
-from trasluz.models.registry import presets
+from trasluz.models.registry import architecture_of, make_config, model_of, presets
 from trasluz.tasks.loading import find_model
-from trasluz.training.recipe import EVERY_SECOND, Recipe
+from trasluz.training.recipe import DROPOUT, EVERY_SECOND, Recipe
 
 
 def named_model(recipe: Recipe) -> str:
@@ -34,7 +34,9 @@ def starting_model(recipe: Recipe) -> LoadedModel | None:
     given = read_named(recipe, "model", name, hint_presets=True)
     if isinstance(recipe.model, str):
         return given
-    if not isinstance(given.model, Bert):
+    if rates := {key: rate for key, rate in recipe.model.items() if key.endswith(DROPOUT)}:
+        given = _with_dropout(recipe, given, rates)
+    if recipe.model.keys() & {"layers", "lengthen"} and not isinstance(given.model, Bert):
         raise RecipeError(
             f"{recipe.place('model')}: {given.name} is no encoder; only encoders are cut in layers or made longer"
         )
@@ -53,6 +55,16 @@ def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = Fals
             close = nearest(name, presets())
             hint = f" Or did you mean the preset {close}?" if close else " Presets are listed by `trasluz models`."
         raise RecipeError(f"{recipe.place(key)}: {error}{hint}") from None
+
+
+def _with_dropout(recipe: Recipe, given: LoadedModel, rates: dict[str, Any]) -> LoadedModel:
+    try:
+        config = make_config(architecture_of(given.config), given.config.model_dump() | rates, given.name)
+    except ModelError as error:
+        raise RecipeError(f"{recipe.place('model')}: {error}") from None
+    model = model_of(config)
+    model.load_state_dict(given.model.state_dict())
+    return dataclasses.replace(given, model=model, config=config)
 
 
 def _thinned(recipe: Recipe, given: LoadedModel) -> LoadedModel:
