@@ -42,7 +42,8 @@ Text comes from the arguments, else from standard input, one text a line; an emp
 go to standard output, one a line, in order, as they are ready; `--json` makes each of them one JSON object. Everything
 else goes to standard error. Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 stopped by Ctrl-C.
 
-`MODEL` is a model or run folder, a bundled name (`pocket-en-es`), or a Hugging Face folder.
+`MODEL` is a model or run folder (Hugging Face's, too), a bundled name (`pocket-en-es`), or an id of the Hugging Face
+hub.
 
 This page is written by `make docs` from what `--help` shows.
 """

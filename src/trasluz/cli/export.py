@@ -29,8 +29,8 @@ def export(
     """Write a model for another engine.
 
     \b
-        ctranslate2   Transformers and GPTs, for fast decoding on a CPU or GPU without PyTorch
-        onnx          any model, for ONNX Runtime and its like; --task says which head of an encoder
+        ctranslate2   Transformers and GPTs like GPT-2, for fast decoding on a CPU or GPU without PyTorch
+        onnx          any model but block-sparse BigBird, for ONNX Runtime and its like; --task: an encoder's head
 
     Beside the engine's files the folder holds the tokenizers and a README.md with a program that runs the model. Each
     engine needs packages of its own: pip install 'trasluz[ctranslate2]' or 'trasluz[onnx]'.

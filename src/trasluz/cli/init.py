@@ -54,7 +54,7 @@ def init(
         str | None,
         typer.Option(
             metavar="PRESET|MODEL",
-            help="Another preset than the one that fits (`trasluz models`); to classify, also a model to start from.",
+            help="Another preset than the one that fits (`trasluz models`), or a model to start from (not to translate).",
         ),
     ] = None,
     both_directions: Annotated[
@@ -75,7 +75,7 @@ def init(
     ] = "stop",
     output: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Where the run will write; runs/FROM-TO or runs/classify if not given."),
+        typer.Option(metavar="FOLDER", help="Where the run will write; runs/FROM-TO or runs/TASK if not given."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:

@@ -33,7 +33,8 @@ from trasluz.errors import TrasluzError, TrasluzWarning
 app = typer.Typer(
     name="trasluz",
     help="Attention models you can see through: train them, look inside them, ship them.",
-    epilog="MODEL is a model or run folder, a bundled name (pocket-en-es), or a Hugging Face folder.",
+    epilog="MODEL is a model or run folder (Hugging Face's, too), a bundled name (pocket-en-es), or an id of the "
+    "Hugging Face hub.",
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

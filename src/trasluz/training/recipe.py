@@ -229,7 +229,9 @@ class TrainingSection(Section):
         "slice of it.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    threads: Count | None = Field(default=None, description="Threads on a CPU; absent: as many as there are cores.")
+    threads: Count | None = Field(
+        default=None, description="Threads on a CPU; absent: PyTorch decides, one a process under torchrun."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="auto is fp32 on a CPU, bf16 on a GPU that has it; a device without bf16 instructions "
