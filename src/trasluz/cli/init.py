@@ -54,7 +54,7 @@ def init(
         str | None,
         typer.Option(
             metavar="PRESET|MODEL",
-            help="Another preset than the one that fits (`trasluz models`), or a model to start from; not to translate.",
+            help="Another preset than the one that fits (`trasluz models`); not to translate: a model to start from.",
         ),
     ] = None,
     both_directions: Annotated[
