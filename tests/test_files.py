@@ -93,3 +93,25 @@ def test_where_nothing_can_be_locked_nothing_is_held(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with (tmp_path / "file").open("a") as file:
         assert lock(file)
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with atomic_write(path, "w") as file:
+        file.write("luz")
+    assert os.read(reader, 10) == b"luz"
+    assert path.is_fifo()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_link_is_replaced_or_followed(tmp_path: Path, follows: bool) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text("old")
+    link.symlink_to(real)
+    with atomic_write(link, "w", follow_links=follows) as file:
+        file.write("new")
+    assert link.read_text() == "new"
+    assert (real.read_text(), link.is_symlink()) == (("new", True) if follows else ("old", False))

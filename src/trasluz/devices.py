@@ -36,7 +36,7 @@ def share_gpus(local_rank: int) -> None:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the number type of a name: `auto` is fp32 on a CPU and bf16 on a GPU that has it."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and multiplies_bf16(device) else torch.float32
     if name not in _DTYPES:
         raise RequestError(f"there is no dtype {name!r}; say auto, fp32, bf16 or int8.")
     if name == "int8" and device.type != "cpu":
@@ -50,7 +50,8 @@ def multiplies_bf16(device: torch.device) -> bool:
     A CPU without AVX512-BF16 or AMX (on ARM: bf16) makes them some fifty times slower than those of float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 
 

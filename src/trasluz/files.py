@@ -13,15 +13,20 @@ from trasluz.errors import WriteError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb", *, follow_links: bool = False) -> Iterator[IO[Any]]:
     """Open a file that appears under `path` only when the block ends well.
 
-    Raises WriteError, naming path and cause, where the system refuses (full disk, read-only folder); what stood
-    at `path` before is then untouched.
+    A pipe or a device is written to as it is. A link is replaced, or with `follow_links`, what it points to: that is
+    for files that people name. Raises WriteError, naming path and cause, where the system refuses (full disk, read-only
+    folder); what stood at `path` before is then untouched.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path)) if follow_links else Path(path)
     temporary: Path | None = None
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with target.open(mode, encoding=None if "b" in mode else "utf-8") as stream:
+                yield stream
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         temporary = Path(name)

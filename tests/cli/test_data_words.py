@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from trasluz.cli.data_words import data_entry, guess_languages, parse_languages, repeat_data_options
+from trasluz.cli.data_words import (
+    data_entry,
+    guess_languages,
+    parse_languages,
+    repeat_data_options,
+    shown,
+    told_of_data,
+)
 from trasluz.errors import RequestError
 
 
@@ -30,6 +37,7 @@ def test_words_behind_two_dashes_are_left_alone() -> None:
         (["left.txt", "right.txt"], "{left,right}.txt"),
         (["a.tsv", "b.tsv"], ["a.tsv", "b.tsv"]),
         (["one.en", "two.en", "three.en"], ["one.en", "two.en", "three.en"]),
+        (["hf:owner/name:train", "hf:owner/name:test"], ["hf:owner/name:train", "hf:owner/name:test"]),
     ],
 )
 def test_data_as_a_recipe_names_it(words: list[str], entry: str | list[str]) -> None:
@@ -64,3 +72,25 @@ def test_languages_that_nothing_tells_must_be_said(tmp_path: Path, name: str) ->
         RequestError, match=r"neither the name nor the columns of .* tell its languages; say them, as in"
     ):
         guess_languages(str(path))
+
+
+def test_what_stands_behind_data_and_names_none_is_something_else(tmp_path: Path) -> None:
+    (tmp_path / "corpus").touch()
+    (tmp_path / "run.1").mkdir()
+    for word in ("pocket-en-es", "translate", "sentence-transformers/all-MiniLM-L6-v2", str(tmp_path / "run.1")):
+        assert repeat_data_options(["evaluate", "--data", "a.en", word, "b.en"]) == [
+            *("evaluate", "--data", "a.en", word, "b.en")
+        ]
+    for word in ("b.tsv", "part-*", "hf:owner/name", "{en,es}/all", str(tmp_path / "corpus")):
+        assert repeat_data_options(["init", "tag", "--data", "a.tsv", word])[-2:] == ["--data", word]
+
+
+def test_what_is_told_is_said_of_each_file() -> None:
+    told = told_of_data("tsv", "text=2,label=1")
+    assert told == {"format": "tsv", "columns": {"text": 2, "label": 1}}
+    assert told_of_data(None, None) == {}
+    assert data_entry("--data", ["a.txt", "b.txt"], told) == [{"path": "a.txt", **told}, {"path": "b.txt", **told}]
+    assert data_entry("--data", ["a.txt"], told) == {"path": "a.txt", **told}
+    assert shown([{"path": "a.txt", **told}, {"path": "b.txt", **told}]) == "a.txt b.txt"
+    entry = [{"path": "a.{en,es}", "format": "moses"}, {"path": "b.{en,es}", "format": "moses"}]
+    assert guess_languages(entry) == ("en", "es")

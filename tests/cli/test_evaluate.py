@@ -1,5 +1,6 @@
 """`evaluate` gives sacreBLEU's own figures, with signatures, for every direction of a model."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import sacrebleu
 
 import trasluz
 from trasluz.cli.main import run
+from trasluz.tasks.directions import Direction, Directions
 
 Captured = pytest.CaptureFixture[str]
 ENGLISH = ["the lamp is on the table", "a small window", "old paper"]
@@ -189,3 +191,40 @@ def test_documents_are_scored_by_perplexity(gpt_folder: str, capsys: Captured) -
     ):
         assert run(["evaluate", gpt_folder, "--data", "test.en", *options]) == 2
         assert complaint in capsys.readouterr().err
+
+
+def test_a_text_that_is_too_long_is_told_before_any_work(
+    transformer_folder: str, test_pair: Path, capsys: Captured
+) -> None:
+    (test_pair / "test.en").write_text("\n".join([*ENGLISH[:2], "the lamp " * 600]) + "\n", encoding="utf-8")
+    options = ["--data", "test.{en,es}", "--to", "es", "--beam", "1"]
+    assert run(["evaluate", transformer_folder, *options]) == 2
+    told = capsys.readouterr()
+    assert not told.out and "test.en:3: the text has 1,202 tokens, but toy-en-es takes at most 512" in told.err
+    assert "leave such texts out with --on-error skip" in told.err
+    assert reports(capsys, transformer_folder, *options, "--on-error", "skip")[0]["sentences"] == 2
+
+
+def test_languages_that_nothing_tells_are_asked_for_in_words_of_this_verb(
+    transformer_folder: str, test_pair: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (test_pair / "plain.tsv").write_text("a small window\tuna ventana pequeña\n", encoding="utf-8")
+    unnamed = Directions("toy", (Direction(None, None),))
+    monkeypatch.setattr("trasluz.tasks.translator.directions_of", lambda _: unnamed)
+    assert run(["evaluate", transformer_folder, "--data", "plain.tsv"]) == 2
+    assert "name both in braces, as in test.{en,es}, or in a header" in capsys.readouterr().err
+
+
+def test_each_of_several_targets_has_its_own_side(
+    transformer_folder: str, test_pair: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = reports(capsys, transformer_folder, "--data", "test.{en,es}", "--beam", "1")
+    directions = trasluz.load(transformer_folder).directions.all
+    for source in ("en", None):
+        several = [dataclasses.replace(one, from_language=source) for one in directions if one.to_language == "es"]
+        several.insert(0, dataclasses.replace(several[0], to_language="fr"))
+        monkeypatch.setattr(
+            "trasluz.tasks.translator.directions_of", lambda _, all=tuple(several): Directions("toy", all)
+        )
+        report = reports(capsys, transformer_folder, "--data", "test.{en,es}", "--to", "es", "--beam", "1")
+        assert report == named[:1]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -83,3 +84,20 @@ def test_a_terminal_is_prompted_until_ctrl_d(
     answer = capsys.readouterr()
     assert answer.out == ""  # the answers may go to a file: prompts do not belong into it
     assert answer.err.startswith("en> en> ")
+
+
+def test_an_argument_that_is_no_text_is_refused() -> None:
+    with pytest.raises(DataError, match=r"text:2: the text is not UTF-8; convert it first\."):
+        list(input_texts(["one", os.fsdecode(b"caf\xe9")]))
+
+
+def test_whoever_leaves_while_the_pipe_is_open_leaves_with_his_own_code() -> None:
+    command = [sys.executable, "-m", "trasluz", "fill-mask", "pocket-bert", "--threads", "1"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdin is not None and process.stderr is not None
+    process.stdin.write(b"no gap here\n")
+    process.stdin.flush()
+    told = process.stderr.read().decode()
+    assert process.wait(timeout=60) == 2
+    assert "standard input:1: " in told and "Fatal" not in told
+    process.stdin.close()

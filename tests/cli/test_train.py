@@ -88,6 +88,7 @@ def test_ctrl_c_saves_and_leaves_without_a_traceback(corpus: Path, capsys: Captu
 
 def test_common_options_win_over_the_recipe() -> None:
     assert overrides_of(CommonOptions()) == []
+    assert overrides_of(CommonOptions(device="auto")) == ["training.device=auto"]
     given = CommonOptions(device="cpu", dtype="fp32", threads=1, batch_tokens=256, seed=0)
     assert overrides_of(given) == [
         "training.device=cpu",

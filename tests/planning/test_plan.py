@@ -231,6 +231,11 @@ def test_of_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert told["tokens"] == 3e6 and told["length"] == told["source_length"] == 40
 
 
+def test_a_batch_that_is_too_much_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "gpt2", "--batch", "4096"]) == 0
+    assert "no number of h100 suffices: 4,096 sequences at once are too much for a device" in capsys.readouterr().out
+
+
 def test_of_a_trained_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def planned(*arguments: str) -> Any:
         assert run(["plan", *arguments, "--tokens", "1M", "--json"]) == 0

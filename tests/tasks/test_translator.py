@@ -176,6 +176,8 @@ def test_too_long_a_text(toy: Translator) -> None:
         toy(long, to="es")
     with pytest.raises(RequestError, match=r"^text 2 has 402 tokens"):
         toy(["she", long], to="es")
+    with pytest.raises(RequestError, match=r"^text 602 has 402 tokens"):
+        list(toy.stream([*["she"] * 601, long], to="es", beam=1))
     with pytest.raises(RequestError, match=r"^the text has 1,000,003 tokens"):
         toy("x" * 1_000_000, to="es")
     with pytest.raises(RequestError, match=r"^the target text has 401 tokens"):
@@ -384,3 +386,8 @@ def test_lengths_are_those_that_the_model_reads(toy: Translator) -> None:
     assert plain == [len(one.source_ids) for one in toy(texts, to="es")]
     assert plain[0] == 2 and plain[2] > plain[1] == marked[2] == marked[1]
     assert toy.lengths(["word " * 100], to="es")[0] > toy.longest_source
+
+
+def test_coverage_and_a_glossary_are_refused_before_the_first_text(toy: Translator) -> None:
+    with pytest.raises(RequestError, match=r"`coverage_penalty` is 0\.2, and a glossary asks for phrases"):
+        toy([], to="es", glossary={"bread": "luz"}, coverage_penalty=0.2)

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 DATA_OPTIONS = ("--data", "--valid")
@@ -11,7 +12,10 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?")
 
 
 def repeat_data_options(arguments: Sequence[str]) -> list[str]:
-    """Put the option before each of the words behind it: a shell has made `--data a.en a.es` of `--data a.{en,es}`."""
+    """Put the option before each file behind it: a shell has made `--data a.en a.es` of `--data a.{en,es}`.
+
+    A folder, or a word that names no file, is something else: a model, a task.
+    """
     repeated: list[str] = []
     option = None
     fresh = False
@@ -22,21 +26,36 @@ def repeat_data_options(arguments: Sequence[str]) -> list[str]:
             option = argument if argument in DATA_OPTIONS else None
             fresh = True
         elif option and not fresh:
-            repeated.append(option)
+            if _names_data(argument):
+                repeated.append(option)
+            else:
+                option = None
         else:
             fresh = False
         repeated.append(argument)
     return repeated
 
 
-def data_entry(option: str, words: Sequence[str]) -> str | list[str]:
-    """Return the words behind an option as a recipe names data; two sides that a shell expanded become a pair again."""
+def _names_data(word: str) -> bool:
+    path = Path(word)
+    is_pattern = word.startswith("hf:") or any(mark in word for mark in "*?[{$")
+    return is_pattern or path.is_file() or ("." in path.name and not path.is_dir())
+
+
+def data_entry(option: str, words: Sequence[str], told: Mapping[str, Any] | None = None) -> Any:
+    """Return the words behind an option as a recipe names data; two sides that a shell expanded become a pair again.
+
+    What else is `told` of them, format and columns, is said of each.
+    """
     from trasluz.errors import RequestError
-    from trasluz.text.data_naming import ending_format
+    from trasluz.text.data_naming import is_one_side
 
     if not words:
         raise RequestError(f"no data is named; say for instance {option} corpus.{{en,es}} or {option} pairs.tsv.")
-    if len(words) == 2 and all(ending_format(word) == "text" for word in words):
+    if told:
+        entries = [{"path": word, **told} for word in words]
+        return entries[0] if len(entries) == 1 else entries
+    if len(words) == 2 and all(map(is_one_side, words)):
         sides = [re.split(r"([._/-])", word) for word in words]
         different = [place for place, (one, other) in enumerate(zip(*sides, strict=False)) if one != other]
         if len(sides[0]) == len(sides[1]) and len(different) == 1:
@@ -44,6 +63,13 @@ def data_entry(option: str, words: Sequence[str]) -> str | list[str]:
             sides[0][place] = f"{{{sides[0][place]},{sides[1][place]}}}"
             return "".join(sides[0])
     return words[0] if len(words) == 1 else list(words)
+
+
+def told_of_data(form: str | None, columns: str | None) -> dict[str, Any]:
+    """Return what --format and --columns tell, as a recipe says it; nothing where neither is given."""
+    if form is None and columns is None:
+        return {}
+    return {"format": form, "columns": named_columns(columns) if columns else {}}
 
 
 def named_columns(words: str) -> dict[str, str | int]:
@@ -69,13 +95,12 @@ def parse_languages(words: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def guess_languages(entry: Any) -> tuple[str, str]:
+def guess_languages(entry: Any, remedy: str = "say them, as in --languages en,es") -> tuple[str, str]:
     """Return the languages that names in braces, or the columns of a header, tell."""
     from trasluz.errors import RequestError
     from trasluz.text.data_naming import find_files
 
-    named = entry["path"] if isinstance(entry, dict) else entry
-    first = named if isinstance(named, str) else named[0]
+    first = shown(entry if isinstance(entry, str | dict) else entry[0])
     if braces := re.search(r"\{([^{}]*)\}", first):
         names = braces[1].split(",")
     else:
@@ -83,17 +108,15 @@ def guess_languages(entry: Any) -> tuple[str, str]:
         names = _column_names(file.paths[0], file.format)
     codes = [name.strip() for name in names if _LANGUAGE.fullmatch(name.strip())]
     if len(codes) != 2:
-        raise RequestError(
-            f"neither the name nor the columns of {shown(entry)} tell its languages; say them, as in --languages en,es."
-        )
+        raise RequestError(f"neither the name nor the columns of {shown(entry)} tell its languages; {remedy}.")
     return codes[0], codes[1]
 
 
 def shown(entry: Any) -> str:
     """Return an entry as a sentence shows it."""
     if isinstance(entry, dict):
-        return shown(entry["path"])
-    return entry if isinstance(entry, str) else " ".join(entry)
+        return str(entry["path"])
+    return entry if isinstance(entry, str) else " ".join(map(shown, entry))
 
 
 def _column_names(path: str, form: str) -> list[str]:

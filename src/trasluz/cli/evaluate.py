@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from trasluz.cli.data_words import data_entry, guess_languages, named_columns
+from trasluz.cli.data_words import data_entry, guess_languages, told_of_data
 from trasluz.cli.options import (
     Columns,
     CommonOptions,
@@ -24,6 +24,7 @@ from trasluz.cli.streams import answer, answer_json, remark
 if TYPE_CHECKING:
     from trasluz.tasks.directions import Direction
     from trasluz.tasks.translator import Translator
+    from trasluz.text.readers import Pair
 
 T = TypeVar("T")
 
@@ -83,10 +84,8 @@ def evaluate(
     """
     from trasluz.errors import RequestError
 
-    entry: Any = data_entry("--data", data or [])
+    entry: Any = data_entry("--data", data or [], told_of_data(format_, columns))
     task = load_task(common, model, task_name)
-    if columns is not None or format_ is not None:
-        entry = {"path": entry, "format": format_, "columns": named_columns(columns) if columns else {}}
     kind = "generate" if getattr(task, "attention_kind", None) == "decoder" else getattr(task, "head_name", None)
     # What each kind of model is told beside what all are.
     own: dict[str | None, dict[str, Any]] = {
@@ -125,11 +124,18 @@ def evaluate(
             f"--out takes the translations of one direction, and {translator.name} has two: say which with --to."
         )
     translator([], directions[0].to_language, directions[0].from_language, **options)
-    languages = data_languages(translator, entry)
-    sides = dict(zip(languages, read_sides(entry, languages, on_error, quiet=common.quiet), strict=True))
+    read: dict[tuple[str, str], list[Pair]] = {}
     for direction in directions:
-        source, target = direction.from_language or languages[0], direction.to_language or languages[1]
-        sources, references, way = sides[source], sides[target], f"{source}-{target}"
+        # Both ways between two languages go by the same pairs, read once.
+        source, target = data_languages(direction, entry)
+        languages = next((one for one in ((source, target), (target, source)) if one in read), None)
+        if languages is None:
+            languages = data_languages(first_between(translator, source, target) or direction, entry)
+            read[languages] = read_all(entry, languages, on_error, quiet=common.quiet)
+        pairs_read = read[languages] if source == languages[0] else [turned(pair) for pair in read[languages]]
+        pairs_read = that_fit(translator, direction, pairs_read, on_error, quiet=common.quiet)
+        sources, references = [pair.source for pair in pairs_read], [pair.target for pair in pairs_read]
+        way = f"{source}-{target}"
         found = translator.stream(sources, direction.to_language, direction.from_language, **options)
         texts = [one.text for one in progress(found, len(sources), way, quiet=common.quiet)]
         report = {"from": source, "to": target, "sentences": len(texts)}
@@ -189,23 +195,54 @@ def directions_of(translator: "Translator", to: str | None, from_: str | None) -
     return [translator.directions.choose(to, from_)]
 
 
-def data_languages(translator: "Translator", entry: Any) -> tuple[str, str]:
+def data_languages(direction: "Direction", entry: Any) -> tuple[str, str]:
     """Return the languages of the two sides: the model's, or where it does not say them, those the data tell."""
-    first = translator.directions.all[0]
-    if first.from_language is None or first.to_language is None:
-        return guess_languages(entry)
-    return first.from_language, first.to_language
+    if direction.from_language is not None and direction.to_language is not None:
+        return direction.from_language, direction.to_language
+    first, second = guess_languages(entry, "name both in braces, as in test.{en,es}, or in a header")
+    return (second, first) if direction.to_language == first else (first, second)
 
 
-def read_sides(entry: Any, languages: tuple[str, str], on_error: str, *, quiet: bool) -> tuple[list[str], list[str]]:
-    """Return both sides, in the order of the languages, and tell what was left out."""
+def first_between(translator: "Translator", source: str, target: str) -> "Direction | None":
+    """Return a model's first direction between two languages, in whose order columns without names are read."""
+    both = {source, target}
+    return next((one for one in translator.directions.all if {one.from_language, one.to_language} == both), None)
+
+
+def read_all(entry: Any, languages: tuple[str, str], on_error: str, *, quiet: bool) -> "list[Pair]":
+    """Return all pairs, and tell what was left out."""
     from trasluz.text.readers import ReadReport, read_pairs
 
     report = ReadReport()
-    pairs = [(pair.source, pair.target) for pair in read_pairs(entry, languages, on_error=on_error, report=report)]
+    pairs = list(read_pairs(entry, languages, on_error=on_error, report=report))
     if report.malformed:
         remark(report.summary(), quiet=quiet)
-    return [source for source, _ in pairs], [target for _, target in pairs]
+    return pairs
+
+
+def turned(pair: "Pair") -> "Pair":
+    """Return a pair the other way round."""
+    return pair._replace(source=pair.target, target=pair.source)
+
+
+def that_fit(
+    translator: "Translator", direction: "Direction", pairs: "list[Pair]", on_error: str, *, quiet: bool
+) -> "list[Pair]":
+    """Return the pairs whose source the model can read; others are refused before any work, or left out and told."""
+    from trasluz.errors import DataError
+
+    most = translator.longest_source
+    lengths = translator.lengths([pair.source for pair in pairs], direction.to_language, direction.from_language)
+    too_long = [(pair.place, length) for pair, length in zip(pairs, lengths, strict=True) if length > most]
+    if too_long and on_error == "stop":
+        place, length = too_long[0]
+        raise DataError(
+            f"{place}: the text has {length:,} tokens, but {translator.name} takes at most {most:,}: cut it into "
+            "sentences, or leave such texts out with --on-error skip."
+        )
+    if too_long:
+        remark(f"Left out: {len(too_long):,} texts of more than {most:,} tokens, at {too_long[0][0]}.", quiet=quiet)
+    return [pair for pair, length in zip(pairs, lengths, strict=True) if length <= most]
 
 
 def scores(texts: list[str], references: list[str], *, lowercase: bool) -> dict[str, Any]:
@@ -233,5 +270,5 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines into a file that appears only when all are there."""
     from trasluz.files import atomic_write
 
-    with atomic_write(path, "w") as file:
+    with atomic_write(path, "w", follow_links=True) as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trasluz.cli.data_words import data_entry, guess_languages, named_columns, parse_languages, shown
+from trasluz.cli.data_words import data_entry, guess_languages, parse_languages, shown, told_of_data
 from trasluz.cli.options import Columns, Format, Pairs
 
 if TYPE_CHECKING:
@@ -95,11 +95,8 @@ def init(
         close = nearest(task, TASKS)
         hint = f"did you mean {close}?" if close else f"so far there are {', '.join(TASKS)}."
         raise RequestError(f"there is no task {task!r}; {hint}")
-    entry: Any = data_entry("--data", data or [])
-    told = {"format": format_, "columns": named_columns(columns) if columns else {}}
-    is_told = columns is not None or format_ is not None
-    if is_told:
-        entry = {"path": entry, **told}
+    told = told_of_data(format_, columns)
+    entry: Any = data_entry("--data", data or [], told)
     machine = this_machine()
     if task != "translate":
         refuse_of_translation({"--languages": languages, "--both-directions": both_directions})
@@ -121,11 +118,9 @@ def init(
         values, top = translation_recipe(entry, machine, model, languages, both_directions, on_error)
     values["data"] |= {
         "train": entry,
-        "valid": data_entry("--valid", valid) if valid else None,
+        "valid": data_entry("--valid", valid, told) if valid else None,
         "on_error": on_error,
     }
-    if valid and is_told:
-        values["data"]["valid"] = {"path": values["data"]["valid"], **told}
     values["training"]["max_time"] = max_time
     values["output"] = output or values["output"]
     for line in commented(parse_recipe(json.dumps(values), name="init"), top).splitlines():

@@ -42,15 +42,16 @@ class CommonOptions:
     """What every verb that runs a model takes."""
 
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU where there is one.")
-    ] = "auto"
+        str | None,
+        typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto takes a GPU where there is one."),
+    ] = None
     dtype: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="auto|fp32|bf16|int8",
             help="Precision; auto is fp32 on a CPU, bf16 on a GPU that has it; int8 is for decoding on a CPU.",
         ),
-    ] = "auto"
+    ] = None
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="CPU threads; PyTorch decides where it is not given.")
     ] = None
@@ -115,7 +116,7 @@ def load_task(common: CommonOptions, model: str, task: str | None) -> Any:
     common.prepare()
     from trasluz.tasks.loading import load
 
-    return load(model, task=task, device=common.device, dtype=common.dtype)
+    return load(model, task=task, device=common.device or "auto", dtype=common.dtype or "auto")
 
 
 def load_translator(common: CommonOptions, model: str) -> "Translator":

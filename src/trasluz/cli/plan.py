@@ -236,7 +236,8 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
 def _layout(plan: "Plan") -> str:
     layout, device = plan.layout, plan.device
     if layout is None:
-        return f"no number of {device.name} suffices: one sequence is too much for a device"
+        what = "one sequence is" if plan.batch_sequences == 1 else f"{plan.batch_sequences:,} sequences at once are"
+        return f"no number of {device.name} suffices: {what} too much for a device"
     number = "one device" if layout.devices == 1 else f"{layout.devices:,} devices, parallel: {layout.parallel}"
     recomputed = ", activations recomputed" if layout.recompute else ""
     return f"{number}{recomputed}: {_bytes(layout.bytes_a_device)} of {_bytes(device.memory)} each"

@@ -5,7 +5,7 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from trasluz.errors import DataError, RequestError
@@ -25,6 +25,9 @@ def input_texts(texts: Sequence[str], *, prompt: str = "> ") -> Iterator[list[st
     line by line and a fast one in full batches. On a terminal every line is a group, after a prompt; Ctrl-D ends.
     """
     if texts:
+        for number, text in enumerate(texts, start=1):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise DataError(f"text:{number}: the text is not UTF-8; convert it first.")
         yield list(texts)
     elif sys.stdin.isatty():
         yield from _prompted_lines(prompt)
@@ -89,7 +92,7 @@ def _prompted_lines(prompt: str) -> Iterator[list[str]]:
 def _arriving_lines() -> Iterator[list[str]]:
     arrived: queue.Queue[str | Exception | None] = queue.Queue(maxsize=4 * MOST_TOGETHER)
     # A daemon: whoever leaves early (an error, Ctrl-C) does not wait for a line that may never come.
-    threading.Thread(target=_read_lines, args=(arrived,), daemon=True).start()
+    threading.Thread(target=_read_lines, args=(_own_input(), arrived), daemon=True).start()
     ended = False
     while not ended:
         group: list[str] = []
@@ -106,9 +109,21 @@ def _arriving_lines() -> Iterator[list[str]]:
         ended = item is _END
 
 
-def _read_lines(arrived: "queue.Queue[str | Exception | None]") -> None:
+def _own_input() -> Iterable[bytes]:
+    """Return a reader of standard input for the thread alone.
+
+    Python closes sys.stdin when it ends, and aborts where a thread that still waits holds its lock.
+    """
     try:
-        for number, line in enumerate(sys.stdin.buffer, start=1):
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, AttributeError):
+        # Standard input is no file of the system's: somebody has put another object in its place.
+        return sys.stdin.buffer
+
+
+def _read_lines(lines: Iterable[bytes], arrived: "queue.Queue[str | Exception | None]") -> None:
+    try:
+        for number, line in enumerate(lines, start=1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

@@ -66,7 +66,5 @@ def _train(common: CommonOptions, recipe: Path, overrides: list[str] | None, *, 
 
 def overrides_of(common: CommonOptions) -> list[str]:
     """Return the common options that were given as overrides of recipe keys."""
-    usual = CommonOptions()
-    return [
-        f"{key}={getattr(common, name)}" for name, key in _KEYS.items() if getattr(common, name) != getattr(usual, name)
-    ]
+    given = {key: getattr(common, name) for name, key in _KEYS.items()}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]

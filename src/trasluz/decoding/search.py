@@ -29,22 +29,28 @@ def search(
     `alignment` is the attention that a coverage penalty watches; RequestError if one is asked for without it.
     `phrases`, for a single source, must all stand in its target; they do not go together with a coverage penalty.
     """
+    check_coverage(settings, has_attention=alignment is not None, has_phrases=bool(phrases))
     if phrases:
-        if settings.coverage_penalty:
-            raise RequestError(
-                f"`coverage_penalty` is {settings.coverage_penalty}, and a glossary asks for phrases: have one or the "
-                "other."
-            )
         return [phrase_search(stepper, source, source_lengths, settings, tokens, phrases)]
     if settings.coverage_penalty:
-        if alignment is None:
-            raise RequestError(
-                f"`coverage_penalty` is {settings.coverage_penalty}, but this model has no attention over its source "
-                "to measure coverage by; use 0."
-            )
+        assert alignment is not None
         coverage = Coverage(source_lengths, settings.beam)
         with tapped(alignment, coverage.add):
             return beam_search(stepper, source, source_lengths, settings, tokens, coverage)
     if settings.beam == 1:
         return greedy_search(stepper, source, source_lengths, settings, tokens)
     return beam_search(stepper, source, source_lengths, settings, tokens)
+
+
+def check_coverage(settings: SearchSettings, *, has_attention: bool, has_phrases: bool) -> None:
+    """Raise RequestError for a coverage penalty that has nothing to go by, or beside phrases."""
+    if settings.coverage_penalty and has_phrases:
+        raise RequestError(
+            f"`coverage_penalty` is {settings.coverage_penalty}, and a glossary asks for phrases: have one or the "
+            "other."
+        )
+    if settings.coverage_penalty and not has_attention:
+        raise RequestError(
+            f"`coverage_penalty` is {settings.coverage_penalty}, but this model has no attention over its source to "
+            "measure coverage by; use 0."
+        )

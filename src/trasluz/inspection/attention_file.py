@@ -44,24 +44,24 @@ def save_maps(maps: Sequence[AttentionMap], path: str | os.PathLike[str]) -> Non
         from trasluz.inspection.heatmap import draw_maps, save_figure
 
         figure = draw_maps(maps)
-        with atomic_write(path) as file:
+        with atomic_write(path, follow_links=True) as file:
             save_figure(figure, file, ending.removeprefix("."))
     elif ending == ".html":
         from trasluz.inspection.explorer import explorer_page
 
         page = explorer_page(maps)
-        with atomic_write(path, "w") as file:
+        with atomic_write(path, "w", follow_links=True) as file:
             file.write(page)
     elif ending == ".json":
         objects = [one.to_dict() for one in maps]
-        with atomic_write(path, "w") as file:
+        with atomic_write(path, "w", follow_links=True) as file:
             json.dump(objects if len(objects) > 1 else objects[0], file)
             file.write("\n")
     else:
         arrays: dict[str, Any] = {}
         for index, one in enumerate(maps):
             arrays |= _arrays(one, f"_{index}" if len(maps) > 1 else "")
-        with atomic_write(path) as file:
+        with atomic_write(path, follow_links=True) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

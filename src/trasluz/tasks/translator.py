@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
-from trasluz.decoding.search import search
+from trasluz.decoding.search import check_coverage, search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError, nearest
 from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads, mean_map
@@ -120,7 +120,8 @@ class Translator:
     ) -> Iterator[Translation]:
         """Translate any number of texts, one after the other, reading TOGETHER of them ahead; see `__call__`."""
         request = self._request(to, from_, glossary, markup, options)
-        return (translation for window in windows(texts, TOGETHER) for translation in self._translate(window, request))
+        numbered = enumerate(windows(texts, TOGETHER))
+        return (one for nth, window in numbered for one in self._translate(window, request, nth * TOGETHER))
 
     def lengths(
         self, texts: Sequence[str], to: str | None = None, from_: str | None = None, *, markup: bool = False
@@ -208,12 +209,16 @@ class Translator:
                 f"{self.name} cannot carry markup over: it has no attention, by which tags find their words."
             )
         terms = glossary if isinstance(glossary, Glossary) else Glossary(glossary or {})
-        return _Request(direction, *changed_settings(self.settings, options), terms, markup)
+        settings, batch_tokens = changed_settings(self.settings, options)
+        # Before the first text, not at the first that has a term.
+        check_coverage(settings, has_attention=self.attention_place is not None, has_phrases=bool(terms))
+        return _Request(direction, settings, batch_tokens, terms, markup)
 
-    def _translate(self, texts: Sequence[str], request: _Request) -> list[Translation]:
+    def _translate(self, texts: Sequence[str], request: _Request, before: int = 0) -> list[Translation]:
+        """Translate texts that stand behind so many others."""
         parsed = [parse_markup(text) for text in texts] if request.markup else [(text, []) for text in texts]
         plain = [text for text, _ in parsed]
-        sources = self._source_ids(plain, request.direction)
+        sources = self._source_ids(plain, request.direction, before)
         empty = 1 if request.direction.tag_id is None else 2
         found: dict[int, list[Hypothesis]] = {
             position: [Hypothesis((self._tokens.eos_id,), 0.0, 0.0)]
@@ -297,11 +302,11 @@ class Translator:
         best.alternatives = tuple(others)
         return best
 
-    def _source_ids(self, texts: Sequence[str], direction: Direction) -> list[tuple[int, ...]]:
+    def _source_ids(self, texts: Sequence[str], direction: Direction, before: int = 0) -> list[tuple[int, ...]]:
         """Return each source as the model reads it: tag, text, end; none of them too long."""
         sources = self._encode(texts, direction)
-        for number, source in enumerate(sources, start=1):
-            self._check_length(len(source), "the text" if len(texts) == 1 else f"text {number}")
+        for number, source in enumerate(sources, start=before + 1):
+            self._check_length(len(source), "the text" if before + len(texts) == 1 else f"text {number}")
         return sources
 
     def _encode(self, texts: Sequence[str], direction: Direction) -> list[tuple[int, ...]]:

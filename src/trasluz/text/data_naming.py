@@ -81,10 +81,10 @@ def find_files(entry: Any, languages: Sequence[str] = ()) -> list[DataFile]:
     files: list[DataFile] = []
     parts = iter(entry)
     for part in parts:
-        if len(languages) == 2 and _is_one_side(part):
+        if len(languages) == 2 and is_one_side(part):
             # A shell has expanded corpus.{en,es}: two plain names in a row are the two sides.
             other = next(parts, None)
-            if other is None or not _is_one_side(other):
+            if other is None or not is_one_side(other):
                 raise DataError(one_side_message(os.fspath(part), languages))
             sides = _in_order(os.fspath(part), os.fspath(other), languages)
             files += _pairs(" ".join(sides), sides, {})
@@ -132,7 +132,7 @@ def _from_mapping(entry: Mapping[str, Any], languages: Sequence[str]) -> list[Da
         raise DataError(f"the header of {path} is {options['header']!r}; it can be true or false.")
     if isinstance(path, str | os.PathLike):
         return _from_name(os.fspath(path), languages, options)
-    if isinstance(path, Sequence) and len(path) == 2 and all(map(_is_one_side, path)):
+    if isinstance(path, Sequence) and len(path) == 2 and all(map(is_one_side, path)):
         sides = _in_order(os.fspath(path[0]), os.fspath(path[1]), languages)
         return _pairs(" ".join(sides), sides, options)
     raise DataError(f"the path of a data entry is {path!r}; the name of a file was expected.")
@@ -204,7 +204,7 @@ def _with_environment(name: str) -> str:
     return expanded
 
 
-def _is_one_side(part: Any) -> bool:
+def is_one_side(part: Any) -> bool:
     """Return whether a part of a list is a plain text file, half of a pair."""
     if not isinstance(part, str | os.PathLike):
         return False
