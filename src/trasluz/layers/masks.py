@@ -44,7 +44,7 @@ class Mask:
         """Tell whether no key is hidden from any of the queries."""
         if (self.causal and num_queries > 1) or self.texts is not None:
             return False
-        if self.band is not None and num_keys > self.band:
+        if self.band_hides(num_keys):
             return False
         if self.key_lengths is None:
             return True
@@ -53,6 +53,10 @@ class Mask:
             return False
         lengths = self.key_lengths
         return self._remembered(("full", num_keys), lambda: bool((lengths >= num_keys).all()))
+
+    def band_hides(self, num_keys: int) -> bool:
+        """Tell whether some key may lie beyond the band; in a graph that is being drawn, for any length, one may."""
+        return self.band is not None and (torch.compiler.is_exporting() or num_keys > self.band)
 
     def hides_only_padding(self) -> bool:
         """Tell whether what a single query sees are all keys of its sentence."""
