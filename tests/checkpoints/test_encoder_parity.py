@@ -188,6 +188,24 @@ def test_a_folder_with_a_pickle_only_says_how_to_convert_it(folder: Path) -> Non
         load_model(folder)
 
 
+def test_a_roberta_that_classifies_ignores_a_pooler_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "roberta"
+    write_encoder(folder, "RobertaForSequenceClassification")
+    plain: Any = load_model(folder).model
+    path = folder / "model.safetensors"
+    pooler = {"roberta.pooler.dense.weight": torch.randn(21, 21), "roberta.pooler.dense.bias": torch.randn(21)}
+    tensors = load_file(path) | pooler
+    path.unlink()
+    save_file(tensors, path)
+    loaded = load_model(folder)
+    assert loaded.config.heads == ["classify"]
+    assert all(torch.equal(one, plain.get_parameter(name)) for name, one in loaded.model.named_parameters())
+    # One that has both, which only a folder of ours tells, keeps both.
+    both = type(plain)(plain.config.model_copy(update={"heads": ["pool", "classify"]})).eval()
+    save_model(tmp_path / "both", both, loaded.source_tokenizer, loaded.target_tokenizer)
+    assert load_model(tmp_path / "both").config.heads == ["pool", "classify"]
+
+
 def test_shards_and_half_precision(folder: Path, tmp_path: Path) -> None:
     whole = transformers.BertForMaskedLM.from_pretrained(folder)
     for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
