@@ -73,7 +73,8 @@ function read(focus, pairs) {
     return;
   }
   const [word, rest] = (focus.side === "rows" ? t.looksAt : t.seenBy)(shown[focus.side][focus.index]);
-  let listed = pairs.filter(({ weight }) => weight >= 0.005).slice(0, 5);
+  // The strongest is listed however faint it is, as where a word looks at hundreds of others alike.
+  let listed = pairs.filter(({ weight }, rank) => weight >= 0.005 || (rank === 0 && weight > 0)).slice(0, 5);
   if (focus.other !== undefined && !listed.some(({ i }) => i === focus.other)) {
     listed = [...listed.slice(0, 4), pairs.find(({ i }) => i === focus.other)];
   }
