@@ -327,3 +327,10 @@ def test_in_a_browser_a_word_that_looks_at_all_alike_looks_at_something(browser:
     before, after = read_aloud(browser, explorer_page([one], language="en"), 0, tmp_path).split("\n")
     assert "0.3%" in before and "0.3%" in after
     assert "nothing" not in after and "word0" in after
+
+
+def test_in_a_browser_an_arrow_goes_from_the_word_that_looks(browser: str, tmp_path: Path) -> None:
+    one = example(["the", "light"], ["هذا", "النور"])
+    before, _ = read_aloud(browser, explorer_page([one]), 0, tmp_path).split("\n")
+    assert before.count('<span dir="ltr"><bdi>') == 3
+    assert re.search(r"<bdi>(هذا|النور)</bdi> → <bdi>(the|light)</bdi>", before)
