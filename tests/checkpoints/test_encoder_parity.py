@@ -206,6 +206,18 @@ def test_a_roberta_that_classifies_ignores_a_pooler_beside_it(tmp_path: Path) ->
     assert load_model(tmp_path / "both").config.heads == ["pool", "classify"]
 
 
+@pytest.mark.parametrize("class_name", ["BertForMaskedLM", "RobertaForMaskedLM"])
+def test_which_activation_a_head_of_masked_words_has(class_name: str, tmp_path: Path) -> None:
+    # RoBERTa's is GELU, whatever the config says of its layers.
+    model = write_encoder(tmp_path, class_name, hidden_act="relu")
+    loaded = load_model(tmp_path)
+    batch = random_batch(loaded, (9, 9))
+    encoder: Any = loaded.model
+    with torch.no_grad():
+        logits = encoder.heads["fill-mask"](encoder(batch))
+    assert float((logits - reference_pass(model, batch).logits).abs().max()) < 2e-5
+
+
 def test_shards_and_half_precision(folder: Path, tmp_path: Path) -> None:
     whole = transformers.BertForMaskedLM.from_pretrained(folder)
     for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):

@@ -1,13 +1,14 @@
 """RoBERTa (Liu et al. 2019): BERT's network, trained longer, without next sentences, on pieces of bytes.
 
 Its layout differs in three places: the table of positions begins with rows for padding, there are no segments to speak
-of, and the head of a text's classes is the pooler's equal under another name.
+of, and the head of a text's classes is the pooler's equal under another name. The head of masked words has GELU always.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import nn
 
 from trasluz.models.bert import Bert, BertConfig, count_parameters, workload
 from trasluz.models.bert_layout import (
@@ -20,6 +21,7 @@ from trasluz.models.bert_layout import (
     read_task_heads,
     write_bert_config,
 )
+from trasluz.models.heads import HeadName, MaskedWordHead
 from trasluz.models.hub_format import HubFormat, register_format
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import Architecture, register
@@ -37,6 +39,12 @@ class RobertaConfig(BertConfig):
 
 class Roberta(Bert):
     """The same network under its own name."""
+
+    def _head(self, name: HeadName) -> nn.Module:
+        if name == "fill-mask":
+            # Exact GELU, as in the library, whatever the encoder's activation is.
+            return MaskedWordHead(self.word_embedding.weight, "gelu", self.config.norm_epsilon)
+        return super()._head(name)
 
 
 register(
