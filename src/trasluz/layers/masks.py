@@ -105,7 +105,7 @@ class Mask:
         Not for a mask with a band; what a causal one hides is still to be hidden.
         """
 
-        def answer() -> Any:
+        def answer() -> tuple[Stretches, Stretches]:
             if self.texts is not None:
                 changes = self.texts.diff(dim=1, prepend=self.texts[:, :1] - 1).flatten()
                 begins = changes.nonzero().squeeze(1)
@@ -115,6 +115,9 @@ class Mask:
             queries = torch.full((batch,), num_queries)
             return (rows * num_queries, queries), (rows * num_keys, counts(self.key_lengths, batch, num_keys))
 
+        if self.key_lengths is None and self.texts is None:
+            # Quickly made; CAUSAL, which all models share, would keep them for every shape there ever was.
+            return answer()
         return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
     def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
