@@ -122,6 +122,11 @@ def test_labels_of_any_text_never_collide_nor_complain(length: int) -> None:
     assert any(text.startswith("… a longer word") for text, _ in drawn_texts(figure))
 
 
+def test_an_ellipsis_of_the_text_is_no_sign_of_a_cut() -> None:
+    figure = draw_maps([example(["wait…", "…"], ["espera…"])])
+    assert not any("cut to fit" in text for text, _ in drawn_texts(figure))
+
+
 @pytest.mark.parametrize("length", [3, 12, 40])
 def test_heads_become_small_multiples_labelled_once(length: int) -> None:
     maps = [

@@ -237,7 +237,8 @@ def _notes(maps: Sequence[AttentionMap], panels: Sequence[Panel]) -> list[str]:
         notes.append(f"Too many words to name them all: {named} is named.")
     if is_long(maps):
         notes.append("Colours by the cube root of a weight; white: not looked at.")
-    if any(label.endswith("…") for panel in panels for label in (*panel.columns, *panel.rows)):
+    tokens = {shown(token) for one in maps for token in (*one.source_tokens, *one.target_tokens)}
+    if any(cut(token, _LONGEST_LABEL) != token for token in tokens):
         notes.append("… a longer word, cut to fit.")
     models = [shown(model) for model in dict.fromkeys(one.model for one in maps) if model]
     return [*notes, f"Model: {cut(', '.join(models), 80)}"] if models else notes
