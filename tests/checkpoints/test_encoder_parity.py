@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from trasluz.checkpoints.model_folder import LoadedModel, load_model, save_model
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, RequestError
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.masks import Mask
 from trasluz.text.batching import TextBatch, make_text_batch
@@ -204,6 +204,16 @@ def test_a_roberta_that_classifies_ignores_a_pooler_beside_it(tmp_path: Path) ->
     both = type(plain)(plain.config.model_copy(update={"heads": ["pool", "classify"]})).eval()
     save_model(tmp_path / "both", both, loaded.source_tokenizer, loaded.target_tokenizer)
     assert load_model(tmp_path / "both").config.heads == ["pool", "classify"]
+
+
+@pytest.mark.parametrize(("class_name", "room"), [("BertModel", 40), ("RobertaModel", 38)])
+def test_a_text_too_long_is_told_its_tokens(class_name: str, room: int, tmp_path: Path) -> None:
+    write_encoder(tmp_path, class_name)
+    loaded = load_model(tmp_path)
+    assert loaded.config.longest_text == room
+    loaded.model(random_batch(loaded, (room,)))
+    with pytest.raises(RequestError, match=f"{room + 1} tokens does not fit: this model has {room} trained positions"):
+        loaded.model(random_batch(loaded, (room + 1,)))
 
 
 @pytest.mark.parametrize("class_name", ["BertForMaskedLM", "RobertaForMaskedLM"])
