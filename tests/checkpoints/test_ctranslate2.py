@@ -22,6 +22,7 @@ from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import ModelError, RequestError, WriteError
 from trasluz.tasks.loading import bundled_models, read_model
+from trasluz.tasks.translator import Translator
 from trasluz.text.batching import pad_sequences
 
 LONGEST = 30
@@ -160,6 +161,23 @@ def test_a_marian_folder_of_another_house(tmp_path: Path, monkeypatch: pytest.Mo
     texts = ["the old miller sees it", "she kept the bread.", "nobody in the village never liked it!"]
     translate = program_of(tmp_path / "out", monkeypatch, beam_size="1")["translate"]
     assert translate(texts) == [one.text for one in trasluz.load(tmp_path / "marian")(texts, beam=1)]
+
+
+def test_the_program_reads_long_texts_whole_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = {"num_beams": 1, "max_length": 20, "no_repeat_ngram_size": 2, "normalization": "power"}
+    small = random_model({**SHAPES["pre"]["preset"], "max_positions": 1500}, read_gain=8.0, generation=generation)
+    write_ctranslate2(tmp_path / "out", small)
+    sentence = "the old miller sees it"
+    # The engine reads 1,024 tokens of a text where nobody says how many.
+    texts = [sentence, "nobody in the village never liked it!", f"{'the ' * 1024}{'miller ' * 300}"]
+    translate = program_of(tmp_path / "out", monkeypatch)["translate"]
+    wanted = [one.text for one in Translator(small)(texts)]
+    assert translate(texts) == wanted
+    assert len(set(wanted)) == 3
+    with pytest.raises(RuntimeError, match="No position encodings are defined for positions >= 1500"):
+        translate(["the " * 1500])
 
 
 @pytest.mark.parametrize("to", TEXTS)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from trasluz.checkpoints.model_folder import LoadedModel, load_model, save_model
-from trasluz.errors import ModelError
+from trasluz.errors import ModelError, RequestError
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.masks import Mask
 from trasluz.text.batching import TextBatch, make_text_batch
@@ -186,6 +186,46 @@ def test_a_folder_with_a_pickle_only_says_how_to_convert_it(folder: Path) -> Non
     shutil.move(folder / "model.safetensors", folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"a pickle, which .* BertForMaskedLM\.from_pretrained"):
         load_model(folder)
+
+
+def test_a_roberta_that_classifies_ignores_a_pooler_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "roberta"
+    write_encoder(folder, "RobertaForSequenceClassification")
+    plain: Any = load_model(folder).model
+    path = folder / "model.safetensors"
+    pooler = {"roberta.pooler.dense.weight": torch.randn(21, 21), "roberta.pooler.dense.bias": torch.randn(21)}
+    tensors = load_file(path) | pooler
+    path.unlink()
+    save_file(tensors, path)
+    loaded = load_model(folder)
+    assert loaded.config.heads == ["classify"]
+    assert all(torch.equal(one, plain.get_parameter(name)) for name, one in loaded.model.named_parameters())
+    # One that has both, which only a folder of ours tells, keeps both.
+    both = type(plain)(plain.config.model_copy(update={"heads": ["pool", "classify"]})).eval()
+    save_model(tmp_path / "both", both, loaded.source_tokenizer, loaded.target_tokenizer)
+    assert load_model(tmp_path / "both").config.heads == ["pool", "classify"]
+
+
+@pytest.mark.parametrize(("class_name", "room"), [("BertModel", 40), ("RobertaModel", 38)])
+def test_a_text_too_long_is_told_its_tokens(class_name: str, room: int, tmp_path: Path) -> None:
+    write_encoder(tmp_path, class_name)
+    loaded = load_model(tmp_path)
+    assert loaded.config.longest_text == room
+    loaded.model(random_batch(loaded, (room,)))
+    with pytest.raises(RequestError, match=f"{room + 1} tokens does not fit: this model has {room} trained positions"):
+        loaded.model(random_batch(loaded, (room + 1,)))
+
+
+@pytest.mark.parametrize("class_name", ["BertForMaskedLM", "RobertaForMaskedLM"])
+def test_which_activation_a_head_of_masked_words_has(class_name: str, tmp_path: Path) -> None:
+    # RoBERTa's is GELU, whatever the config says of its layers.
+    model = write_encoder(tmp_path, class_name, hidden_act="relu")
+    loaded = load_model(tmp_path)
+    batch = random_batch(loaded, (9, 9))
+    encoder: Any = loaded.model
+    with torch.no_grad():
+        logits = encoder.heads["fill-mask"](encoder(batch))
+    assert float((logits - reference_pass(model, batch).logits).abs().max()) < 2e-5
 
 
 def test_shards_and_half_precision(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """ONNX Runtime continues texts as we do: prompts read at once, steps, and the program in the README."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,21 @@ from tests.checkpoints.sentences import pairs
 from transformers.utils import logging
 
 import trasluz
+from trasluz.checkpoints.model_folder import save_loaded
 from trasluz.checkpoints.onnx import write_onnx
+from trasluz.models.gpt import Gpt
 from trasluz.tasks.loading import read_model
 
 PROMPTS = ["", "a", *(text for text, _ in pairs(8, seed=5))]
+
+
+def write_banded(folder: Path, dense: Path) -> None:
+    """Write a random model whose second layer sees more positions than an example has; `dense`: without a band."""
+    write_gpt(dense, n_layer=2)
+    loaded = read_model(dense)
+    model = Gpt(type(loaded.config)(**{**loaded.config.model_dump(), "band": 10})).eval()
+    model.load_state_dict(loaded.model.state_dict())
+    save_loaded(folder, replace(loaded, model=model, config=model.config))
 
 
 def whole(text: str) -> str:
@@ -31,11 +43,13 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", "banded", "llama"])
 def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("generators")
     if request.param == "gpt2":
         write_gpt(place / "model", n_layer=1)
+    elif request.param == "banded":
+        write_banded(place / "model", place / "dense")
     else:
         write_llama(place / "model", num_hidden_layers=1)
     with shapes_unchecked():

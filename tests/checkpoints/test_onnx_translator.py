@@ -50,7 +50,13 @@ def drawn(folder: Path, loaded: LoadedModel) -> Path:
 @functools.cache
 def small(name: str) -> LoadedModel:
     torch.manual_seed(0)
-    generation = {"bad_words_ids": [[0], [1], [4], [5]], "max_length": 30, "normalization": "gnmt", "num_beams": 1}
+    generation = {
+        "bad_words_ids": [[0], [1], [4], [5]],
+        "max_length": 30,
+        "no_repeat_ngram_size": 2,
+        "normalization": "gnmt",
+        "num_beams": 1,
+    }
     return random_model(
         SMALL_MODELS[name], languages=("en", "es"), both_directions=True, generation=generation, card="# small\n"
     )

@@ -43,8 +43,11 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize("kind", ["cls", "mean", "max"])
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("max_tokens", [None, 128])
-def test_what_was_written_is_read(tmp_path: Path, kind: PoolingKind, normalized: bool, max_tokens: int | None) -> None:
-    pooling = Pooling(kind, normalized, max_tokens)
+@pytest.mark.parametrize("lower_case", [False, True])
+def test_what_was_written_is_read(
+    tmp_path: Path, kind: PoolingKind, normalized: bool, max_tokens: int | None, lower_case: bool
+) -> None:
+    pooling = Pooling(kind, normalized, max_tokens, lower_case)
     write_pooling(tmp_path, 384, pooling)
     assert read_pooling(tmp_path) == pooling
     modules = json.loads((tmp_path / "modules.json").read_text())
@@ -163,6 +166,15 @@ def test_a_limit_that_is_none(tmp_path: Path, limit: str) -> None:
     assert refusal(tmp_path) == expected
 
 
+@pytest.mark.parametrize("said", ["1", '"yes"'])
+def test_lower_case_that_is_neither_true_nor_false(tmp_path: Path, said: str) -> None:
+    write(tmp_path, {"pooling_mode": "mean"})
+    (tmp_path / "sentence_bert_config.json").write_text(f'{{"do_lower_case": {said}}}')
+    shown = said.replace('"', "'")
+    expected = f"FOLDER/sentence_bert_config.json: do_lower_case is {shown}; it must be true, false or null."
+    assert refusal(tmp_path) == expected
+
+
 # ---- in use ---------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +192,22 @@ def test_an_embedder_makes_vectors_as_its_folder_says_and_keeps_that(tmp_path: P
     again = trasluz.load(tmp_path / "second")
     assert again.pooling == embed.pooling
     np.testing.assert_array_equal(again(text).vector, found.vector)
+
+
+def test_texts_are_lower_cased_where_the_folder_says_so_and_stripped_nowhere(tmp_path: Path) -> None:
+    # Its bytes know capitals and blanks.
+    write_encoder(tmp_path, "RobertaModel")
+    write(tmp_path, {"pooling_mode": "mean"})
+    plain = trasluz.load(tmp_path, task="embed")
+    (tmp_path / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    lower = trasluz.load(tmp_path, task="embed")
+    texts = ["The LAMP", " the lamp", "Łódź", "ΟΔΟΣ"]
+    # A sigma at a word's end stays one of its middle, in sentence-transformers, too.
+    small = ["the lamp", " the lamp", "łódź", "οδοσ"]
+    np.testing.assert_array_equal(lower.vectors(texts), plain.vectors(small))
+    assert not np.array_equal(plain.vectors(texts), plain.vectors(small))
+    assert not np.array_equal(*lower.vectors(texts[:2]))
+    assert [one.text for one in lower(texts)] == texts
 
 
 def test_a_folder_that_does_not_say_is_saved_without_saying(tmp_path: Path) -> None:

@@ -117,6 +117,17 @@ def test_weights_are_thousandths_of_the_given_ones() -> None:
     np.testing.assert_allclose(np.array(written["weights"]).reshape(2, 3) / SCALE, one.weights, atol=0.5 / SCALE)
 
 
+@pytest.mark.parametrize("length", [200, 1400])
+def test_the_weights_of_a_long_text_still_add_up(length: int) -> None:
+    words = ["a"] * length
+    weights = np.random.default_rng(1).dirichlet([4.0] * length, size=2).astype(np.float32)
+    data = data_of(explorer_page([AttentionMap(weights, words, ["b", "c"])]))
+    (written,) = data["sentences"][0]["kinds"]["cross"]["maps"]
+    assert data["scale"] >= 10 * SCALE
+    rows = np.array(written["weights"]).reshape(2, length) / data["scale"]
+    np.testing.assert_allclose(rows.sum(1), 1.0, atol=0.02)
+
+
 def test_words_travel_with_their_pieces() -> None:
     one = example(["▁lan", "tern", "</s>"], ["fa", "rol"], source_words=[[0, 1], [2]], target_words=[[0, 1]])
     kind = data_of(explorer_page([one]))["sentences"][0]["kinds"]["cross"]
@@ -290,3 +301,36 @@ def test_in_a_browser_pointer_and_keys_light_words(browser: str, tmp_path: Path)
         "head layer 0, head mean",
         "language es",
     ]
+
+
+def read_aloud(browser: str, page: str, word: int, folder: Path) -> str:
+    """Return what stands beside the lines, before a row's word is pointed at and afterwards."""
+    point = f"""
+const read = () => document.querySelector("#reading").innerHTML;
+const log = [read()];
+document.querySelectorAll("#rows .word")[{word}].focus();
+document.querySelector("#about").textContent = [...log, read()].join("\\n");
+"""
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    found = re.search(
+        r'<p id="about">(.*?)</p>',
+        opened(browser, page.replace("</body>", f"<script>{point}</script></body>"), folder),
+        re.DOTALL,
+    )
+    assert found is not None
+    return html.unescape(found.group(1))
+
+
+def test_in_a_browser_a_word_that_looks_at_all_alike_looks_at_something(browser: str, tmp_path: Path) -> None:
+    words = [f"word{i}" for i in range(400)]
+    one = AttentionMap(np.full((1, 400), 1 / 400, np.float32), words, ["all"])
+    before, after = read_aloud(browser, explorer_page([one], language="en"), 0, tmp_path).split("\n")
+    assert "0.3%" in before and "0.3%" in after
+    assert "nothing" not in after and "word0" in after
+
+
+def test_in_a_browser_an_arrow_goes_from_the_word_that_looks(browser: str, tmp_path: Path) -> None:
+    one = example(["the", "light"], ["هذا", "النور"])
+    before, _ = read_aloud(browser, explorer_page([one]), 0, tmp_path).split("\n")
+    assert before.count('<span dir="ltr"><bdi>') == 3
+    assert re.search(r"<bdi>(هذا|النور)</bdi> → <bdi>(the|light)</bdi>", before)

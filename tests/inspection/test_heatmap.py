@@ -58,12 +58,16 @@ def sentence(words: list[str], length: int) -> list[str]:
     return [words[i % len(words)] for i in range(length - 1)] + ["</s>"]
 
 
-def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+def drawn(figure: Figure) -> list[tuple[Text, Bbox]]:
     """Every text that is really drawn, with the box that the renderer gives it."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_visible() and one.get_text()]
-    return [(one.get_text(), one.get_window_extent(renderer)) for one in texts]
+    return [(one, one.get_window_extent(renderer)) for one in texts]
+
+
+def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    return [(one.get_text(), box) for one, box in drawn(figure)]
 
 
 def labels(figure: Figure) -> list[str]:
@@ -83,16 +87,17 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def assert_nothing_collides(figure: Figure) -> None:
-    texts = drawn_texts(figure)
+    texts = drawn(figure)
     boxes = np.array([box.extents for _, box in texts])
     between = overlaps(boxes, boxes) * (1 - np.eye(len(boxes)))
     worst, other = np.unravel_index(between.argmax(), between.shape)
     assert between.max() <= 0, f"{texts[worst]} and {texts[other]} overlap"
     assert (boxes[:, :2] >= figure.bbox.p0).all() and (boxes[:, 2:] <= figure.bbox.p1).all(), "a text is cut"
-    names = set(labels(figure))
-    outside = np.array([box.extents for text, box in texts if text in names])
+    # All but the numbers in the cells: the names of words, captions, notes and what the bar is labelled with.
+    numbers = {number for axes in figure.axes[:-1] for number in axes.texts}
+    outside = np.array([box.extents for text, box in texts if text not in numbers])
     matrices = np.array([axes.get_window_extent().extents for axes in figure.axes])
-    assert overlaps(outside, matrices).max() <= 0.5, "a label lies on a matrix"
+    assert overlaps(outside, matrices).max() <= 0.5, "a text lies on a matrix or on the bar"
 
 
 @pytest.mark.parametrize("length", [3, 5, 8, 12, 20, 40, 80])
@@ -102,7 +107,7 @@ def test_labels_of_a_sentence_never_collide(length: int) -> None:
     assert_nothing_collides(figure)
 
 
-@pytest.mark.parametrize(("num_source", "num_target"), [(1, 1), (1, 30), (40, 2), (15, 60)])
+@pytest.mark.parametrize(("num_source", "num_target"), [(1, 1), (1, 30), (30, 1), (40, 2), (15, 60)])
 def test_labels_of_unequal_sides_never_collide(num_source: int, num_target: int) -> None:
     assert_nothing_collides(draw_maps([example(sentence(WORDS, num_source), sentence(PALABRAS, num_target))]))
 
@@ -115,6 +120,11 @@ def test_labels_of_any_text_never_collide_nor_complain(length: int) -> None:
     assert_nothing_collides(figure)
     assert "$x^2$" in labels(figure)
     assert any(text.startswith("… a longer word") for text, _ in drawn_texts(figure))
+
+
+def test_an_ellipsis_of_the_text_is_no_sign_of_a_cut() -> None:
+    figure = draw_maps([example(["wait…", "…"], ["espera…"])])
+    assert not any("cut to fit" in text for text, _ in drawn_texts(figure))
 
 
 @pytest.mark.parametrize("length", [3, 12, 40])
@@ -139,12 +149,24 @@ def test_maps_of_different_sentences_have_labels_of_their_own() -> None:
     assert_nothing_collides(figure)
 
 
-def test_a_text_too_long_to_name_every_word_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("num_source", "num_target", "num_named", "named"),
+    [
+        (60, 60, 30 + 30, "every 2nd"),
+        (60, 20, 30 + 20, "every 2nd column"),
+        (4, 60, 4 + 30, "every 2nd row"),
+        (60, 90, 30 + 30, "every 2nd column and every 3rd row"),
+    ],
+)
+def test_a_text_too_long_to_name_every_word_says_so(
+    monkeypatch: pytest.MonkeyPatch, num_source: int, num_target: int, num_named: int, named: str
+) -> None:
     monkeypatch.setattr(heatmap_layout, "_LARGEST_SIDE", 5.0)
-    figure = draw_maps([example([f"word{i}" for i in range(60)], [f"palabra{i}" for i in range(20)])])
+    figure = draw_maps([example([f"word{i}" for i in range(num_source)], [f"palabra{i}" for i in range(num_target)])])
     assert_nothing_collides(figure)
-    assert "Too many words to name them all: every 2nd is named." in [text for text, _ in drawn_texts(figure)]
-    assert len(labels(figure)) == 30 + 10
+    note = f"Too many words to name them all: {named} is named."
+    assert note in [text for text, _ in drawn_texts(figure)]
+    assert len(labels(figure)) == num_named
 
 
 def test_the_scale_is_whole_unless_all_weights_are_small() -> None:

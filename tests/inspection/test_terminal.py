@@ -105,6 +105,11 @@ def test_cut_words_are_explained() -> None:
     assert "extraordinarily…" in text
     assert "… a longer word, cut to fit" in text
     assert "cut to fit" not in draw(SHORT)
+    # What a text itself says is no sign of a cut.
+    assert "cut to fit" not in draw(diagonal(["wait…", "b"], ["…", "b"]))
+    plain = Screen(encoding="ascii")
+    assert "cut to fit" not in draw(diagonal(["home~", "b"], ["a", "~"]), plain)
+    assert "~ a longer word, cut to fit" in draw(diagonal(["extraordinarily-long-word", "b"], ["a", "b"]), plain)
 
 
 def test_colour_changes_nothing_but_colour() -> None:

@@ -75,6 +75,17 @@ def test_where_texts_begin_and_how_long_they_are() -> None:
     assert [part.tolist() for part in EVERYTHING.stretches(2, 2, 5)[1]] == [[0, 5], [5, 5]]
 
 
+def test_a_mask_of_no_sentences_remembers_none() -> None:
+    mask = Mask(causal=True)
+    for length in range(1, 9):
+        mask.stretches(2, length, length)
+        mask.dense(length, length)
+        mask.sees_everything(length, length)
+    assert not mask._answers
+    sentences = Mask(torch.tensor([3, 1]))
+    assert sentences.stretches(2, 2, 5) is sentences.stretches(2, 2, 5)
+
+
 def test_lengths_for_kernels_are_whole_and_end_with_the_keys() -> None:
     mask = Mask(torch.tensor([3, 9], dtype=torch.int32))
     for _, counts in (mask.stretches(2, 5, 5)[1], mask.spans(5, 1)):

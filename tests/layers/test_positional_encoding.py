@@ -41,3 +41,13 @@ def test_trained_positions_of_rows_with_several_texts() -> None:
     assert torch.equal(found[0], positions.weight[[0, 1, 0, 1, 2]])
     with pytest.raises(RequestError, match="4 tokens does not fit: this model has 3 trained positions"):
         positions.at(torch.tensor([[0, 3]]))
+
+
+def test_rows_for_padding_are_no_positions_of_a_text() -> None:
+    positions = TrainablePositions(4, max_positions=6, first=2)
+    torch.nn.init.normal_(positions.weight)
+    assert torch.equal(positions(3, start=1), positions.weight[3:])
+    assert torch.equal(positions.at(torch.tensor([[0, 3]]))[0], positions.weight[[2, 5]])
+    for too_long in (lambda: positions(5), lambda: positions.at(torch.tensor([[0, 4]]))):
+        with pytest.raises(RequestError, match="5 tokens does not fit: this model has 4 trained positions"):
+            too_long()

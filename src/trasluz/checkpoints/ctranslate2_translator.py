@@ -25,6 +25,7 @@ from trasluz.checkpoints.export_folder import (
     LEAST_POSITIONS,
     forbidden_ids,
     most_target_tokens,
+    no_repeat_ngram,
     paragraphs,
     tag_notes,
 )
@@ -153,6 +154,8 @@ def about_translator(loaded: LoadedModel) -> str:
     never = json.dumps([[token] for token in loaded.target_tokenizer.tokens(forbidden_ids(loaded))], ensure_ascii=False)
     generation, config = loaded.generation, loaded.config
     beam, penalty = generation.get("num_beams", 1), float(generation.get("length_penalty", 1.0))
+    size = no_repeat_ngram(loaded)
+    repeats = f"        no_repeat_ngram_size={size},\n" if size else ""
     tags = list(language_tags(loaded).values())
     parameter, source = (f', tag="{tags[0]}"', "[tag, *cut(text)]") if tags else ("", "cut(text)")
     program = f"""\
@@ -169,8 +172,10 @@ def translate(texts{parameter}):
         [{source} for text in texts],
         beam_size={beam},
         length_penalty={penalty},
+        max_input_length=0,  # a text too long is an error; otherwise it would be cut
+        min_decoding_length=0,
         max_decoding_length={most_target_tokens(loaded) - 1},
-        suppress_sequences={never},
+{repeats}        suppress_sequences={never},
     )
     return [join(result.hypotheses[0]) for result in results]
 """

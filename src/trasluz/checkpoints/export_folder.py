@@ -64,6 +64,11 @@ def forbidden_ids(loaded: LoadedModel) -> list[int]:
     return [entry[0] for entry in loaded.generation.get("bad_words_ids") or () if len(entry) == 1]
 
 
+def no_repeat_ngram(loaded: LoadedModel) -> int:
+    """Return how many tokens in a row may not stand twice in a target; 0: any may."""
+    return int(loaded.generation.get("no_repeat_ngram_size") or 0)
+
+
 def most_target_tokens(loaded: LoadedModel) -> int:
     """Return how many tokens a target may have, its end included."""
     config, most = loaded.config, max_target_tokens(loaded.generation)

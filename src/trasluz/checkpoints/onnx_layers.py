@@ -25,7 +25,7 @@ class PositionTable(nn.Module):
         if isinstance(positions, SinusoidalPositions):
             table = sinusoids(0, max(LEAST_POSITIONS, len(positions.table)), positions.dim)
         else:
-            table = positions.weight.detach()
+            table = positions.weight.detach()[positions.first :]
         self.register_buffer("table", table)
 
     def forward(self, length: int, start: int = 0) -> Float[Tensor, "positions dim"]:

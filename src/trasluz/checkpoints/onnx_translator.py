@@ -9,7 +9,13 @@ What a state is says `onnx_decoding.py`.
 
 from typing import Any
 
-from trasluz.checkpoints.export_folder import forbidden_ids, most_target_tokens, paragraphs, tag_notes
+from trasluz.checkpoints.export_folder import (
+    forbidden_ids,
+    most_target_tokens,
+    no_repeat_ngram,
+    paragraphs,
+    tag_notes,
+)
 from trasluz.checkpoints.model_folder import LoadedModel, language_tags
 from trasluz.checkpoints.onnx_decoding import Examples, decoding_graphs, num_positions, parts_of_step
 from trasluz.checkpoints.onnx_files import OnnxFiles
@@ -56,6 +62,13 @@ def _about(loaded: LoadedModel, encoder: Graph, step: Graph) -> str:
     code = tokenizer_code(loaded, ids=True)
     tags = list(language_tags(loaded))
     parameter, tag = (f', to="{tags[0]}"', 'config["source_tags"][to], ') if tags else ("", "")
+    size, forbidden, repeats = no_repeat_ngram(loaded), 'config["forbidden_ids"]', ""
+    if size:
+        forbidden += " + repeats"
+        repeats = f"""\
+        last, places = written[len(written) - {size - 1} :], range({size}, len(written))
+        repeats = [written[place] for place in places if written[place - {size - 1} : place] == last]
+"""
     program = f"""\
 import json
 
@@ -76,7 +89,7 @@ def translate(text{parameter}):
     state, written = dict(zip(state_names, found)), [config["start_id"]]
     while len(written) < min(3 * len(ids) + 10, config["max_length"]):
         logits, *carried = step.run(None, {{"ids": numpy.array(written[-1:]), **state}})
-        logits[:, config["forbidden_ids"]] = -numpy.inf
+{repeats}        logits[:, {forbidden}] = -numpy.inf
         written.append(int(logits[0].argmax()))
         if written[-1] == config["eos_id"]:
             break

@@ -2,7 +2,7 @@
 
 modules.json                what is done, in order: the model, pooling, and perhaps scaling to length 1
 1_Pooling/config.json       which states make the vector
-sentence_bert_config.json   most tokens of a text, where it says so
+sentence_bert_config.json   most tokens of a text, where it says so, and whether texts are lower-cased first
 """
 
 import json
@@ -24,11 +24,15 @@ _THEIR_TYPES = "sentence_transformers.models."
 
 @dataclass(frozen=True)
 class Pooling:
-    """Which states make the vector, whether it is scaled to length 1, and how many tokens are read (None: all)."""
+    """Which states make the vector, whether it is scaled to length 1, and how texts are read.
+
+    `max_tokens` are read of a text (None: all), and where `lower_case` says so, all its letters as small ones.
+    """
 
     kind: PoolingKind = "mean"
     normalized: bool = True
     max_tokens: int | None = None
+    lower_case: bool = False
 
 
 def check_pooling(kind: str) -> PoolingKind:
@@ -65,7 +69,7 @@ def read_pooling(folder: Path) -> Pooling | None:
         raise ModelError(
             f"{folder / _MODULES}: one kind of pooling was expected, {_listed(POOLINGS)}, not {len(kinds)}."
         )
-    return Pooling(kinds[0], normalized, _max_tokens(folder))
+    return Pooling(kinds[0], normalized, _max_tokens(folder), _lower_case(folder))
 
 
 def write_pooling(folder: Path, dim: int, pooling: Pooling) -> None:
@@ -74,7 +78,7 @@ def write_pooling(folder: Path, dim: int, pooling: Pooling) -> None:
     modules += [("2", "2_Normalize", "Normalize")] if pooling.normalized else []
     modes = {key: kind == pooling.kind for kind, key in _THEIR_KEYS.items()}
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": dim, **modes})
-    write_json(folder / _LIMITS, {"max_seq_length": pooling.max_tokens, "do_lower_case": False})
+    write_json(folder / _LIMITS, {"max_seq_length": pooling.max_tokens, "do_lower_case": pooling.lower_case})
     listed = [
         {"idx": int(number), "name": number, "path": path, "type": _THEIR_TYPES + name}
         for number, path, name in modules
@@ -106,6 +110,17 @@ def _max_tokens(folder: Path) -> int | None:
             raise ModelError(f"{folder / name}: max_seq_length is {most!r}; it must be a number from 1 up, or null.")
         return most
     return None
+
+
+def _lower_case(folder: Path) -> bool:
+    for name in (_LIMITS, *_OLD_LIMITS):
+        lower_case = _read_object(folder / name).get("do_lower_case")
+        if lower_case is None:
+            continue
+        if not isinstance(lower_case, bool):
+            raise ModelError(f"{folder / name}: do_lower_case is {lower_case!r}; it must be true, false or null.")
+        return lower_case
+    return False
 
 
 def _listed(names: Any) -> str:

@@ -11,6 +11,7 @@ from trasluz.text.marian_tokenizer import MarianTokenizer
 _OPENING = """\
 source, target = (Tokenizer.from_file(f"{{side}}tokenizer.json") for side in ("", "{target}"))
 source.encode_special_tokens = True  # whatever a text says, it stays text
+special = {{token.content for token in target.get_added_tokens_decoder().values() if token.special}} - {{"{unknown}"}}
 """
 _TOKENS = """\
 def cut(text):
@@ -18,7 +19,7 @@ def cut(text):
 
 
 def join(tokens):
-    return target.decode([target.token_to_id(token) for token in tokens])
+    return target.decoder.decode([{shown} for token in tokens if token not in special])
 """
 _IDS = """\
 def cut(text):
@@ -26,11 +27,18 @@ def cut(text):
 
 
 def join(ids):
-    return target.decode(ids)
+    tokens = [target.id_to_token(number) or "{unknown}" for number in ids]
+    return target.decoder.decode([{shown} for token in tokens if token not in special])
 """
 
 _MARIAN_OPENING = """\
-source, target = (SentencePieceProcessor(model_file=f"{side}.spm") for side in ("source", "target"))
+source, target = (SentencePieceProcessor(model_file=f"{{side}}.spm") for side in ("source", "target"))
+
+
+def is_special(piece):
+    return piece in {special} or (piece.startswith(">>") and piece.endswith("<<"))
+
+
 """
 _MARIAN_TOKENS = """\
 def cut(text):
@@ -38,11 +46,12 @@ def cut(text):
 
 
 def join(tokens):
-    return target.decode_pieces(tokens).replace("\\u2581", " ").strip()
+    pieces = [token for token in tokens if not is_special(token)]
+    return target.decode_pieces(pieces).replace("\\u2581", " ").strip()
 """
 _MARIAN_IDS = """\
 numbers, target_numbers = (json.load(open(f"{{side}}vocab.json", encoding="utf-8")) for side in ("", "{target}"))
-pieces = {{number: piece for piece, number in target_numbers.items()}}
+pieces = {{number: piece for piece, number in target_numbers.items() if not is_special(piece)}}
 
 
 def cut(text):
@@ -50,7 +59,8 @@ def cut(text):
 
 
 def join(ids):
-    return target.decode_pieces([pieces[number] for number in ids]).replace("\\u2581", " ").strip()
+    known = [pieces[number] for number in ids if number in pieces]
+    return target.decode_pieces(known).replace("\\u2581", " ").strip()
 """
 
 
@@ -68,11 +78,15 @@ def tokenizer_code(loaded: LoadedModel, *, ids: bool) -> TokenizerCode:
     """Return the code for a model's tokenizers; `cut` and `join` deal in ids, or else in tokens."""
     source, target = loaded.source_tokenizer, loaded.target_tokenizer
     if isinstance(source, MarianTokenizer):
+        names = source.special_tokens[:3]
         functions = _MARIAN_TOKENS
         if ids:
-            prefix = "target_" if source.has_two_vocabularies else ""
-            functions = _MARIAN_IDS.format(target=prefix, unknown=source.special_tokens[2])
+            functions = _MARIAN_IDS.format(target="target_" if source.has_two_vocabularies else "", unknown=names[2])
         importing = "from sentencepiece import SentencePieceProcessor"
-        return TokenizerCode("sentencepiece", importing, _MARIAN_OPENING, functions)
-    opening = _OPENING.format(target="" if target is source else "target_")
-    return TokenizerCode("tokenizers", "from tokenizers import Tokenizer", opening, _IDS if ids else _TOKENS)
+        return TokenizerCode("sentencepiece", importing, _MARIAN_OPENING.format(special=names), functions)
+    unknown = target.special_names[3]
+    # Among whole words an unknown one has a blank before it; other kinds know nothing of words.
+    shown = f'token.replace("{unknown}", "\u2581{unknown}")' if target.kind == "word" else "token"
+    opening = _OPENING.format(target="" if target is source else "target_", unknown=unknown)
+    functions = (_IDS if ids else _TOKENS).format(shown=shown, unknown=unknown)
+    return TokenizerCode("tokenizers", "from tokenizers import Tokenizer", opening, functions)

@@ -9,6 +9,7 @@ import hashlib
 import html
 import importlib.resources
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -19,8 +20,10 @@ from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap
 from trasluz.inspection.labels import cut, is_right_to_left, shown, word_of
 
-# Weights are written as whole numbers of this part of one.
+# Weights are written as whole numbers of this part of one, or of a smaller one where many words share.
 SCALE = 1000
+# So many of these parts an even share has at least: what is rounded adds up to a sixtieth of a row at most.
+_PARTS_A_WORD = 30
 MOST_WEIGHTS = 4_000_000
 _SENTENCE_CELLS = 60
 _STYLES = ("page.css", "view.css")
@@ -43,12 +46,14 @@ def explorer_page(
             f"{len(maps)} attention maps with {num_weights / 1e6:.1f} million weights are too many for one page, which "
             f"holds {MOST_WEIGHTS / 1e6:.0f} million: choose fewer layers or heads, or write .npz or .png."
         )
+    longest = max(one.weights.shape[1] for one in maps)
+    scale = max(SCALE, 10 ** math.ceil(math.log10(_PARTS_A_WORD * longest)))
     data = {
         "title": title,
         "language": language,
-        "scale": SCALE,
+        "scale": scale,
         "first": {"kind": maps[0].kind, "layer": maps[0].layer, "head": maps[0].head},
-        "sentences": [_sentence_data(group) for group in _sentences(maps)],
+        "sentences": [_sentence_data(group, scale) for group in _sentences(maps)],
     }
     style = "".join(map(_part, _STYLES))
     # In a block of their own, so that no name of the page's script meets one of the browser's.
@@ -124,7 +129,7 @@ def _shares_words(one: AttentionMap, other: AttentionMap) -> bool:
     return False
 
 
-def _sentence_data(group: Sequence[AttentionMap]) -> dict[str, Any]:
+def _sentence_data(group: Sequence[AttentionMap], scale: int) -> dict[str, Any]:
     first = group[0]
     kinds: dict[str, Any] = {}
     for one in group:
@@ -136,7 +141,7 @@ def _sentence_data(group: Sequence[AttentionMap]) -> dict[str, Any]:
                 "maps": [],
             },
         )
-        weights = np.rint(one.weights * SCALE).astype(int).ravel().tolist()
+        weights = np.rint(one.weights * scale).astype(int).ravel().tolist()
         kind["maps"].append({"layer": one.layer, "head": one.head, "weights": weights})
     words = _side(first.source_tokens, first.source_words)
     return {

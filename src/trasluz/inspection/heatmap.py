@@ -149,15 +149,15 @@ def _draw_panel(
     )
     font = ruler.font(LABEL_POINTS)
     axes.set_xticks(
-        range(0, num_columns, panel.step) if placed.names_columns else [],
-        panel.columns[:: panel.step] if placed.names_columns else [],
+        range(0, num_columns, panel.column_step) if placed.names_columns else [],
+        panel.columns[:: panel.column_step] if placed.names_columns else [],
         rotation=0 if panel.level else 90,
         fontproperties=font,
         parse_math=False,
     )
     axes.set_yticks(
-        range(0, num_rows, panel.step) if placed.names_rows else [],
-        panel.rows[:: panel.step] if placed.names_rows else [],
+        range(0, num_rows, panel.row_step) if placed.names_rows else [],
+        panel.rows[:: panel.row_step] if placed.names_rows else [],
         fontproperties=font,
         parse_math=False,
     )

@@ -80,7 +80,8 @@ class Panel:
     caption: str
     cell_width: float
     cell_height: float
-    step: int
+    column_step: int
+    row_step: int
     level: bool
     over: float
     beside: float
@@ -154,7 +155,10 @@ def lay_out(maps: Sequence[AttentionMap], ruler: Ruler) -> Layout:
         top += max(panel.height for panel in row) + line + 4 * PAD
 
     notes = [ruler.drawable(note) for note in _notes(maps, panels)]
-    bar = (right + 3 * PAD, placed[0].top, BAR_WIDTH, min(placed[0].panel.height, _TALLEST_BAR))
+    # Its two labels need their room beside a matrix of one row, too.
+    bar_height = max(2.2 * line, min(placed[0].panel.height, _TALLEST_BAR))
+    bar = (right + 3 * PAD, placed[0].top, BAR_WIDTH, bar_height)
+    top = max(top, placed[0].top + bar_height + 2 * PAD)
     note_height = max(ruler.height(note, NOTE_POINTS) for note in notes) * 1.3
     return Layout(
         width=max(
@@ -198,22 +202,24 @@ def _captions(maps: Sequence[AttentionMap]) -> list[str]:
 def _panel(one: AttentionMap, ruler: Ruler, limit: float, alone: bool, caption: str) -> Panel:
     columns = [ruler.drawable(cut(shown(token), _LONGEST_LABEL)) for token in one.source_tokens]
     rows = [ruler.drawable(cut(shown(token), _LONGEST_LABEL)) for token in one.target_tokens]
-    longest = max(len(columns), len(rows))
     line = max(ruler.height(label, LABEL_POINTS) for label in {*columns, *rows}) * 1.1
     widest = max(ruler.width(label, LABEL_POINTS) for label in set(columns))
-    side = max(line, _COMFORTABLE_CELL) if alone and longest <= _COMFORTABLE_UP_TO else line
-    side = min(side, limit / longest)
+    comfortable = alone and max(len(columns), len(rows)) <= _COMFORTABLE_UP_TO
+    side = max(line, _COMFORTABLE_CELL) if comfortable else line
+    # A side of few words keeps its cells where the other has too many for its own.
+    width, height = (min(side, limit / len(labels)) for labels in (columns, rows))
     # Words side by side are easier to read than upright ones, as long as the picture stays narrow.
-    level_width = max(side, widest + 2 * PAD)
+    level_width = max(width, widest + 2 * PAD)
     level = alone and level_width * len(columns) <= _WIDEST_LEVEL_LABELS
     return Panel(
         attention=one,
         columns=columns,
         rows=rows,
         caption=caption,
-        cell_width=level_width if level else side,
-        cell_height=side,
-        step=math.ceil(line / side - 1e-9),
+        cell_width=level_width if level else width,
+        cell_height=height,
+        column_step=math.ceil(line / width - 1e-9),
+        row_step=math.ceil(line / height - 1e-9),
         level=level,
         over=(line if level else widest) + 2 * PAD,
         beside=max(ruler.width(label, LABEL_POINTS) for label in set(rows)) + 2 * PAD,
@@ -227,15 +233,26 @@ def _notes(maps: Sequence[AttentionMap], panels: Sequence[Panel]) -> list[str]:
         notes = [f"Each row: what one {row} word looks at. Columns: {column} words."]
     else:
         notes = ["Each row: what one word looks at."]
-    step = max(panel.step for panel in panels)
-    if step > 1:
-        notes.append(f"Too many words to name them all: every {_ordinal(step)} is named.")
+    if named := _sparsely_named(panels):
+        notes.append(f"Too many words to name them all: {named} is named.")
     if is_long(maps):
         notes.append("Colours by the cube root of a weight; white: not looked at.")
-    if any(label.endswith("…") for panel in panels for label in (*panel.columns, *panel.rows)):
+    tokens = {shown(token) for one in maps for token in (*one.source_tokens, *one.target_tokens)}
+    if any(cut(token, _LONGEST_LABEL) != token for token in tokens):
         notes.append("… a longer word, cut to fit.")
     models = [shown(model) for model in dict.fromkeys(one.model for one in maps) if model]
     return [*notes, f"Model: {cut(', '.join(models), 80)}"] if models else notes
+
+
+def _sparsely_named(panels: Sequence[Panel]) -> str:
+    """Return which words are named, such as "every 2nd column"; nothing where all are."""
+    steps = {
+        " column": max(panel.column_step for panel in panels),
+        " row": max(panel.row_step for panel in panels),
+    }
+    if len(set(steps.values())) == 1:
+        steps = {"": steps[" row"]}
+    return " and ".join(f"every {_ordinal(step)}{side}" for side, step in steps.items() if step > 1)
 
 
 def _ordinal(number: int) -> str:

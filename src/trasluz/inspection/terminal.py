@@ -186,7 +186,7 @@ def _grid(attention: AttentionMap, screen: Screen, blocks: Sequence[range]) -> l
             blanks = " " * (margin - 1 - cell_len(target))
             cells = _cells(attention.weights[row, block.start : block.stop], screen)
             lines.append(f"{blanks}{_safe(target)} {cells}")
-    return [*lines, *_legend(sources + targets, screen)]
+    return [*lines, *_legend(attention, screen)]
 
 
 def _cells(weights: np.ndarray, screen: Screen) -> str:
@@ -197,13 +197,13 @@ def _cells(weights: np.ndarray, screen: Screen) -> str:
     return text
 
 
-def _legend(labels: Sequence[str], screen: Screen) -> list[str]:
-    marks = screen.marks
+def _legend(attention: AttentionMap, screen: Screen) -> list[str]:
+    marks, tokens = screen.marks, [*attention.source_tokens, *attention.target_tokens]
     bounds = [f"{100 * bound:.0f}" for bound in (*_LEVELS, 1.0)]
     parts = [f"{marks.shades[0].strip()} under {bounds[1]}%"]
     parts += [f"{marks.shades[i]} {bounds[i]}{marks.dash}{bounds[i + 1]}" for i in range(1, len(_LEVELS))]
     lines = ["  ".join(parts)]
-    if any(label.endswith(marks.more) for label in labels):
+    if _labels(tokens, screen) != [screen.label(token) for token in tokens]:
         lines.append(f"{marks.more} a longer word, cut to fit")
     return [screen.painted(cut(line, _width(screen), marks.more), _DIM) for line in lines]
 

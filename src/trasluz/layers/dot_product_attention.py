@@ -69,7 +69,7 @@ def _whole(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout_probability: float
 ) -> Float[Tensor, "batch heads query head_dim"]:
     num_queries, num_keys = query.shape[-2], key.shape[-2]
-    no_more = mask.key_lengths is None and mask.texts is None and (mask.band is None or num_keys <= mask.band)
+    no_more = mask.key_lengths is None and mask.texts is None and not mask.band_hides(num_keys)
     only_causal = mask.causal and no_more and 1 < num_queries == num_keys
     fused = query.dtype == torch.float32 and only_causal and not dropout_probability
     ours_leads = num_keys <= _SHORT_TEXT or mask.texts is not None or dropout_probability or not has_matrix_unit()

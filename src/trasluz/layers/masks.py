@@ -44,7 +44,7 @@ class Mask:
         """Tell whether no key is hidden from any of the queries."""
         if (self.causal and num_queries > 1) or self.texts is not None:
             return False
-        if self.band is not None and num_keys > self.band:
+        if self.band_hides(num_keys):
             return False
         if self.key_lengths is None:
             return True
@@ -53,6 +53,10 @@ class Mask:
             return False
         lengths = self.key_lengths
         return self._remembered(("full", num_keys), lambda: bool((lengths >= num_keys).all()))
+
+    def band_hides(self, num_keys: int) -> bool:
+        """Tell whether some key may lie beyond the band; in a graph that is being drawn, for any length, one may."""
+        return self.band is not None and (torch.compiler.is_exporting() or num_keys > self.band)
 
     def hides_only_padding(self) -> bool:
         """Tell whether what a single query sees are all keys of its sentence."""
@@ -101,7 +105,7 @@ class Mask:
         Not for a mask with a band; what a causal one hides is still to be hidden.
         """
 
-        def answer() -> Any:
+        def answer() -> tuple[Stretches, Stretches]:
             if self.texts is not None:
                 changes = self.texts.diff(dim=1, prepend=self.texts[:, :1] - 1).flatten()
                 begins = changes.nonzero().squeeze(1)
@@ -111,6 +115,9 @@ class Mask:
             queries = torch.full((batch,), num_queries)
             return (rows * num_queries, queries), (rows * num_keys, counts(self.key_lengths, batch, num_keys))
 
+        if self.key_lengths is None and self.texts is None:
+            # Quickly made; CAUSAL, which all models share, would keep them for every shape there ever was.
+            return answer()
         return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
     def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:

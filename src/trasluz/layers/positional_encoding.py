@@ -42,28 +42,33 @@ class SinusoidalPositions(nn.Module):
 
 
 class TrainablePositions(nn.Module):
-    """Trained positions, at most `max_positions` of them (Gehring et al. 2017, section 3.1)."""
+    """Trained positions, a table of `max_positions` rows (Gehring et al. 2017, section 3.1).
 
-    def __init__(self, dim: int, max_positions: int) -> None:
+    A text's first position takes row `first`; those before it are for padding.
+    """
+
+    def __init__(self, dim: int, max_positions: int, first: int = 0) -> None:
         super().__init__()
+        self.first: int = first
         self.weight = nn.Parameter(torch.zeros(max_positions, dim))
 
     def forward(self, length: int, start: int = 0) -> Float[Tensor, "positions dim"]:
         """Return the vectors of `length` positions from `start` on; RequestError past the last trained one."""
         end = start + length
         self._check(end)
-        return self.weight[start:end]
+        return self.weight[self.first + start : self.first + end]
 
     def at(self, positions: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
         """Return the vectors of positions that do not simply count up: rows in which several texts begin."""
         # On a GPU the answer would have to be waited for.
         if positions.is_cpu and positions.numel():
             self._check(int(positions.max()) + 1)
-        return nn.functional.embedding(positions, self.weight)
+        return nn.functional.embedding(positions + self.first if self.first else positions, self.weight)
 
     def _check(self, end: int) -> None:
-        if end > self.weight.shape[0]:
+        room = self.weight.shape[0] - self.first
+        if end > room:
             raise RequestError(
-                f"a text of {end} tokens does not fit: this model has {self.weight.shape[0]} trained positions. "
+                f"a text of {end} tokens does not fit: this model has {room} trained positions. "
                 "Cut the text, or train with a larger max_positions or with sinusoidal positions."
             )

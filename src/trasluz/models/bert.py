@@ -102,7 +102,7 @@ class Bert(nn.Module):
         self.config = config
         dim = config.model_dim
         self.word_embedding = TokenEmbedding(config.vocab_size, dim)
-        self.positions = TrainablePositions(dim, config.max_positions)
+        self.positions = TrainablePositions(dim, config.max_positions, config.first_position)
         self.segment_embedding = TokenEmbedding(config.num_segments, dim) if config.num_segments else None
         self.embedding_norm = nn.LayerNorm(dim, config.norm_epsilon)
         self.embedding_dropout = EmbeddingDropout(config.dropout)
@@ -187,10 +187,9 @@ class Bert(nn.Module):
         return embedded
 
     def _positions_of(self, batch: TextBatch) -> Float[Tensor, "*batch positions dim"]:
-        first = self.config.first_position
         if batch.positions is None:
-            return self.positions(batch.ids.shape[1], first)
-        return self.positions.at(batch.positions + first)
+            return self.positions(batch.ids.shape[1])
+        return self.positions.at(batch.positions)
 
     def depths(self) -> dict[str, int]:
         """Return how deep each parameter lies: embeddings 0, the lowest layer 1, heads above the highest."""

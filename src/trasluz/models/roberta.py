@@ -1,15 +1,15 @@
 """RoBERTa (Liu et al. 2019): BERT's network, trained longer, without next sentences, on pieces of bytes.
 
 Its layout differs in three places: the table of positions begins with rows for padding, there are no segments to speak
-of, and the head of a text's classes is the pooler's equal under another name.
+of, and the head of a text's classes is the pooler's equal under another name. The head of masked words has GELU always.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import nn
 
-from trasluz.errors import ModelError
 from trasluz.models.bert import Bert, BertConfig, count_parameters, workload
 from trasluz.models.bert_layout import (
     encoder_rows,
@@ -21,6 +21,7 @@ from trasluz.models.bert_layout import (
     read_task_heads,
     write_bert_config,
 )
+from trasluz.models.heads import HeadName, MaskedWordHead
 from trasluz.models.hub_format import HubFormat, register_format
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import Architecture, register
@@ -38,6 +39,12 @@ class RobertaConfig(BertConfig):
 
 class Roberta(Bert):
     """The same network under its own name."""
+
+    def _head(self, name: HeadName) -> nn.Module:
+        if name == "fill-mask":
+            # Exact GELU, as in the library, whatever the encoder's activation is.
+            return MaskedWordHead(self.word_embedding.weight, "gelu", self.config.norm_epsilon)
+        return super()._head(name)
 
 
 register(
@@ -59,7 +66,7 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> BertConfig:
     heads = read_task_heads(given, keys, pooled="classifier.out_proj.weight" in keys)
     if "lm_head.bias" in keys:
         heads.append("fill-mask")
-    if {"pooler.dense.weight", "roberta.pooler.dense.weight"} & set(keys):
+    if {"pooler.dense.weight", "roberta.pooler.dense.weight"} & set(keys) and "classify" not in heads:
         heads.insert(0, "pool")
     # The library counts positions from the row behind the padding's.
     pad_id = given.get("pad_token_id")
@@ -72,18 +79,23 @@ def write_config(config: RobertaConfig) -> dict[str, Any] | None:
     """Return a RoBERTa config.json of our config; None where our config says what RoBERTa has no key for."""
     if config.first_position != config.pad_id + 1 or not config.num_segments or "next-sentence" in config.heads:
         return None
+    # Whoever classifies ignores a pooler beside it.
+    if {"pool", "classify"} <= set(config.heads):
+        return None
     return write_bert_config(config)
 
 
 def key_map(config: BertConfig) -> KeyMap:
     """Return the table of keys."""
-    if {"pool", "classify"} <= set(config.heads):
-        raise ModelError("a RoBERTa that classifies has no pooler beside its head: there is one too many.")
     prefix = key_prefix("roberta", config)
+    pooler = linear_rows(f"{prefix}pooler.dense", "heads.pool.dense")
+    if "classify" in config.heads:
+        # The head of classes has its own; files may hold one beside it that nothing uses.
+        pooler = [Row(row.theirs, None) for row in pooler]
     return KeyMap(
         [
             *encoder_rows("roberta", config),
-            *linear_rows(f"{prefix}pooler.dense", "heads.pool.dense"),
+            *pooler,
             *masked_word_rows("lm_head.dense", "lm_head.layer_norm"),
             Row("lm_head.bias", "heads.fill-mask.output.bias"),
             Row("lm_head.decoder.weight", None),

@@ -14,11 +14,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 from jaxtyping import Float
+from tokenizers.normalizers import Lowercase
 
 from trasluz.checkpoints.sentence_vectors import Pooling, check_pooling
 from trasluz.layers.pooling import pool
 from trasluz.tasks.grouping import TOGETHER, windows
-from trasluz.tasks.text_task import TextTask
+from trasluz.tasks.text_task import TextInput, TextTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +97,13 @@ class Embedder(TextTask):
             Embedding(text, vectors[number], one.left_out)
             for number, (text, one) in enumerate(zip(texts, inputs, strict=True))
         ]
+
+    def _inputs(
+        self, texts: Sequence[str], second_texts: Sequence[str] | None = None, **options: Any
+    ) -> list[TextInput]:
+        if self.pooling.lower_case:
+            # As sentence-transformers does it, letter by letter: Python's own lower() looks at a letter's neighbours.
+            lower = Lowercase().normalize_str
+            texts = [lower(text) for text in texts]
+            second_texts = second_texts and [lower(text) for text in second_texts]
+        return super()._inputs(texts, second_texts, **options)

@@ -36,8 +36,9 @@ function draw(name, attributes) {
   return element;
 }
 
+/** A share in whole percents, or with as many digits behind the point as a small one needs. */
 function percent(share) {
-  const digits = share > 0 && share < 0.0995 ? 1 : 0;
+  const digits = share > 0 && share < 0.0995 ? Math.max(1, Math.ceil(-Math.log10(share)) - 2) : 0;
   return new Intl.NumberFormat(state.language, { style: "percent", maximumFractionDigits: digits }).format(share);
 }
 

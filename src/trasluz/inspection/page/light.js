@@ -49,21 +49,18 @@ function light() {
 function read(focus, pairs) {
   const panel = byId("reading");
   const t = text();
-  const bar = (word, weight) => {
+  const bar = (name, weight) => {
     const ray = make("i", { "aria-hidden": "true" });
     ray.style.setProperty("--w", Math.min(1, weight));
-    return make(
-      "li",
-      {},
-      make("span", { dir: "auto" }, word),
-      make("span", {}, ray),
-      make("span", {}, percent(weight)),
-    );
+    return make("li", {}, name, make("span", {}, ray), make("span", {}, percent(weight)));
   };
   if (!focus) {
     const links = shown.weights.map((weight, i) => ({ i, weight })).sort((one, two) => two.weight - one.weight);
     const width = shown.columns.length;
-    const name = (i) => `${shown.rows[Math.floor(i / width)]} → ${shown.columns[i % width]}`;
+    const bdi = (word) => make("bdi", {}, word);
+    // The arrow points from left to right, whichever way the words are read.
+    const name = (i) =>
+      make("span", { dir: "ltr" }, bdi(shown.rows[Math.floor(i / width)]), " → ", bdi(shown.columns[i % width]));
     const brightest = links.slice(0, 3).map(({ i, weight }) => bar(name(i), weight));
     panel.replaceChildren(
       make("p", { className: "soft" }, t.hint),
@@ -73,11 +70,12 @@ function read(focus, pairs) {
     return;
   }
   const [word, rest] = (focus.side === "rows" ? t.looksAt : t.seenBy)(shown[focus.side][focus.index]);
-  let listed = pairs.filter(({ weight }) => weight >= 0.005).slice(0, 5);
+  // The strongest is listed however faint it is, as where a word looks at hundreds of others alike.
+  let listed = pairs.filter(({ weight }, rank) => weight >= 0.005 || (rank === 0 && weight > 0)).slice(0, 5);
   if (focus.other !== undefined && !listed.some(({ i }) => i === focus.other)) {
     listed = [...listed.slice(0, 4), pairs.find(({ i }) => i === focus.other)];
   }
-  const items = listed.map(({ word: other, weight }) => bar(other, weight));
+  const items = listed.map(({ word: other, weight }) => bar(make("span", { dir: "auto" }, other), weight));
   panel.replaceChildren(
     make("p", {}, make("b", { dir: "auto" }, word), rest + (items.length ? "" : ` ${t.nothing}`)),
     make("ol", {}, ...items),
