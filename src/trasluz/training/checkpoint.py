@@ -57,6 +57,8 @@ class RunState:
     evaluations: list[Evaluation] = field(default_factory=list)
     schedule: dict[str, float | int] = field(default_factory=dict)
     threads: int = 0
+    # What the run learns from: `PreparedData.identity`; empty in states that are older than it.
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def evaluated_at(self) -> int:

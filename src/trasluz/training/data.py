@@ -94,6 +94,15 @@ class PreparedData(Generic[ExampleT]):
         """The tokenizer of what is written."""
         return self.tokenizers[1]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What ids and labels mean, and how many rows an epoch has: where one differs, a run cannot be gone on with."""
+        return {
+            "tokenizer": [one.fingerprint for one in self.tokenizers],
+            "labels": hashlib.blake2b(json.dumps(self.labels).encode(), digest_size=8).hexdigest(),
+            "number of rows": len(self.cache),
+        }
+
 
 def prepare_data(
     recipe: Recipe, examples: Examples[ExampleT], tokenizers: Tokenizers | None = None
