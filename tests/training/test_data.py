@@ -43,6 +43,16 @@ def test_held_out_pairs_share_no_side_with_training_pairs(tmp_path: Path) -> Non
     assert "data.valid is absent" in said[-1] and "held_out.jsonl" in said[-1]
 
 
+def test_where_all_share_a_text_none_can_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("ant bee\tANT BEE\nant bee\tBEE ANT\n")
+    with pytest.raises(
+        DataError,
+        match=r"data\.train: no pair can be held out, since all of them share a text: name others in data\.valid",
+    ):
+        prepare(small_recipe(tmp_path))
+    assert not list((tmp_path / "run" / "cache").glob("*/data.json"))
+
+
 def test_signs_that_end_lines_elsewhere_stay_within_held_out_pairs(tmp_path: Path) -> None:
     odd = "ant\x85bee\u2028cat\x0bdog"
     write_pairs(tmp_path / "pairs.tsv")
