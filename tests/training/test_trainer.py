@@ -16,7 +16,7 @@ from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import TrainingError
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.recipe import EvaluationSection, TrainingSection
-from trasluz.training.reports import Chosen, Ended, Evaluated, Report, Saved, Update
+from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
 from trasluz.training.trainer import Trainer
 
 
@@ -152,6 +152,16 @@ def test_checkpoints_are_averaged(tmp_path: Path, average: str, steps: list[int]
     saved = [trainer.checkpoints.read_model(step) for step in steps]
     for name, tensor in weights(trainer).items():
         torch.testing.assert_close(tensor, sum(one[name] for one in saved) / len(saved), atol=1e-6, rtol=0)
+
+
+def test_an_average_asked_for_later_takes_the_checkpoints_there_are(tmp_path: Path) -> None:
+    list(make_trainer(tmp_path, max_steps=30, average=None, keep=2).run())
+    again = make_trainer(tmp_path, max_steps=35, average="last-5", keep=2)
+    again.resume()
+    reports = list(again.run())
+    (notice,) = of(Notice, reports)
+    assert notice.text == "evaluation.average is last-5; the checkpoints of updates 15, 20 were not kept."
+    assert set(of(Chosen, reports)[0].steps) <= set(again.checkpoints.steps())
 
 
 def test_an_average_that_is_worse_is_not_taken(tmp_path: Path) -> None:

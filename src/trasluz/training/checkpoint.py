@@ -220,6 +220,8 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _broken(folder: Path, error: Exception) -> ModelError:
+    if not folder.exists():
+        return ModelError(f"there is no checkpoint {folder}; --resume goes on from the newest that is there")
     return ModelError(
         f"the checkpoint {folder} cannot be read ({error}). Delete that folder, and --resume goes on from the one "
         "before"
