@@ -281,6 +281,11 @@ def test_scripts_of_every_kind_come_through(write):
     assert sides(moses(write, "".join(a + "\n" for a, _ in rows), "".join(b + "\n" for _, b in rows))) == rows
 
 
+def test_half_a_surrogate_pair_in_json_becomes_text_that_utf8_can_hold(write):
+    write("a.jsonl", '{"source": "x\\udc00", "en": "good \\ud83d", "es": "bueno \\ud83d\\ude00"}\n')
+    assert sides("a.jsonl", sources=["x\ufffd"]) == [("good \ufffd", "bueno \U0001f600")]
+
+
 def test_texts_of_plain_files_and_of_columns(write):
     write("a.txt", "one\ntwo\n")
     write("b.jsonl", '{"text": "three"}\n')
