@@ -75,6 +75,9 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
             if cell is None and isinstance(inner, Mapping):
                 cell = inner.get(column)
             cell = _in_words(name, cell)
+            if isinstance(cell, Fault):
+                fault = cell
+                break
             if not isinstance(cell, str) or "\0" in cell or not cell.strip():
                 fault = _cell_fault(cell, str(column), is_empty)
                 break
@@ -93,6 +96,10 @@ def _in_words(name: str, cell: Any) -> Any:
     if name == "label":
         # A comma alone: no label at all, which is not the same as none given.
         return ", ".join(cell) or ","
+    for part in cell:
+        # Joined, it would be none, or two.
+        if not part or " " in part:
+            return Fault(f"one of the {name} is empty or holds a blank", f": {part!r}")
     return " ".join(cell)
 
 
