@@ -262,6 +262,20 @@ def test_a_signal_that_comes_while_processes_agree_is_not_forgotten(
     assert (ended.reason, ended.step) == ("interrupted", 5)
 
 
+def test_the_time_in_a_checkpoint_is_the_one_agreed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(tmp_path, max_steps=5)
+    own = trainer.processes.sum
+
+    def agreed(values: Sequence[float]) -> list[float]:
+        # The first process's clock, which stands last, is a thousand seconds ahead.
+        *others, seconds = own(values)
+        return [*others, seconds + 1000.0]
+
+    monkeypatch.setattr(trainer.processes, "sum", agreed)
+    list(trainer.run())
+    assert trainer.checkpoints.read_state(5).seconds > 1000.0
+
+
 def test_killed_without_a_word_it_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     options = {"max_steps": 18, "average": "best-2"}
     undisturbed = make_trainer(tmp_path / "a", **options)

@@ -345,7 +345,8 @@ class Trainer:
     def _save(self) -> Saved:
         state = self.state
         state.schedule = self.schedule.state()
-        state.seconds = time.monotonic() - self._clock
+        # Agreed on, since whether the time has run out is decided by it.
+        (state.seconds,) = self.processes.sum([self._elapsed()])
         moments = optimizer_state(self.optimizer, self.model)
         self.checkpoints.save(state, model_tensors(self.model), moments, self.processes, self.shared.sharded)
         self.processes.first_does(lambda: self.checkpoints.prune([*self._wanted(), state.step]))
