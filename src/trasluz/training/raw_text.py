@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
@@ -59,13 +58,9 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
 
 
 def masked_piece(
-    tokenizer: EncoderTokenizer,
-    masking: Masking,
-    continues: Bool[np.ndarray, " vocab"],
-    ids: Any,
-    generator: np.random.Generator,
+    tokenizer: EncoderTokenizer, masking: Masking, ids: Any, generator: np.random.Generator
 ) -> tuple[Any, Any, Any]:
     """Return the corrupted ids with their special tokens, the positions to guess, and what stood there."""
-    chosen = masking.choose(~continues[ids], generator)
+    chosen = masking.choose(tokenizer.word_starts(ids), generator)
     corrupted, _ = tokenizer.join(masking.corrupt(np.asarray(ids), chosen, generator))
     return corrupted, np.flatnonzero(chosen) + tokenizer.first_offset(), ids[chosen]
