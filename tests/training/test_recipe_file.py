@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.errors import RecipeError
 from trasluz.training.recipe import Recipe
@@ -57,6 +59,25 @@ def test_what_is_written_is_read_back_equal_with_every_default(tmp_path: Path, t
     for section in (Recipe, *(type(getattr(recipe, name)) for name in ("data", "tokenizer", "training", "evaluation"))):
         assert all(f"{key}:" in written for key in section.model_fields)
     assert "every: 500 steps" in written and "save_every: 15m" in written and "average: none" in written
+
+
+NUMERIC = st.text("0123456789+-.eE_~", min_size=1, max_size=6)
+BLANKS = st.text(" a\n\x85\u2028'", max_size=200)
+
+
+@settings(deadline=None)
+@given(
+    labels=st.lists(NUMERIC | BLANKS | st.text(max_size=8), min_size=2, max_size=4, unique=True),
+    output=NUMERIC | st.sampled_from(["0815", "1e5", "no", "null", "true", "~"]),
+    seconds=st.floats(0.001, 1e8),
+)
+def test_whatever_text_is_written_is_read_back(labels: list[str], output: str, seconds: float) -> None:
+    recipe = parse_recipe("task: classify\ndata: {train: t.tsv}\noutput: x\nevaluation: {metric: accuracy}\n")
+    data = recipe.data.model_copy(update={"labels": labels})
+    training = recipe.training.model_copy(update={"save_every": seconds})
+    changed = recipe.model_copy(update={"output": output, "data": data, "training": training})
+    read = parse_recipe(dump_recipe(changed))
+    assert (read.output, read.data.labels, read.training.save_every) == (output, labels, seconds)
 
 
 def test_overrides_are_laid_over() -> None:

@@ -96,6 +96,20 @@ def _represent_sequence(dumper: yaml.SafeDumper, values: Sequence[Any]) -> yaml.
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
 
 
+_TEXT = "tag:yaml.org,2002:str"
+_READER = _Loader("")
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    if not text.isprintable():
+        # Within double quotes alone every sign that ends a line comes back.
+        return dumper.represent_scalar(_TEXT, text, style='"')
+    # The library quotes what YAML 1.1 would take for something else; 08 and 1e5 are numbers for `_Loader` only.
+    is_text = _READER.resolve(yaml.ScalarNode, text, (True, False)) == _TEXT  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(_TEXT, text, style=None if is_text else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(list, _represent_sequence)
 _Dumper.add_representer(tuple, _represent_sequence)
 
