@@ -133,6 +133,7 @@ MALFORMED = {
     "no JSON": ("a.jsonl", '{"en": "a", "es": "b"}\n{"en": "a",\n', 2, "no JSON object"),
     "no object": ("a.jsonl", '{"en": "a", "es": "b"}\n[1]\n', 2, "no JSON object"),
     "deep JSON": ("a.jsonl", '{"en": "a", "es": "b"}\n' + "[" * 100_000 + "\n", 2, "no JSON object"),
+    "carriage return": ("a.csv", "one,uno\ntwo\rmore,dos\n", 2, "a carriage return within a cell that is not quoted"),
     "open quote": (
         "a.csv",
         'one,uno\n"two,dos\n' + ("x" * 600_000 + "\n") * 2,
