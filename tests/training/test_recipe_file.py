@@ -95,6 +95,20 @@ def test_an_override_opens_a_preset_into_a_mapping() -> None:
 
 
 @pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("dropout=0.2", "dropout", 0.2),
+        ("attention_dropout=0.0", "attention_dropout", 0.0),
+        ("layers=every-second", "layers", "every-second"),
+        ("lengthen={max_positions: 4096}", "lengthen", {"max_positions": 4096}),
+    ],
+)
+def test_an_override_opens_a_trained_model_into_a_mapping(override: str, key: str, value: object) -> None:
+    recipe = parse_recipe("model: runs/x\n" + MINIMAL, [f"model.{override}"])
+    assert recipe.model == {"from": "runs/x", key: value}
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("data: {train: a}\noutput: b\nmodle: x\n", "r.yaml:3: unknown key modle; did you mean model?"),

@@ -169,9 +169,7 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
     for depth, part in enumerate(parts[:-1]):
         inner = section.get(part)
         if part == "model" and depth == 0 and (inner is None or isinstance(inner, str)):
-            # `model.num_layers=2` over `model: transformer-tiny` opens the preset into a mapping.
-            name = "from" if parts[1] == "layers" else "preset"
-            section[part] = inner = {name: inner or Recipe.model_fields["model"].default}
+            section[part] = inner = _opened(inner or Recipe.model_fields["model"].default, parts[1])
         elif inner is None:
             section[part] = inner = {}
         if not isinstance(inner, dict):
@@ -181,6 +179,14 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
         section = inner
     section[parts[-1]] = value
     places[".".join(parts)] = f"override {override}"
+
+
+def _opened(model: str, key: str) -> dict[str, Any]:
+    """Return the mapping that a preset or a trained model stands for, into which an override puts a key."""
+    # Not above: it takes PyTorch, and a recipe is read without where it can be.
+    from trasluz.models.registry import presets
+
+    return {"from" if key in ("layers", "lengthen") or model not in presets() else "preset": model}
 
 
 def _explain(error: ValidationError, places: Mapping[str, str], name: str) -> str:
