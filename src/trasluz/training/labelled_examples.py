@@ -100,7 +100,7 @@ class LabelledExamples(EncoderExamples[LabelledText]):
         """Yield each text with its ids, those of its second half, and its label."""
         texts = (
             (some, [[one.text for one in some], [one.second_text or "" for one in some]])
-            for some in in_chunks(examples)
+            for some in in_chunks(examples, self.texts)
         )
         self.room(tokenizers[0], self.recipe.data.pairs)
         # Labelled texts are few: one process is enough.

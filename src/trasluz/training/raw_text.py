@@ -44,7 +44,7 @@ class RawTextExamples(EncoderExamples[Text]):
         """Yield each text with its ids, in as many pieces as it takes."""
         tokenizer: EncoderTokenizer = tokenizers[0]
         room = self.room(tokenizer)
-        texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples))
+        texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples, self.texts))
         for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
             for text, found in zip(some, ids, strict=True):
                 for piece in pieces_of(found, room):

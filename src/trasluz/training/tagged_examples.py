@@ -84,7 +84,7 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
         """Yield each sentence with its ids and labels, in as many pieces as it takes; label 0: none here."""
         tokenizer: EncoderTokenizer = tokenizers[0]
         self.room(tokenizer)
-        for some in in_chunks(examples):
+        for some in in_chunks(examples, self.texts):
             sentences = pieces_of_words(tokenizer, [one.words for one in some], self.recipe.data.max_length)
             for example, pieces in zip(some, sentences, strict=True):
                 numbers = np.array([*self.numbers(example), -1])
