@@ -462,3 +462,24 @@ def test_the_tokenizer_of_minilm(tmp_path):
     ours.save(tmp_path)
     assert_alike(ours, reference(tmp_path))
     assert [text for text, _ in ours.words(ours.encode("The lampshades").ids.tolist())] == ["the", "lampshades"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("bpe", [" today", ",", " the", " (", "lamp", ")", " is", " lit", ".", "\n", "then", " new"]),
+        ("wordpiece", ["today", ",", "the", "(", "lamp", ")", "is", "lit", ".", "then", "new"]),
+    ],
+)
+def test_words_begin_at_blanks_and_beside_signs_and_line_ends(trained, kind, words):
+    tokenizer = trained[kind]
+    ids = tokenizer.encode_arrays(["today, the (lamp) is lit.\nthen new"])[0]
+    groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
+    assert [tokenizer.backend.decode(group.tolist()) for group in groups] == words
+
+
+def test_without_blanks_words_begin_beside_signs():
+    tokenizer = train_encoder_tokenizer(["今日は晴れ。明日は雨。"] * 20, "bpe", 300)
+    ids = tokenizer.encode_arrays(["明日は晴れ。今日は雨。"])[0]
+    groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
+    assert [tokenizer.decode(group) for group in groups] == ["明日は晴れ", "。", "今日は雨", "。"]

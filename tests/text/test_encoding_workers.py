@@ -29,10 +29,11 @@ def test_order_and_ids_are_those_of_one_process(folder: Path) -> None:
             assert [one.tolist() for one in ids] == tokenizer.encode_batch(some)
 
 
-def test_a_worker_that_is_gone_is_told(folder: Path) -> None:
-    with EncodingWorkers(folder, ("",), 1) as workers:
+@pytest.mark.parametrize(("count", "chunks"), [(1, 1), (1, 20), (2, 3), (2, 20)])
+def test_workers_that_are_gone_are_told(folder: Path, count: int, chunks: int) -> None:
+    with EncodingWorkers(folder, ("",), count) as workers:
         for process in workers._processes:
             process.kill()
             process.wait()
         with pytest.raises(DataError, match=r"has ended with exit code -9; it may have run out of memory"):
-            list(workers.encode([("one", [TEXTS])]))
+            list(workers.encode([("one", [TEXTS])] * chunks))

@@ -34,6 +34,18 @@ def test_words_stay_whole(unit: str) -> None:
             assert len(set(chosen[words == word].tolist())) == 1
 
 
+@pytest.mark.parametrize("unit", ["words", "spans"])
+@pytest.mark.parametrize("length", [8, 200])
+def test_of_a_word_that_is_all_of_a_text_a_stretch_is_chosen(unit: str, length: int) -> None:
+    masking = Masking(4, ORDINARY, unit=unit)  # type: ignore[arg-type]
+    found = set()
+    for seed in range(20):
+        places = np.flatnonzero(masking.choose(np.zeros(length, bool), np.random.default_rng(seed)))
+        assert places.tolist() == list(range(places[0], places[0] + round(0.15 * length)))
+        found.add(int(places[0]))
+    assert len(found) > 4
+
+
 def test_spans_are_longer_stretches_than_words() -> None:
     def stretches(unit: str) -> float:
         return float(

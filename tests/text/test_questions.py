@@ -85,6 +85,15 @@ def test_several_answers_or_none(tmp_path: Path) -> None:
     assert [len(one.cells[2]) for one in read(write(tmp_path / "c.tsv", table))] == [0, 1]
 
 
+def test_half_a_surrogate_pair_moves_no_answer(tmp_path: Path) -> None:
+    broken = asked("¿Qué \ud83d?", ("\ud83d faro", 3))
+    path = write(tmp_path / "a.json", squad(broken, context="un \ud83d faro"))
+    (row,) = read(path)
+    assert tuple(row.cells) == ("¿Qué \ufffd?", "un \ufffd faro", ("\ufffd faro",), (3,))
+    lines = write(tmp_path / "b.jsonl", json.dumps(broken | {"context": "un \ud83d faro"}) + "\n")
+    assert [one.cells for one in read(lines)] == [row.cells]
+
+
 @pytest.mark.parametrize(
     ("question", "message"),
     [

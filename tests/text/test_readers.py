@@ -133,6 +133,7 @@ MALFORMED = {
     "no JSON": ("a.jsonl", '{"en": "a", "es": "b"}\n{"en": "a",\n', 2, "no JSON object"),
     "no object": ("a.jsonl", '{"en": "a", "es": "b"}\n[1]\n', 2, "no JSON object"),
     "deep JSON": ("a.jsonl", '{"en": "a", "es": "b"}\n' + "[" * 100_000 + "\n", 2, "no JSON object"),
+    "carriage return": ("a.csv", "one,uno\ntwo\rmore,dos\n", 2, "a carriage return within a cell that is not quoted"),
     "open quote": (
         "a.csv",
         'one,uno\n"two,dos\n' + ("x" * 600_000 + "\n") * 2,
@@ -279,6 +280,11 @@ def test_reading_begins_only_when_asked_but_settings_are_checked_at_once(write):
 def test_scripts_of_every_kind_come_through(write):
     rows = [("👩‍👩‍👧 🇪🇸", "…!?"), ("مرحبا", "שלום"), ("日本語。", "ไทย")]
     assert sides(moses(write, "".join(a + "\n" for a, _ in rows), "".join(b + "\n" for _, b in rows))) == rows
+
+
+def test_half_a_surrogate_pair_in_json_becomes_text_that_utf8_can_hold(write):
+    write("a.jsonl", '{"source": "x\\udc00", "en": "good \\ud83d", "es": "bueno \\ud83d\\ude00"}\n')
+    assert sides("a.jsonl", sources=["x\ufffd"]) == [("good \ufffd", "bueno \U0001f600")]
 
 
 def test_texts_of_plain_files_and_of_columns(write):

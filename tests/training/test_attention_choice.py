@@ -1,6 +1,6 @@
 """Model 1 finds which word goes with which; the head that agrees is chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -67,3 +67,23 @@ def test_the_head_that_looks_at_the_word_being_written_is_chosen() -> None:
 
 def test_a_model_without_cross_attention_has_none_to_choose() -> None:
     assert choose_attention(Heads(), [], reversed_pairs(5)) is None
+
+
+def test_of_long_pairs_fewer_are_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = torch.eye(7)[[5, 4, 3, 2, 1, 0, 6]]
+    model = Heads(torch.stack([torch.full((7, 7), 1 / 7), true]))
+    learnt: list[int] = []
+
+    def counted(examples: Sequence[tuple[list[int], list[int]]]) -> list[np.ndarray]:
+        learnt.append(len(examples))
+        return model_one(examples)
+
+    monkeypatch.setattr("trasluz.training.attention_choice.model_one", counted)
+    # Each pair has 7 * 7 links; the last batch that is looked at has only one pair that was learnt from.
+    monkeypatch.setattr("trasluz.training.attention_choice._MOST_LINKS", 21 * 49 + 48)
+    batches = [SimpleNamespace(source=torch.zeros(20, 7)) for _ in range(3)]
+    assert choose_attention(model, batches, reversed_pairs()) == (0, 1)
+    assert learnt == [21]
+    monkeypatch.setattr("trasluz.training.attention_choice._MOST_LINKS", 1)
+    assert choose_attention(model, [SimpleNamespace(source=torch.zeros(20, 7))], reversed_pairs()) is not None
+    assert learnt == [21, 1]

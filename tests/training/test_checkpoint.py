@@ -91,6 +91,11 @@ def test_a_broken_checkpoint_is_refused_with_the_way_out(tmp_path: Path, name: s
         folder.read_optimizer(1)
 
 
+def test_a_missing_checkpoint_is_not_called_broken(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"there is no checkpoint .*step-7; --resume goes on from the newest that is"):
+        CheckpointFolder(tmp_path).read_model(7)
+
+
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(RunState(step=1), model_tensors(nn.Linear(2, 2)), {})

@@ -15,6 +15,7 @@ from tests.checkpoints.hub_encoders import write_encoder
 import trasluz
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.classification import ClassificationObjective
+from trasluz.training.labelled_examples import LabelledExamples
 from trasluz.training.optimizer import build_optimizer
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
@@ -204,7 +205,9 @@ def test_bad_labels_are_named_with_their_place(tmp_path: Path) -> None:
         run(text_recipe(tmp_path, f"data.valid={tmp_path / 'valid.tsv'}"))
     with pytest.raises(DataError, match=r"texts\.tsv:\d+: there is no label 'sky'"):
         run(text_recipe(tmp_path, "data.labels=[sea, bread]", name="second"))
-    with pytest.raises(DataError, match=r"texts\.tsv:2: the label is '\w+'; a number was expected"):
+    with pytest.raises(
+        DataError, match=r"texts\.tsv:2: the label is no number, which data\.label_kind says it is: '\w+'"
+    ):
         run(text_recipe(tmp_path, "data.label_kind=number", name="third"))
     texts.write_text("label\ttext\nsea\ta\nsea\tb\nsea\tc\n")
     with pytest.raises(DataError, match="every text has the label 'sea'"):
@@ -241,6 +244,14 @@ def test_what_is_kept_of_long_texts(tmp_path: Path, keep: str, least: float, mos
     assert found.label == "sea" or keep == "start"
 
 
+def test_labels_that_are_no_numbers_are_skipped_where_asked_for(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts.tsv", 60, "number")
+    texts.write_text(texts.read_text() + "sea\ta wave\t\nnan\ta tide\t\n")
+    recipe = text_recipe(tmp_path, "data.label_kind=number", "data.on_error=skip")
+    counts = prepared(recipe, LabelledExamples(recipe)).counts
+    assert (counts.read, counts.malformed) == (62, 2) and "texts.tsv:62, " in counts.complaint
+
+
 def test_labels_of_json(tmp_path: Path) -> None:
     from trasluz.text.readers import ReadReport
     from trasluz.training.labelled_examples import label_numbers, read_labelled
@@ -252,6 +263,8 @@ def test_labels_of_json(tmp_path: Path) -> None:
         {"text": "d", "label": 1.5},
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    read = list(read_labelled(str(tmp_path / "a.jsonl"), pairs=False, on_error="stop", report=ReadReport()))
+    read = list(
+        read_labelled(str(tmp_path / "a.jsonl"), pairs=False, kind="several", on_error="stop", report=ReadReport())
+    )
     assert [one.label for one in read] == ["2", "x, y", ",", "1.5"]
     assert label_numbers(read[1], "several", ["x", "y"]) == [0, 1] and label_numbers(read[2], "several", ["x"]) == []

@@ -8,6 +8,7 @@ from small_run import small_recipe, write_pairs
 
 from trasluz.errors import DataError, RecipeError
 from trasluz.training.data import PreparedData, prepare_data
+from trasluz.training.examples import in_chunks
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Notice
 from trasluz.training.translation_examples import TranslationExamples, direction_tags
@@ -41,6 +42,16 @@ def test_held_out_pairs_share_no_side_with_training_pairs(tmp_path: Path) -> Non
     assert not {t for _, t, _ in data.valid} & {t for _, t in kept}
     assert data.counts.used == len(kept) and data.counts.used + data.counts.held_out == data.counts.read == 240
     assert "data.valid is absent" in said[-1] and "held_out.jsonl" in said[-1]
+
+
+def test_where_all_share_a_text_none_can_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("ant bee\tANT BEE\nant bee\tBEE ANT\n")
+    with pytest.raises(
+        DataError,
+        match=r"data\.train: no pair can be held out, since all of them share a text: name others in data\.valid",
+    ):
+        prepare(small_recipe(tmp_path))
+    assert not list((tmp_path / "run" / "cache").glob("*/data.json"))
 
 
 def test_signs_that_end_lines_elsewhere_stay_within_held_out_pairs(tmp_path: Path) -> None:
@@ -241,6 +252,13 @@ def test_the_real_test_sentences_stay_unseen(data: Path, tmp_path: Path) -> None
     prepared, _ = prepare(recipe)
     # Counted independently of this program.
     assert prepared.counts.used == 110_259
+
+
+def test_long_texts_come_a_few_at_a_time() -> None:
+    sizes = [2_500_000, 1_000_000, 1_000_000, 5_000_000, 10, 10]
+    chunks = [[len(text) for text in some] for some in in_chunks(["x" * size for size in sizes], lambda one: (one,))]
+    assert chunks == [sizes[:3], sizes[3:4], sizes[4:]]
+    assert list(map(len, in_chunks(range(5000), lambda one: ()))) == [4096, 904]
 
 
 @pytest.mark.parametrize("shared", ["true", "false"])

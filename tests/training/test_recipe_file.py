@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.errors import RecipeError
 from trasluz.training.recipe import Recipe
@@ -59,6 +61,25 @@ def test_what_is_written_is_read_back_equal_with_every_default(tmp_path: Path, t
     assert "every: 500 steps" in written and "save_every: 15m" in written and "average: none" in written
 
 
+NUMERIC = st.text("0123456789+-.eE_~", min_size=1, max_size=6)
+BLANKS = st.text(" a\n\x85\u2028'", max_size=200)
+
+
+@settings(deadline=None)
+@given(
+    labels=st.lists(NUMERIC | BLANKS | st.text(max_size=8), min_size=2, max_size=4, unique=True),
+    output=NUMERIC | st.sampled_from(["0815", "1e5", "no", "null", "true", "~"]),
+    seconds=st.floats(0.001, 1e8),
+)
+def test_whatever_text_is_written_is_read_back(labels: list[str], output: str, seconds: float) -> None:
+    recipe = parse_recipe("task: classify\ndata: {train: t.tsv}\noutput: x\nevaluation: {metric: accuracy}\n")
+    data = recipe.data.model_copy(update={"labels": labels})
+    training = recipe.training.model_copy(update={"save_every": seconds})
+    changed = recipe.model_copy(update={"output": output, "data": data, "training": training})
+    read = parse_recipe(dump_recipe(changed))
+    assert (read.output, read.data.labels, read.training.save_every) == (output, labels, seconds)
+
+
 def test_overrides_are_laid_over() -> None:
     recipe = parse_recipe(
         MINIMAL, ["training.seed=7", "model.num_layers=2", "data.sources=[a, b]", "tokenizer.shared=false"]
@@ -71,6 +92,20 @@ def test_overrides_are_laid_over() -> None:
 def test_an_override_opens_a_preset_into_a_mapping() -> None:
     recipe = parse_recipe("model: rnnsearch\n" + MINIMAL, ["model.dropout=0.2"])
     assert recipe.model == {"preset": "rnnsearch", "dropout": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("dropout=0.2", "dropout", 0.2),
+        ("attention_dropout=0.0", "attention_dropout", 0.0),
+        ("layers=every-second", "layers", "every-second"),
+        ("lengthen={max_positions: 4096}", "lengthen", {"max_positions": 4096}),
+    ],
+)
+def test_an_override_opens_a_trained_model_into_a_mapping(override: str, key: str, value: object) -> None:
+    recipe = parse_recipe("model: runs/x\n" + MINIMAL, [f"model.{override}"])
+    assert recipe.model == {"from": "runs/x", key: value}
 
 
 @pytest.mark.parametrize(

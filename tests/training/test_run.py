@@ -4,11 +4,12 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sacrebleu
-from small_run import in_child, run, small_recipe, write_pairs
+from small_run import in_child, prepared, run, small_recipe, write_pairs
 
 import trasluz
 from trasluz.checkpoints.model_folder import load_model
@@ -17,6 +18,7 @@ from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe, read_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report, Update
 from trasluz.training.run import run_recipe
+from trasluz.training.translation_examples import TranslationExamples
 
 
 def ended(reports: list[Report]) -> Ended:
@@ -100,6 +102,39 @@ def test_a_run_may_go_on_longer_but_not_as_another(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"model is .*'num_layers': 2"):
         run(small_recipe(tmp_path, "model.num_layers=2"), resume=True)
     assert ended(run(small_recipe(tmp_path, "training.max_steps=10"), resume=True)).step == 10
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    run(small_recipe(tmp_path, "training.max_steps=5"))
+    longer = small_recipe(tmp_path, "training.max_steps=10")
+    pairs = tmp_path / "pairs.tsv"
+    text = pairs.read_text()
+    pairs.write_text(text + "owl pig\tPIG OWL\n" * 30)
+    with pytest.raises(
+        RecipeError,
+        match=r"data\.train: the data changed since .*run was begun \(another tokenizer and number of rows\)",
+    ):
+        run(longer, resume=True)
+    # As it was, though written anew.
+    pairs.write_text(text)
+    os.utime(pairs, (0, 0))
+    assert ended(run(longer, resume=True)).step == 10
+
+
+def test_labels_in_another_order_are_other_data(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    data = prepared(recipe, TranslationExamples(recipe))
+    one, other = (replace(data, labels=labels).identity for labels in (["bad", "good"], ["good", "bad"]))
+    assert one != other
+
+
+def test_a_checkpoint_that_does_not_tell_its_data_is_resumed(tmp_path: Path) -> None:
+    run(small_recipe(tmp_path, "training.max_steps=5"))
+    path = tmp_path / "run" / "checkpoints" / "step-5" / "state.json"
+    state = json.loads(path.read_text())
+    assert state.pop("data")
+    path.write_text(json.dumps(state))
+    assert ended(run(small_recipe(tmp_path, "training.max_steps=6"), resume=True)).step == 6
 
 
 def test_one_process_a_run_folder(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.tagging import TaggingObjective
 from trasluz.text.batching import NOT_COUNTED, make_tagged_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
-from trasluz.text.readers import read_records
+from trasluz.text.readers import ReadReport, read_records
 from trasluz.text.word_pieces import pieces_of_words
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe
 from trasluz.training.reports import Chosen
 from trasluz.training.run import run_recipe
+from trasluz.training.tagged_examples import read_tagged
 
 PEOPLE, PLACES = "ana irene tom lucas".split(), "lima oporto vigo".split()
 NOISE = "then saw the old boat near some quiet houses again".split()
@@ -108,9 +109,31 @@ def test_broken_files_are_named_with_their_place(tmp_path: Path, content: str, m
         run(tag_recipe(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("words", "tags", "fault"),
+    [
+        (["vigo", "is"], ["B-LOC"], "there is not one tag for each word: 2 words, but 1 tags"),
+        (["new york", "is"], ["B-LOC", "O"], "one of the words is empty or holds a blank: 'new york'"),
+        (["vigo", ""], ["B-LOC", "O"], "one of the words is empty or holds a blank: ''"),
+        (["vigo", "is"], ["B-LOC", "O O"], "one of the tags is empty or holds a blank: 'O O'"),
+    ],
+)
+def test_words_and_tags_that_do_not_go_together_are_faults_of_their_row(
+    tmp_path: Path, words: list[str], tags: list[str], fault: str
+) -> None:
+    path = str(tmp_path / "a.jsonl")
+    rows = [{"words": words, "tags": tags}, {"words": ["ana"], "tags": ["B-PER"]}]
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=rf"a\.jsonl:1: {fault}\. Correct it, or set `on_error` to skip"):
+        list(read_tagged(path, on_error="stop", report=ReadReport()))
+    report = ReadReport()
+    assert [one.words for one in read_tagged(path, on_error="skip", report=report)] == [("ana",)]
+    assert report.malformed == 1
+
+
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("words\ttags\nana saw vigo\tB-PER O\n")
-    with pytest.raises(DataError, match=r"a\.tsv:2: there are 3 words, but 2 tags"):
+    with pytest.raises(DataError, match=r"a\.tsv:2: there is not one tag for each word: 3 words, but 2 tags"):
         run(tag_recipe(tmp_path, f"data.train={tmp_path / 'a.tsv'}"))
     (tmp_path / "valid.conll").write_text("ana X B-ORG\n")
     with pytest.raises(DataError, match=r"valid\.conll:1: there is no label 'B-ORG'; there are O, B-LOC"):

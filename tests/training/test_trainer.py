@@ -16,7 +16,7 @@ from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import TrainingError
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.recipe import EvaluationSection, TrainingSection
-from trasluz.training.reports import Chosen, Ended, Evaluated, Report, Saved, Update
+from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
 from trasluz.training.trainer import Trainer
 
 
@@ -154,6 +154,16 @@ def test_checkpoints_are_averaged(tmp_path: Path, average: str, steps: list[int]
         torch.testing.assert_close(tensor, sum(one[name] for one in saved) / len(saved), atol=1e-6, rtol=0)
 
 
+def test_an_average_asked_for_later_takes_the_checkpoints_there_are(tmp_path: Path) -> None:
+    list(make_trainer(tmp_path, max_steps=30, average=None, keep=2).run())
+    again = make_trainer(tmp_path, max_steps=35, average="last-5", keep=2)
+    again.resume()
+    reports = list(again.run())
+    (notice,) = of(Notice, reports)
+    assert notice.text == "evaluation.average is last-5; the checkpoints of updates 15, 20 were not kept."
+    assert set(of(Chosen, reports)[0].steps) <= set(again.checkpoints.steps())
+
+
 def test_an_average_that_is_worse_is_not_taken(tmp_path: Path) -> None:
     scores = iter([2.0, 1.0, 5.0, 8.0])
     trainer = make_trainer(tmp_path, max_steps=15, average="last-3", evaluate=lambda model: {"loss": next(scores)})
@@ -250,6 +260,20 @@ def test_a_signal_that_comes_while_processes_agree_is_not_forgotten(
     monkeypatch.setattr(trainer.processes, "sum", interrupted)
     *_, ended = trainer.run()
     assert (ended.reason, ended.step) == ("interrupted", 5)
+
+
+def test_the_time_in_a_checkpoint_is_the_one_agreed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(tmp_path, max_steps=5)
+    own = trainer.processes.sum
+
+    def agreed(values: Sequence[float]) -> list[float]:
+        # The first process's clock, which stands last, is a thousand seconds ahead.
+        *others, seconds = own(values)
+        return [*others, seconds + 1000.0]
+
+    monkeypatch.setattr(trainer.processes, "sum", agreed)
+    list(trainer.run())
+    assert trainer.checkpoints.read_state(5).seconds > 1000.0
 
 
 def test_killed_without_a_word_it_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:

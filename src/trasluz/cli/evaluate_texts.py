@@ -32,8 +32,8 @@ def evaluate_classes(
     from trasluz.training.labelled_stream import label_tensor
 
     report = ReadReport()
-    examples = list(read_labelled(entry, pairs=pairs, on_error=on_error, report=report))
     kind = classifier.config.label_kind
+    examples = list(read_labelled(entry, pairs=pairs, kind=kind, on_error=on_error, report=report))
     gold = [label_numbers(one, kind, classifier.labels) for one in examples]
     if report.malformed:
         remark(report.summary(), quiet=quiet)

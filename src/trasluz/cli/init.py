@@ -165,7 +165,7 @@ def classification_recipe(
     from trasluz.text.readers import ReadReport
     from trasluz.training.labelled_examples import read_labelled
 
-    found = read_labelled(entry, pairs=pairs, on_error=on_error, report=ReadReport())
+    found = read_labelled(entry, pairs=pairs, kind=label_kind, on_error=on_error, report=ReadReport())
     texts = ((f"{one.text} {one.second_text or ''}", one.label) for one in found)
     labels = sizing.count_labelled(texts, MOST_COUNTED, label_kind)
     if label_kind == "one" and labels.num_labels < 2:

@@ -7,6 +7,7 @@ into the words of `segmentation`: a blank is the mark ▁, and a byte that is no
 """
 
 import itertools
+import unicodedata
 
 from trasluz.text.segmentation import ESCAPE, ESCAPED_ESCAPE, ESCAPED_MARK, MARK, byte_piece, words_of_pieces
 
@@ -19,6 +20,9 @@ def _bytes_of_characters() -> dict[str, int]:
 
 
 _BYTES = _bytes_of_characters()
+
+_NONE, _LETTER, _SIGN, _BLANK = range(4)
+_KINDS = {"L": _LETTER, "M": _LETTER, "N": _LETTER, "P": _SIGN, "S": _SIGN, "Z": _BLANK}
 
 
 def readable_piece(piece: str) -> str:
@@ -68,6 +72,23 @@ def _spelt(pieces: list[str], positions: list[int]) -> list[tuple[int, str]]:
         letters = "".join(letter for letter, _ in group).replace(ESCAPE, ESCAPED_ESCAPE).replace(MARK, ESCAPED_MARK)
         found += [(owner, stretch) for stretch in _stretches(letters.replace(" ", MARK))]
     return found or [(positions[0], "")]
+
+
+def edge_kinds(piece: str) -> tuple[int, int]:
+    """Return numbers for what a piece's first and its last character are: 1 of a word, 2 a sign, 3 a line end.
+
+    0: of none of these, as a byte that is no whole character, what joins its neighbours, and the plain blank, which
+    goes with what follows.
+    """
+    text = piece_bytes(piece).decode("utf-8", "surrogateescape")
+    return (_kind(text[0]), _kind(text[-1])) if text else (_NONE, _NONE)
+
+
+def _kind(character: str) -> int:
+    if character == " ":
+        return _NONE
+    category = unicodedata.category(character)
+    return _BLANK if category == "Cc" else _KINDS.get(category[0], _NONE)
 
 
 def piece_bytes(piece: str) -> bytes:

@@ -21,7 +21,7 @@ from tokenizers import processors
 
 from trasluz.errors import RequestError
 from trasluz.files import atomic_write
-from trasluz.text.byte_level import readable_piece, readable_words
+from trasluz.text.byte_level import edge_kinds, readable_piece, readable_words
 from trasluz.text.encoder_files import (
     CONFIG,
     ROLES,
@@ -230,15 +230,31 @@ class EncoderTokenizer:
         found: int | None = self.backend.token_to_id(token)
         return found
 
+    def word_starts(self, ids: Integer[np.ndarray, " length"]) -> Bool[np.ndarray, " length"]:
+        """Tell of each piece of a text whether it begins a word, and does not go on with one as ##ing does.
+
+        A piece of bytes begins one with the blank before it, and where a sign or a line end meets a letter: text may
+        be written without blanks.
+        """
+        starts = self._begins[ids]
+        if self._is_byte_level:
+            first, last = self._edges
+            kind, kind_before = first[ids[1:]], last[ids[:-1]]
+            starts[1:] |= (kind != kind_before) & (kind > 0) & (kind_before > 0)
+        return starts
+
     @functools.cached_property
-    def continues(self) -> Bool[np.ndarray, " vocab"]:
-        """Tell of each id whether its piece goes on with a word: ##ing; of bytes, one without a blank before it."""
+    def _begins(self) -> Bool[np.ndarray, " vocab"]:
         names = [self._name(index) for index in range(self.vocab_size)]
         if self._is_byte_level:
-            goes_on = [not name.startswith(_BLANK) for name in names]
+            begins = [name.startswith(_BLANK) for name in names]
         else:
-            goes_on = [name.startswith(_CONTINUES) and len(name) > len(_CONTINUES) for name in names]
-        return np.array(goes_on) & ~np.isin(np.arange(self.vocab_size), list(self._special_ids))
+            begins = [not name.startswith(_CONTINUES) or len(name) == len(_CONTINUES) for name in names]
+        return np.array(begins) | np.isin(np.arange(self.vocab_size), list(self._special_ids))
+
+    @functools.cached_property
+    def _edges(self) -> Integer[np.ndarray, "2 vocab"]:
+        return np.array([edge_kinds(self._name(index)) for index in range(self.vocab_size)], np.int8).T
 
     @property
     def fingerprint(self) -> str:

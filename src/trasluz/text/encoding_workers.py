@@ -67,13 +67,17 @@ class EncodingWorkers:
         """Yield each item with the ids of its texts, a list of texts for each tokenizer; in order, a little ahead."""
         waiting: deque[tuple[Item, Future[list[Encoded]]]] = deque()
         with ThreadPoolExecutor(self._count) as threads:
-            for item, texts in chunks:
-                waiting.append((item, threads.submit(self._ask, texts)))
-                if len(waiting) > 2 * self._count:
-                    item, future = waiting.popleft()
+            try:
+                for item, texts in chunks:
+                    waiting.append((item, threads.submit(self._ask, texts)))
+                    if len(waiting) > 2 * self._count:
+                        item, future = waiting.popleft()
+                        yield item, future.result()
+                for item, future in waiting:
                     yield item, future.result()
-            for item, future in waiting:
-                yield item, future.result()
+            finally:
+                # Nobody waits any more for what was not begun when something went wrong.
+                threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, texts: list[list[str]]) -> list[Encoded]:
         process = self._free.get()
@@ -94,7 +98,9 @@ class EncodingWorkers:
                 f"a process that turned text into tokens has ended with exit code {process.wait()}; it may have run "
                 "out of memory: start again with fewer training.threads."
             ) from None
-        self._free.put(process)
+        finally:
+            # One that has ended, too: who gets it next fails at once, where without it he might wait for ever.
+            self._free.put(process)
         return answers
 
 

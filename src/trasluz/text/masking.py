@@ -5,7 +5,7 @@
     spans         stretches of words, their lengths geometric (SpanBERT)      10 % stay what they are
 
 Whole words are those of BERT's later releases; spans follow Joshi et al. 2020 (section 3.1): lengths of p = 0.2, at
-most ten words.
+most ten words. Where a word is nearly all of a text, as it may be without blanks, a stretch of the word is chosen.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ MaskingUnit = Literal["tokens", "words", "spans"]
 MASKING_UNITS: tuple[str, ...] = get_args(MaskingUnit)
 
 _SPAN_END, _LONGEST_SPAN = 0.2, 10
+# So many pieces more than wanted, or twice as many, are chosen to leave a word whole.
+_SURPLUS = 4
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,14 @@ class Masking:
             if self.unit == "spans":
                 number = min(int(generator.geometric(_SPAN_END)), _LONGEST_SPAN, len(begins) - unit)
             for word in range(unit, unit + number):
-                if int(chosen.sum()) >= wanted:
+                missing = wanted - int(chosen.sum())
+                if missing <= 0:
                     return chosen
-                chosen[begins[word] : ends[word]] = True
+                begin, end = int(begins[word]), int(ends[word])
+                if end - begin - missing > max(wanted, _SURPLUS):
+                    begin += int(generator.integers(end - begin - missing + 1))
+                    end = begin + missing
+                chosen[begin:end] = True
         return chosen
 
     def corrupt(

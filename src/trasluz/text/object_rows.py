@@ -1,4 +1,7 @@
-"""Rows of objects: a JSON object a line, or the records of a data set of the hub; columns by name."""
+"""Rows of objects: a JSON object a line, or the records of a data set of the hub; columns by name.
+
+JSON can hold half a surrogate pair, which no UTF-8 can: every text is made `readable`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +13,7 @@ from trasluz.text.hub_records import TRANSLATION, read_hub_records
 from trasluz.text.lines import NUL, Fault, read_lines
 from trasluz.text.questions import ANSWER_COLUMNS, answer_cell
 from trasluz.text.row import SOURCE, WORDS_AND_TAGS, Row, empty_cell
+from trasluz.text.segmentation import readable
 
 NO_OBJECT = Fault("no JSON object")
 
@@ -55,7 +59,7 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
         source = file.source
         if source is None:
             source = record.get(source_column)
-            source = source if isinstance(source, str) else None
+            source = readable(source) if isinstance(source, str) else None
         inner = record.get(TRANSLATION)
         cells: list[Any] = []
         fault: Fault | None = None
@@ -71,10 +75,13 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
             if cell is None and isinstance(inner, Mapping):
                 cell = inner.get(column)
             cell = _in_words(name, cell)
+            if isinstance(cell, Fault):
+                fault = cell
+                break
             if not isinstance(cell, str) or "\0" in cell or not cell.strip():
                 fault = _cell_fault(cell, str(column), is_empty)
                 break
-            cells.append(cell)
+            cells.append(readable(cell))
         yield Row(path, number, cells if fault is None else fault, source)
 
 
@@ -89,6 +96,10 @@ def _in_words(name: str, cell: Any) -> Any:
     if name == "label":
         # A comma alone: no label at all, which is not the same as none given.
         return ", ".join(cell) or ","
+    for part in cell:
+        # Joined, it would be none, or two.
+        if not part or " " in part:
+            return Fault(f"one of the {name} is empty or holds a blank", f": {part!r}")
     return " ".join(cell)
 
 

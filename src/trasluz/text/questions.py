@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trasluz.text.lines import Fault
+from trasluz.text.segmentation import readable
 
 ANSWER_COLUMNS = ("answer", "answer_start")
 QUESTION_COLUMNS = ("question", "context", *ANSWER_COLUMNS)
@@ -39,6 +40,7 @@ def question_cells(cells: Sequence[Any]) -> tuple[str, str, tuple[str, ...], tup
     """Return the cells with answers and places as tuples of equal length, or why they do not go together."""
     question, context, *given = cells
     texts, places = map(_several, given)
+    texts = [readable(text) if isinstance(text, str) else text for text in texts]
     if not texts:
         return question, context, (), ()
     if len(texts) != len(places):

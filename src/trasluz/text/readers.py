@@ -7,7 +7,7 @@ are not worth a word.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from trasluz.text.row import Row
 from trasluz.text.rows import read_rows
 
 _SHOWN_EXAMPLES = 5
+
+Check = Callable[[Sequence[Any]], Fault | None]
+"""What finds the fault of a row's cells, where they have one that only their task knows."""
 
 
 class Place(NamedTuple):
@@ -163,30 +166,46 @@ def read_records(
     sources: Collection[str] | None = None,
     on_error: str = "stop",
     report: ReadReport | None = None,
+    check: Check | None = None,
 ) -> Iterator[Record]:
-    """Yield the wanted columns of a `data` entry's rows, in order; errors are those of `read_pairs`."""
-    rows = _read(find_files(entry), columns, sources, on_error, report or ReadReport())
+    """Yield the wanted columns of a `data` entry's rows, in order; errors are those of `read_pairs`.
+
+    A row in whose cells `check` finds a fault is malformed, too.
+    """
+    rows = _read(find_files(entry), columns, sources, on_error, report or ReadReport(), check)
     return (Record(row.cells, Place(row.path, row.line)) for row in rows)
 
 
 def _read(
-    files: list[DataFile], names: Sequence[str], sources: Collection[str] | None, on_error: str, report: ReadReport
+    files: list[DataFile],
+    names: Sequence[str],
+    sources: Collection[str] | None,
+    on_error: str,
+    report: ReadReport,
+    check: Check | None = None,
 ) -> Iterator[Row]:
     """Return the good rows of all files; settings are checked before the first is asked for."""
     if on_error not in ("stop", "skip"):
         raise RequestError(f"`on_error` is {on_error!r}; it can be stop or skip.")
     allowed = None if sources is None else frozenset([sources] if isinstance(sources, str) else sources)
-    return _good_rows(files, names, allowed, on_error == "stop", report)
+    return _good_rows(files, names, allowed, on_error == "stop", report, check)
 
 
 def _good_rows(
-    files: list[DataFile], names: Sequence[str], allowed: frozenset[str] | None, stops: bool, report: ReadReport
+    files: list[DataFile],
+    names: Sequence[str],
+    allowed: frozenset[str] | None,
+    stops: bool,
+    report: ReadReport,
+    check: Check | None,
 ) -> Iterator[Row]:
     for file in files:
         rows_of_file = 0
         for row in read_rows(file, names):
             rows_of_file += 1
             report.read += 1
+            if check is not None and not isinstance(row.cells, Fault):
+                row = row._replace(cells=check(row.cells) or row.cells)
             if allowed is not None and not _is_allowed(row, allowed, report):
                 continue
             if isinstance(row.cells, Fault):

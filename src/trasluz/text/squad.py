@@ -13,6 +13,7 @@ from typing import Any
 from trasluz.errors import DataError
 from trasluz.text.lines import NUL, Fault, open_text, without_mark
 from trasluz.text.questions import ANSWER_COLUMNS, ANSWERS, answer_cell
+from trasluz.text.segmentation import readable
 
 _SHAPE = '{"data": [{"paragraphs": [{"context": ..., "qas": [...]}]}]}'
 
@@ -63,7 +64,7 @@ def _text(parts: Mapping[str, Any], name: str) -> str | Fault:
     text = parts.get(name)
     if not isinstance(text, str):
         return Fault(f"the {name} is missing, or no text")
-    return NUL if "\0" in text else text if text.strip() else Fault(f"the {name} is empty")
+    return NUL if "\0" in text else readable(text) if text.strip() else Fault(f"the {name} is empty")
 
 
 def _articles(path: str) -> list[Any]:

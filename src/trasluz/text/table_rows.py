@@ -11,6 +11,7 @@ from trasluz.text.questions import ANSWER_COLUMNS
 from trasluz.text.row import SOURCE, Row, empty_cell
 
 NOT_CSV = Fault(f"a quoted field over {LINE_LIMIT:,} characters: a quote may never be closed")
+BARE_RETURN = Fault("a carriage return within a cell that is not quoted")
 
 
 def tsv_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -54,8 +55,8 @@ def _csv_records(path: str) -> Iterator[tuple[int, list[str] | Fault]]:
             record: list[str] | Fault | None
             try:
                 record = next(reader, None)
-            except csv.Error:
-                record = NOT_CSV
+            except csv.Error as error:
+                record = NOT_CSV if "field limit" in str(error) else BARE_RETURN
             yield from faults
             faults.clear()
             if record is None:

@@ -73,7 +73,7 @@ class AnswerExamples(EncoderExamples[AnsweredQuestion]):
         tokenizer: EncoderTokenizer = tokenizers[0]
         self.room(tokenizer, pair=True)
         data = self.recipe.data
-        for some in in_chunks(examples):
+        for some in in_chunks(examples, self.texts):
             for example, (question, parts, span) in zip(
                 some, in_parts(some, tokenizer, data.max_length, data.overlap), strict=True
             ):

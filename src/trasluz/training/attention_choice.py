@@ -18,6 +18,8 @@ import torch
 from trasluz.inspection.recorder import record_attention
 
 _ROUNDS = 5
+# Model 1 holds some hundred bytes for each pair of positions.
+_MOST_LINKS = 20_000_000
 
 
 def choose_attention(
@@ -25,16 +27,19 @@ def choose_attention(
 ) -> tuple[int, int | str] | None:
     """Return (layer, head), where head may be "mean"; None for a model without cross-attention.
 
-    The batches hold the first examples, in order: sources with their end token, targets shifted as for training.
+    The batches hold the first examples, in order: sources with their end token, targets shifted as for training. Of
+    long examples model 1 learns from fewer, and only those are judged by.
     """
     cross = model.attentions().get("cross", [])
     if not cross or not example_ids:
         return None
-    links = model_one(example_ids)
+    links = model_one(_fitting(example_ids))
     totals: dict[tuple[int, int | str], float] = {}
     row = 0
     model.eval()
     for batch in batches:
+        if row >= len(links):
+            break
         with torch.no_grad(), record_attention(model) as record:
             model(batch)
         size = batch.source.shape[0]
@@ -50,6 +55,12 @@ def choose_attention(
                     totals[key] = totals.get(key, 0.0) + float(overlap)
         row += size
     return max(totals, key=lambda key: (totals[key], -key[0]))
+
+
+def _fitting(examples: Sequence[tuple[list[int], list[int]]]) -> Sequence[tuple[list[int], list[int]]]:
+    """Return the first examples, as many as model 1 can hold, and one at least."""
+    links = np.cumsum([len(source) * len(target) for source, target in examples])
+    return examples[: max(1, int(np.searchsorted(links, _MOST_LINKS, side="right")))]
 
 
 def model_one(examples: Sequence[tuple[list[int], list[int]]]) -> list[np.ndarray]:

@@ -85,7 +85,7 @@ class CausalExamples(Examples[Text]):
         self, examples: Iterator[Text], tokenizers: Tokenizers
     ) -> Iterator[tuple[Text, tuple[Any, ...] | None]]:
         """Yield each document with its ids, the end behind them."""
-        for some in in_chunks(examples):
+        for some in in_chunks(examples, self.texts):
             found = document_ids(tokenizers[0], [one.text for one in some], tokenizers[0].end_id)
             for text, ids in zip(some, found, strict=True):
                 yield text, (ids,)

@@ -57,6 +57,8 @@ class RunState:
     evaluations: list[Evaluation] = field(default_factory=list)
     schedule: dict[str, float | int] = field(default_factory=dict)
     threads: int = 0
+    # What the run learns from: `PreparedData.identity`; empty in states that are older than it.
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def evaluated_at(self) -> int:
@@ -218,6 +220,8 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _broken(folder: Path, error: Exception) -> ModelError:
+    if not folder.exists():
+        return ModelError(f"there is no checkpoint {folder}; --resume goes on from the newest that is there")
     return ModelError(
         f"the checkpoint {folder} cannot be read ({error}). Delete that folder, and --resume goes on from the one "
         "before"

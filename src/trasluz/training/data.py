@@ -94,6 +94,15 @@ class PreparedData(Generic[ExampleT]):
         """The tokenizer of what is written."""
         return self.tokenizers[1]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What ids and labels mean, and how many rows an epoch has: where one differs, a run cannot be gone on with."""
+        return {
+            "tokenizer": [one.fingerprint for one in self.tokenizers],
+            "labels": hashlib.blake2b(json.dumps(self.labels).encode(), digest_size=8).hexdigest(),
+            "number of rows": len(self.cache),
+        }
+
 
 def prepare_data(
     recipe: Recipe, examples: Examples[ExampleT], tokenizers: Tokenizers | None = None
@@ -128,7 +137,7 @@ def _open(
     if recipe.data.valid is None:
         # By line feeds alone: texts have other signs in them that end a line for Python.
         lines = (folder / "held_out.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
-        valid = [examples.from_record(json.loads(line)) for line in lines]
+        valid = [examples.from_record(json.loads(line)) for line in lines if line]
     else:
         valid = list(examples.read(recipe.data.valid, ReadReport()))
     if not valid:
@@ -209,6 +218,11 @@ class _Preparation(Generic[ExampleT]):
             self.held_texts.update(self._texts(example))
         # Labels that only held-out examples have are labels, too.
         examples.look_over(lambda: chain(held_out, self._kept(Counter())))
+        if data.valid is None and not held_out and next(self._kept(Counter()), None):
+            raise DataError(
+                f"{self.recipe.place('data.train')}: no {examples.kind} can be held out, since all of them share a "
+                "text: name others in data.valid"
+            )
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
                 yield Notice("Training two tokenizers." if examples.has_two_tokenizers else "Training the tokenizer.")

@@ -58,7 +58,7 @@ class DocumentExamples(EncoderExamples[Document]):
         """Yield each document with its stretches, one after the other."""
         tokenizer: EncoderTokenizer = tokenizers[0]
         room = self.room(tokenizer, pair=True)
-        texts = ((some, [[line for one in some for line in one.lines]]) for some in in_chunks(examples))
+        texts = ((some, [[line for one in some for line in one.lines]]) for some in in_chunks(examples, self.texts))
         for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
             lines = iter(ids)
             for document in some:

@@ -29,6 +29,8 @@ Tokenizers = tuple[Any, Any]
 """Of what is read and of what is written; one and the same object where a task needs only one."""
 
 _AT_ONCE = 4096
+# While they are cut into tokens, texts take some forty times their size.
+_CHARACTERS_AT_ONCE = 4_000_000
 # So many chunks are turned into tokens sooner than other processes could start.
 _CHUNKS_ALONE = 64
 
@@ -113,8 +115,15 @@ def encode_texts(
             yield from workers.encode(chain([first], chunks))
 
 
-def in_chunks(examples: Iterable[T]) -> Iterator[list[T]]:
-    """Yield the examples some thousands at a time."""
-    iterator = iter(examples)
-    while some := list(islice(iterator, _AT_ONCE)):
+def in_chunks(examples: Iterable[T], texts: Callable[[T], Sequence[str]]) -> Iterator[list[T]]:
+    """Yield the examples some thousands at a time, and fewer of those with long texts."""
+    some: list[T] = []
+    size = 0
+    for example in examples:
+        some.append(example)
+        size += sum(map(len, texts(example)))
+        if len(some) >= _AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
         yield some

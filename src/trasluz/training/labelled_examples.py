@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trasluz.errors import DataError, nearest
+from trasluz.text.lines import Fault
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.training.encoder_examples import EncoderExamples
 from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
@@ -44,7 +45,9 @@ class LabelledExamples(EncoderExamples[LabelledText]):
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[LabelledText]:
         """Yield the labelled texts of a `data` entry."""
         data = self.recipe.data
-        return read_labelled(entry, pairs=data.pairs, sources=sources, on_error=data.on_error, report=report)
+        return read_labelled(
+            entry, pairs=data.pairs, kind=data.label_kind, sources=sources, on_error=data.on_error, report=report
+        )
 
     def texts(self, example: LabelledText) -> tuple[str, ...]:
         """Return the text; of a pair, both as one: either half may come again with another."""
@@ -97,7 +100,7 @@ class LabelledExamples(EncoderExamples[LabelledText]):
         """Yield each text with its ids, those of its second half, and its label."""
         texts = (
             (some, [[one.text for one in some], [one.second_text or "" for one in some]])
-            for some in in_chunks(examples)
+            for some in in_chunks(examples, self.texts)
         )
         self.room(tokenizers[0], self.recipe.data.pairs)
         # Labelled texts are few: one process is enough.
@@ -107,18 +110,22 @@ class LabelledExamples(EncoderExamples[LabelledText]):
 
 
 def read_labelled(
-    entry: Any, *, pairs: bool, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
+    entry: Any, *, pairs: bool, kind: str, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
 ) -> Iterator[LabelledText]:
-    """Yield the labelled texts of a `data` entry: columns `text`, `label`, and of pairs `second_text`."""
+    """Yield the labelled texts of a `data` entry: columns `text`, `label`, and of pairs `second_text`.
+
+    Where labels are numbers by their `kind`, a row with another one is malformed.
+    """
     columns = ("text", "second_text", "label") if pairs else ("text", "label")
-    for cells, place in read_records(entry, columns, sources=sources, on_error=on_error, report=report):
+    check = _no_number if kind == "number" else None
+    for cells, place in read_records(entry, columns, sources=sources, on_error=on_error, report=report, check=check):
         yield LabelledText(cells[0], cells[1] if pairs else None, cells[-1].strip(), place)
 
 
 def label_numbers(example: LabelledText, kind: str, labels: Sequence[str]) -> list[int]:
-    """Return a label as it is stored; DataError with file:line for one that is none of `labels`, or no number."""
+    """Return a label as it is stored; DataError with file:line for one that is none of `labels`."""
     if kind == "number":
-        return [int(np.float32(_number(example)).view(np.uint32))]
+        return [int(np.float32(float(example.label)).view(np.uint32))]
     parts = _parts(example.label) if kind == "several" else [example.label]
     for part in parts:
         if part not in labels:
@@ -132,13 +139,10 @@ def _parts(label: str) -> list[str]:
     return [part.strip() for part in label.split(",") if part.strip()]
 
 
-def _number(example: LabelledText) -> float:
+def _no_number(cells: Sequence[str]) -> Fault | None:
+    label = cells[-1].strip()
     try:
-        value = float(example.label)
+        is_number = math.isfinite(float(label))
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(
-            f"{example.place}: the label is {example.label!r}; a number was expected, as data.label_kind says."
-        )
-    return value
+        is_number = False
+    return None if is_number else Fault("the label is no number, which data.label_kind says it is", f": {label!r}")

@@ -33,7 +33,6 @@ class MaskedStream(ExampleStream[MaskedBatch]):
         self.tokenizer = tokenizer
         self.masking = masking
         self.pad_id = pad_id
-        self.continues = tokenizer.continues
 
     def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> MaskedBatch:
         """Return the padded batch of some pieces, masked for this epoch (None: as for the one before the first)."""
@@ -42,7 +41,7 @@ class MaskedStream(ExampleStream[MaskedBatch]):
     def _masked(self, examples: Sequence[int] | Any, epoch: int | None) -> list[tuple[Any, Any, Any]]:
         drawn = -1 if epoch is None else epoch
         return [
-            masked_piece(self.tokenizer, self.masking, self.continues, self.cache[int(number)][0], generator)
+            masked_piece(self.tokenizer, self.masking, self.cache[int(number)][0], generator)
             for number in examples
             for generator in [np.random.default_rng([self.seed, drawn + 1, int(number)])]
         ]

@@ -72,13 +72,13 @@ class MaskedWordsJob(EncoderJob):
     def evaluator(self, data: PreparedData[Any], model: Any, device: torch.device, processes: Processes) -> Measure:
         """Return what measures guesses on the validation texts, which are always masked alike."""
         tokenizer: EncoderTokenizer = data.source_tokenizer
-        masking, continues = self.masking(tokenizer), tokenizer.continues
+        masking = self.masking(tokenizer)
         room = self.examples.room(tokenizer)
         texts = tokenizer.encode_arrays([one.text for one in data.valid])
         pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
         return MaskedWordsEvaluator(
             pieces=[
-                masked_piece(tokenizer, masking, continues, piece, np.random.default_rng(number))
+                masked_piece(tokenizer, masking, piece, np.random.default_rng(number))
                 for number, piece in enumerate(pieces)
             ],
             pad_id=model.config.pad_id,

@@ -78,7 +78,7 @@ class NextSentenceJob(MaskedWordsJob):
     def evaluator(self, data: PreparedData[Any], model: Any, device: torch.device, processes: Processes) -> Measure:
         """Return what measures guesses on pairs of the validation documents, which are always the same."""
         tokenizer: EncoderTokenizer = data.source_tokenizer
-        masking, continues = self.masking(tokenizer), tokenizer.continues
+        masking = self.masking(tokenizer)
         room = self.examples.room(tokenizer, pair=True)
         stretches: list[tuple[Any, ...]] = []
         for document, one in enumerate(data.valid):
@@ -87,7 +87,7 @@ class NextSentenceJob(MaskedWordsJob):
         drawer = PairDrawer(stretches, self.recipe.place("data.valid"))
         return NextSentenceEvaluator(
             pairs=[
-                masked_pair(tokenizer, masking, continues, drawer, number, np.random.default_rng(number))
+                masked_pair(tokenizer, masking, drawer, number, np.random.default_rng(number))
                 for number in range(len(stretches))
             ],
             pad_id=model.config.pad_id,

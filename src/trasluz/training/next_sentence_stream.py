@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
 
 from trasluz.errors import DataError
 from trasluz.text.batching import NextSentenceBatch, make_next_sentence_batch
@@ -99,7 +98,6 @@ class NextSentenceStream(ExampleStream[NextSentenceBatch]):
         self.tokenizer = tokenizer
         self.masking = masking
         self.pad_id = pad_id
-        self.continues = tokenizer.continues
         # A document is told from others by where it begins.
         self.drawer = PairDrawer(cache, place)
 
@@ -107,7 +105,7 @@ class NextSentenceStream(ExampleStream[NextSentenceBatch]):
         """Return the padded batch of some pairs, as drawn for this epoch (None: as for the one before the first)."""
         drawn = -1 if epoch is None else epoch
         pairs = [
-            masked_pair(self.tokenizer, self.masking, self.continues, self.drawer, int(number), generator)
+            masked_pair(self.tokenizer, self.masking, self.drawer, int(number), generator)
             for number in examples
             for generator in [np.random.default_rng([self.seed, drawn + 1, int(number)])]
         ]
@@ -117,7 +115,6 @@ class NextSentenceStream(ExampleStream[NextSentenceBatch]):
 def masked_pair(
     tokenizer: EncoderTokenizer,
     masking: Masking,
-    continues: Bool[np.ndarray, " vocab"],
     drawer: PairDrawer,
     number: int,
     generator: np.random.Generator,
@@ -127,7 +124,7 @@ def masked_pair(
     """
     first, second, label = drawer.draw(number, generator)
     ids = np.concatenate([first, second])
-    starts = ~continues[ids]
+    starts = tokenizer.word_starts(ids)
     starts[len(first)] = True
     chosen = masking.choose(starts, generator)
     corrupted = masking.corrupt(ids, chosen, generator)

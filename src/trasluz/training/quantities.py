@@ -5,6 +5,7 @@ Every type here is a pydantic annotation; the `Form` beside it is what docs/reci
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
@@ -41,7 +42,8 @@ def parse_duration(value: object) -> Seconds:
 def format_duration(seconds: float | int) -> str:
     """Return seconds as `1h30m`, the inverse of `parse_duration`."""
     if seconds != int(seconds):
-        return f"{seconds:g}s"
+        # All digits, and no exponent, which `parse_duration` does not know.
+        return f"{Decimal(repr(seconds)):f}s"
     rest = int(seconds)
     written = ""
     for unit in ("d", "h", "m", "s"):
@@ -57,10 +59,11 @@ def parse_count(value: object) -> int:
     complaint = "write a whole number of at least 1, such as 20000, 20k or 20M"
     if isinstance(value, bool):
         raise ValueError(complaint)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)([kMG]?)", str(value).replace("_", ""))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?)([kMG]?)", str(value).replace("_", ""))
     if not found:
         raise ValueError(complaint)
-    number = float(found[1]) * _SCALE[found[2]]
+    # As decimals: 2.01 * 1000 is not 2010 in binary floating point.
+    number = Decimal(found[1]) * _SCALE[found[2]]
     if number < 1 or number != int(number):
         raise ValueError(complaint)
     return int(number)

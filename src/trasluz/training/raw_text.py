@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
@@ -45,7 +44,7 @@ class RawTextExamples(EncoderExamples[Text]):
         """Yield each text with its ids, in as many pieces as it takes."""
         tokenizer: EncoderTokenizer = tokenizers[0]
         room = self.room(tokenizer)
-        texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples))
+        texts = ((some, [[one.text for one in some]]) for some in in_chunks(examples, self.texts))
         for some, (ids,) in encode_texts(texts, [tokenizer], None, None):
             for text, found in zip(some, ids, strict=True):
                 for piece in pieces_of(found, room):
@@ -59,13 +58,9 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
 
 
 def masked_piece(
-    tokenizer: EncoderTokenizer,
-    masking: Masking,
-    continues: Bool[np.ndarray, " vocab"],
-    ids: Any,
-    generator: np.random.Generator,
+    tokenizer: EncoderTokenizer, masking: Masking, ids: Any, generator: np.random.Generator
 ) -> tuple[Any, Any, Any]:
     """Return the corrupted ids with their special tokens, the positions to guess, and what stood there."""
-    chosen = masking.choose(~continues[ids], generator)
+    chosen = masking.choose(tokenizer.word_starts(ids), generator)
     corrupted, _ = tokenizer.join(masking.corrupt(np.asarray(ids), chosen, generator))
     return corrupted, np.flatnonzero(chosen) + tokenizer.first_offset(), ids[chosen]

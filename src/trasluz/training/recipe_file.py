@@ -96,6 +96,20 @@ def _represent_sequence(dumper: yaml.SafeDumper, values: Sequence[Any]) -> yaml.
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
 
 
+_TEXT = "tag:yaml.org,2002:str"
+_READER = _Loader("")
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    if not text.isprintable():
+        # Within double quotes alone every sign that ends a line comes back.
+        return dumper.represent_scalar(_TEXT, text, style='"')
+    # The library quotes what YAML 1.1 would take for something else; 08 and 1e5 are numbers for `_Loader` only.
+    is_text = _READER.resolve(yaml.ScalarNode, text, (True, False)) == _TEXT  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(_TEXT, text, style=None if is_text else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(list, _represent_sequence)
 _Dumper.add_representer(tuple, _represent_sequence)
 
@@ -155,9 +169,7 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
     for depth, part in enumerate(parts[:-1]):
         inner = section.get(part)
         if part == "model" and depth == 0 and (inner is None or isinstance(inner, str)):
-            # `model.num_layers=2` over `model: transformer-tiny` opens the preset into a mapping.
-            name = "from" if parts[1] == "layers" else "preset"
-            section[part] = inner = {name: inner or Recipe.model_fields["model"].default}
+            section[part] = inner = _opened(inner or Recipe.model_fields["model"].default, parts[1])
         elif inner is None:
             section[part] = inner = {}
         if not isinstance(inner, dict):
@@ -167,6 +179,14 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
         section = inner
     section[parts[-1]] = value
     places[".".join(parts)] = f"override {override}"
+
+
+def _opened(model: str, key: str) -> dict[str, Any]:
+    """Return the mapping that a preset or a trained model stands for, into which an override puts a key."""
+    # Not above: it takes PyTorch, and a recipe is read without where it can be.
+    from trasluz.models.registry import presets
+
+    return {"from" if key in ("layers", "lengthen") or model not in presets() else "preset": model}
 
 
 def _explain(error: ValidationError, places: Mapping[str, str], name: str) -> str:

@@ -94,6 +94,8 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
     checkpoints = CheckpointFolder(output / "checkpoints")
     _check_output(recipe, checkpoints, resume)
     data = yield from _prepared(recipe, job, processes)
+    if resume:
+        _check_data(recipe, checkpoints, data)
     processes.first_does(lambda: write_recipe(recipe, output / "recipe.yaml"))
     torch.manual_seed(recipe.training.seed)
     model = job.build_model(data).to(device)
@@ -120,6 +122,7 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
     )
     if resume:
         yield from trainer.resume()
+    trainer.state.data = data.identity
     log = MetricsLog(output / "metrics.jsonl", recipe.training.log_every) if processes.first else None
     if log is not None:
         log.begin(trainer.state.step)
@@ -181,6 +184,18 @@ def _check_output(recipe: Recipe, checkpoints: CheckpointFolder, resume: bool) -
                 f"{recipe.place(key)} is {value!r}, but the run in {recipe.output} was begun with {was!r}: "
                 "resume with the old value, or start a new run in another folder"
             )
+
+
+def _check_data(recipe: Recipe, checkpoints: CheckpointFolder, data: PreparedData[Any]) -> None:
+    """Raise RecipeError where the run would go on with ids that mean something else, or with other rows."""
+    steps = checkpoints.steps()
+    before = checkpoints.read_state(steps[-1]).data if steps else {}
+    changed = [what for what, value in data.identity.items() if what in before and value != before[what]]
+    if changed:
+        raise RecipeError(
+            f"{recipe.place('data.train')}: the data changed since the run in {recipe.output} was begun (another "
+            f"{' and '.join(changed)}): restore the files as they were, or start a new run in another output"
+        )
 
 
 def _differences(now: dict[str, Any], before: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

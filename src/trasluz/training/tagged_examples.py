@@ -13,6 +13,7 @@ from trasluz.errors import DataError
 from trasluz.text.batching import TaggedBatch, make_tagged_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.entities import convert_tags
+from trasluz.text.lines import Fault
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.text.token_cache import TokenCache
 from trasluz.text.word_pieces import pieces_of_words
@@ -83,7 +84,7 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
         """Yield each sentence with its ids and labels, in as many pieces as it takes; label 0: none here."""
         tokenizer: EncoderTokenizer = tokenizers[0]
         self.room(tokenizer)
-        for some in in_chunks(examples):
+        for some in in_chunks(examples, self.texts):
             sentences = pieces_of_words(tokenizer, [one.words for one in some], self.recipe.data.max_length)
             for example, pieces in zip(some, sentences, strict=True):
                 numbers = np.array([*self.numbers(example), -1])
@@ -99,12 +100,14 @@ def read_tagged(
 ) -> Iterator[TaggedWords]:
     """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
     for (words, tags), place in read_records(
-        entry, ("words", "tags"), sources=sources, on_error=on_error, report=report
+        entry, ("words", "tags"), sources=sources, on_error=on_error, report=report, check=_unequal
     ):
-        example = TaggedWords(_apart(words), _apart(tags), place)
-        if len(example.words) != len(example.tags):
-            raise DataError(f"{place}: there are {len(example.words)} words, but {len(example.tags)} tags.")
-        yield example
+        yield TaggedWords(_apart(words), _apart(tags), place)
+
+
+def _unequal(cells: Sequence[str]) -> Fault | None:
+    words, tags = (len(_apart(cell)) for cell in cells)
+    return None if words == tags else Fault("there is not one tag for each word", f": {words} words, but {tags} tags")
 
 
 def _apart(text: str) -> tuple[str, ...]:

@@ -345,7 +345,8 @@ class Trainer:
     def _save(self) -> Saved:
         state = self.state
         state.schedule = self.schedule.state()
-        state.seconds = time.monotonic() - self._clock
+        # Agreed on, since whether the time has run out is decided by it.
+        (state.seconds,) = self.processes.sum([self._elapsed()])
         moments = optimizer_state(self.optimizer, self.model)
         self.checkpoints.save(state, model_tensors(self.model), moments, self.processes, self.shared.sharded)
         self.processes.first_does(lambda: self.checkpoints.prune([*self._wanted(), state.step]))
@@ -370,15 +371,23 @@ class Trainer:
         Evaluations while training may be quick and coarse. Where there is a judge, who takes the time to look at all,
         the candidates stand before it; otherwise the best checkpoint is known, and only the average is measured.
         """
-        ranked = self._ranked()
+        # Fewer may have been kept than are wanted now, where a run was resumed with another average.
+        kept = frozenset(self.processes.agree(self.checkpoints.steps()))
+        everything = self._ranked()
+        ranked = [step for step in everything if step in kept]
         candidates = [[step] for step in ranked[: _JUDGED if self.judge else 1]]
         average = self.evaluation.average
         if average:
             newest = [evaluation.step for evaluation in self.state.evaluations[-average.count :]]
-            steps = newest if average.which == "last" else ranked[: average.count]
+            wanted = newest if average.which == "last" else everything[: average.count]
+            steps = [step for step in wanted if step in kept]
+            if len(steps) < len(wanted):
+                missing = ", ".join(str(step) for step in wanted if step not in kept)
+                yield Notice(f"evaluation.average is {average}; the checkpoints of updates {missing} were not kept.")
             if len(steps) > 1:
                 candidates.append(steps)
-        best, best_metrics = candidates[0], self.state.evaluations[self._best_evaluation()].metrics
+        best = candidates[0]
+        best_metrics = next(one.metrics for one in self.state.evaluations if [one.step] == best)
         if self.judge or len(candidates) > 1:
             measured = []
             for steps in candidates:

@@ -90,7 +90,8 @@ class TranslationExamples(Examples[Pair]):
 
         ours = isinstance(source, Tokenizer) and isinstance(target, Tokenizer)
         sides = (
-            (some, [[pair.source for pair in some], [pair.target for pair in some]]) for some in in_chunks(examples)
+            (some, [[pair.source for pair in some], [pair.target for pair in some]])
+            for some in in_chunks(examples, self.texts)
         )
         longest = self.recipe.data.max_length
         for some, ids in encode_texts(sides, tokenizers, save if ours else None, self.recipe.training.threads):
