@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from trasluz.errors import RecipeError, nearest
 from trasluz.files import atomic_write
-from trasluz.training.recipe import Recipe
+from trasluz.training.recipe import DROPOUT, Recipe
 
 _HIDDEN = ("value_error", "assertion_error")
 
@@ -186,7 +186,9 @@ def _opened(model: str, key: str) -> dict[str, Any]:
     # Not above: it takes PyTorch, and a recipe is read without where it can be.
     from trasluz.models.registry import presets
 
-    return {"from" if key in ("layers", "lengthen") or model not in presets() else "preset": model}
+    # Of what is no preset a shape is changed by mistake: then the sentence about presets, and the nearest, is wanted.
+    of_trained = key in ("layers", "lengthen") or (key.endswith(DROPOUT) and model not in presets())
+    return {"from" if of_trained else "preset": model}
 
 
 def _explain(error: ValidationError, places: Mapping[str, str], name: str) -> str:
