@@ -27,7 +27,7 @@ def correct(models: str, data: str, folds: Sequence[str], dtype: str) -> np.ndar
     for fold in folds:
         classify = trasluz.load(models.format(fold), task="classify", dtype=dtype)
         path = data.format(fold)
-        examples = list(read_labelled(path, pairs=False, on_error="stop", report=ReadReport()))
+        examples = list(read_labelled(path, pairs=False, kind="one", on_error="stop", report=ReadReport()))
         answers = classify([one.text for one in examples])
         found += [answer.label == one.label for answer, one in zip(answers, examples, strict=True)]
     return np.array(found)

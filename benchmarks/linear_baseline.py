@@ -26,7 +26,7 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 def texts_and_labels(entry: Any) -> tuple[list[str], list[str]]:
     """Return the texts of a `data` entry and their labels."""
-    found = list(read_labelled(entry, pairs=False, on_error="stop", report=ReadReport()))
+    found = list(read_labelled(entry, pairs=False, kind="one", on_error="stop", report=ReadReport()))
     return [one.text for one in found], [one.label for one in found]
 
 
