@@ -1,11 +1,12 @@
 """What long texts cost: block-sparse attention beside full attention and beside transformers' BigBird, by length.
 
     python benchmarks/block_sparse_speed.py --minutes 15 --lengths 1024 2048 4096 8192 16384
+    python benchmarks/block_sparse_speed.py --minutes 3 --lengths 1024 2048 4096 --dropout 0.1
 
 Two layers of BigBird's base size (768 wide, 12 heads, blocks of 64, 3 random ones), one text, forward and backward, in
-fp32. Full attention is trasluz's own, through torch's fused kernel. Peak memory is the process's after all turns of a
-length; each length has processes of its own. transformers fills a square of all positions for every layer, and is left
-out where that alone would take more than a quarter of the machine's memory.
+fp32, with dropout on the weights of attention where it is asked for. Full attention is trasluz's own. Peak memory is
+the process's after all turns of a length; each length has processes of its own. transformers fills a square of all
+positions for every layer, and is left out where that alone would take more than a quarter of the machine's memory.
 """
 
 import os
@@ -63,7 +64,11 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
         tune_allocator()
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
-    forward = _transformers(shape, length) if settings["kind"] == PEER else _trasluz(shape, settings["kind"])
+    dropout = settings["dropout"]
+    if settings["kind"] == PEER:
+        forward = _transformers(shape, length, dropout)
+    else:
+        forward = _trasluz(shape, settings["kind"], dropout)
 
     def turn(_: dict[str, Any]) -> Reply:
         x = torch.randn(1, length, shape["model_dim"], requires_grad=True)
@@ -74,12 +79,12 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
     return turn
 
 
-def _trasluz(shape: Mapping[str, int], kind: str) -> Callable[[Any], Any]:
+def _trasluz(shape: Mapping[str, int], kind: str, dropout: float) -> Callable[[Any], Any]:
     from trasluz.layers.masks import EVERYTHING
     from trasluz.models.registry import find_architecture, make_config, model_of
 
     attention = "block-sparse" if kind == SPARSE else "full"
-    fields = {**shape, "vocab_size": 10, "attention": attention, "dropout": 0.0, "attention_dropout": 0.0}
+    fields = {**shape, "vocab_size": 10, "attention": attention, "dropout": 0.0, "attention_dropout": dropout}
     model: Any = model_of(make_config(find_architecture("bigbird"), fields, "benchmark"))
 
     def forward(x: Any) -> Any:
@@ -90,7 +95,7 @@ def _trasluz(shape: Mapping[str, int], kind: str) -> Callable[[Any], Any]:
     return forward
 
 
-def _transformers(shape: Mapping[str, int], length: int) -> Callable[[Any], Any]:
+def _transformers(shape: Mapping[str, int], length: int, dropout: float) -> Callable[[Any], Any]:
     import torch
     from transformers import BigBirdConfig, BigBirdModel
 
@@ -102,9 +107,9 @@ def _transformers(shape: Mapping[str, int], length: int) -> Callable[[Any], Any]
         num_hidden_layers=shape["num_layers"],
         max_position_embeddings=length,
         hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        attention_probs_dropout_prob=dropout,
     )
-    model = BigBirdModel(config, add_pooling_layer=False).eval()
+    model = BigBirdModel(config, add_pooling_layer=False).train(dropout > 0)
     masks = BigBirdModel.create_masks_for_block_sparse_attn(torch.ones(1, length), config.block_size)
     names = ("blocked_encoder_mask", "band_mask", "from_mask", "to_mask")
     given = dict(zip(names, masks, strict=True))
@@ -115,7 +120,7 @@ def measure(options: Any) -> dict[str, Any]:
     """Let all take turns, length by length."""
     notes: list[str] = []
     shape = TINY if options.quick else SHAPE
-    settings = {"shape": shape, "threads": threads_of(options), "seed": options.seed}
+    settings = {"shape": shape, "threads": threads_of(options), "seed": options.seed, "dropout": options.dropout}
     lengths = [768, 1024] if options.quick else options.lengths
     by_length, everybody = {}, {}
     for length in lengths:
@@ -165,6 +170,7 @@ def main() -> None:
     parser = question_parser(__doc__, 15)
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
     parser.add_argument("--dense-up-to", type=int, default=8192, help="longest text for full attention")
+    parser.add_argument("--dropout", type=float, default=0.0, help="share of the weights of attention")
     options = parser.parse_args()
     print_report(options, measure(options), table)
 
