@@ -102,25 +102,26 @@ def _pooling_kinds(place: Path, config: Mapping[str, Any]) -> list[PoolingKind]:
 
 
 def _max_tokens(folder: Path) -> int | None:
-    for name in (_LIMITS, *_OLD_LIMITS):
-        most = _read_object(folder / name).get("max_seq_length")
-        if most is None:
-            continue
-        if not isinstance(most, int) or most < 1:
-            raise ModelError(f"{folder / name}: max_seq_length is {most!r}; it must be a number from 1 up, or null.")
-        return most
-    return None
+    place, most = _said_of_texts(folder, "max_seq_length")
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise ModelError(f"{place}: max_seq_length is {most!r}; it must be a number from 1 up, or null.")
+    return most
 
 
 def _lower_case(folder: Path) -> bool:
+    place, lower_case = _said_of_texts(folder, "do_lower_case")
+    if lower_case is not None and not isinstance(lower_case, bool):
+        raise ModelError(f"{place}: do_lower_case is {lower_case!r}; it must be true, false or null.")
+    return bool(lower_case)
+
+
+def _said_of_texts(folder: Path, key: str) -> tuple[Path, Any]:
+    """Return what the first file that says something of this says, and which it is; None where none does."""
     for name in (_LIMITS, *_OLD_LIMITS):
-        lower_case = _read_object(folder / name).get("do_lower_case")
-        if lower_case is None:
-            continue
-        if not isinstance(lower_case, bool):
-            raise ModelError(f"{folder / name}: do_lower_case is {lower_case!r}; it must be true, false or null.")
-        return lower_case
-    return False
+        value = _read_object(folder / name).get(key)
+        if value is not None:
+            return folder / name, value
+    return folder / _LIMITS, None
 
 
 def _listed(names: Any) -> str:

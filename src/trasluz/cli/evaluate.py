@@ -126,11 +126,10 @@ def evaluate(
     translator([], directions[0].to_language, directions[0].from_language, **options)
     read: dict[tuple[str, str], list[Pair]] = {}
     for direction in directions:
-        # Both ways between two languages go by the same pairs, read once.
         source, target = data_languages(direction, entry)
-        languages = next((one for one in ((source, target), (target, source)) if one in read), None)
-        if languages is None:
-            languages = data_languages(first_between(translator, source, target) or direction, entry)
+        # Both ways between two languages go by the same pairs, read once.
+        languages = data_languages(first_between(translator, source, target) or direction, entry)
+        if languages not in read:
             read[languages] = read_all(entry, languages, on_error, quiet=common.quiet)
         pairs_read = read[languages] if source == languages[0] else [turned(pair) for pair in read[languages]]
         pairs_read = that_fit(translator, direction, pairs_read, on_error, quiet=common.quiet)

@@ -354,8 +354,8 @@ def _pieces(rows: _Rows, query: Tensor, seed: int = 0, dropout_probability: floa
         visible, hidden = rows.visible[part], None
         if rows.hides and not (query.is_cpu and (visible == width).all()):
             hidden = torch.arange(width, device=query.device) >= visible[:, None]
-        # A kernel's dropout goes by places that follow the seed's lower half.
         at = rows.own[part, None], rows.seen[part], rows.seen[part]
+        # A kernel adds places to the lower half of a seed: pieces differ in the upper one.
         yield _Piece(at, visible, hidden, (seed + (number << 32)) % (1 << 63), dropout_probability)
 
 
