@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trasluz.cli.streams import answer, answer_json, remark
+from trasluz.cli.streams import answer, answer_json, progress, remark, write_lines
 
 if TYPE_CHECKING:
     from trasluz.tasks.answerer import Answer, Answerer
@@ -23,7 +23,6 @@ def evaluate_answers(
 ) -> None:
     """Score answers in per cent; that there is none is an answer where some question of the data has none."""
     import trasluz
-    from trasluz.cli.evaluate import progress, write_lines
     from trasluz.errors import RequestError, nearest
     from trasluz.tasks.answer_spans import LONGEST_ANSWER
     from trasluz.tasks.grouping import TOGETHER, windows

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trasluz.cli.streams import answer, answer_json, remark
+from trasluz.cli.streams import answer, answer_json, progress, remark, write_lines
 
 if TYPE_CHECKING:
     from trasluz.tasks.classifier import Classification, Classifier
@@ -24,7 +24,6 @@ def evaluate_classes(
 ) -> None:
     """Score a classifier on labelled texts; each figure with its name, then how many texts there were."""
     import trasluz
-    from trasluz.cli.evaluate import progress, write_lines
     from trasluz.tasks.grouping import TOGETHER, windows
     from trasluz.text.readers import ReadReport
     from trasluz.training.classification_job import label_metrics
@@ -71,7 +70,6 @@ def evaluate_tags(
 ) -> None:
     """Score a tagger on tagged words, which it gets as they are cut in the file."""
     import trasluz
-    from trasluz.cli.evaluate import progress, write_lines
     from trasluz.text.entities import decode_entities
     from trasluz.text.readers import ReadReport
     from trasluz.training.entity_metrics import entity_metrics, entity_scores

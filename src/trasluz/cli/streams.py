@@ -6,9 +6,11 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from trasluz.errors import DataError, RequestError
+from trasluz.files import atomic_write
 
 T = TypeVar("T")
 
@@ -70,6 +72,21 @@ def remark(line: str, *, quiet: bool = False) -> None:
     """Tell people something that is no result: it goes to standard error, or nowhere with --quiet."""
     if not quiet:
         print(line, file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable[T], total: int, what: str, *, quiet: bool) -> Iterator[T]:
+    """Show how far the work has come, where somebody sees it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, what, total, console=console, transient=True, disable=quiet or not console.is_terminal)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines into a file that appears only when all are there."""
+    with atomic_write(path, "w", follow_links=True) as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def _prompted_lines(prompt: str) -> Iterator[list[str]]:
