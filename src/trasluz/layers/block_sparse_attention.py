@@ -157,8 +157,8 @@ def held_weights(
     nothing = torch.empty(0, dtype=torch.long, device=query.device)
     values, at, columns = [query.new_empty(0, size, size)], [nothing], [nothing]
     for piece in _pieces(rows, blocked[0]):
-        own, seen = piece.own, piece.at[1]
-        weights = _weights(_gather(blocked[0], piece.at[0]), _gather(blocked[1], seen), piece.hidden) * of_text[own]
+        own, seen = piece.own, piece.seen
+        weights = _weights(blocked[0].index_select(0, own), _gather(blocked[1], seen), piece.hidden) * of_text[own]
         weights = weights.unflatten(2, (-1, size)).transpose(1, 2)
         looked = torch.ones_like(seen, dtype=torch.bool)
         if piece.hidden is not None:
@@ -267,8 +267,7 @@ class _SparseRows(torch.autograd.Function):
         # Drawn once, so that the backward pass can drop the same again, piece by piece.
         seed = drawn_seed() if dropout_probability else 0
         for piece in _pieces(rows, query, seed, dropout_probability):
-            looking, keys, values = (_gather(part, at) for part, at in zip((query, key, value), piece.at, strict=True))
-            found.index_copy_(0, piece.own, piece.contexts(looking, keys, values))
+            found.index_copy_(0, piece.own, piece.contexts(*piece.gathered(query, key, value)))
         ctx.save_for_backward(query, key, value, found)
         ctx.call = rows, seed, dropout_probability
         return found
@@ -280,28 +279,29 @@ class _SparseRows(torch.autograd.Function):
         for_query, for_key, for_value = (torch.zeros_like(part) for part in (query, key, value))
         rows, seed, dropout_probability = ctx.call
         for piece in _pieces(rows, query, seed, dropout_probability):
-            looking, keys, values = (_gather(part, at) for part, at in zip((query, key, value), piece.at, strict=True))
+            looking, keys, values = piece.gathered(query, key, value)
             given, context = gradients[0].index_select(0, piece.own), found.index_select(0, piece.own)
             of_query, of_key, of_value = piece.gradients(looking, keys, values, given, context)
             for_query.index_copy_(0, piece.own, of_query.view_as(looking))
             for target, part in ((for_key, of_key), (for_value, of_value)):
-                target.index_add_(0, piece.at[1].flatten(), part.view(-1, *target.shape[1:]))
+                target.index_add_(0, piece.seen.flatten(), part.view(-1, *target.shape[1:]))
         return for_query, for_key, for_value, None, None
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows that are computed at once: where their queries, keys and values lie, and how many of the keys they see."""
+    """Rows that are computed at once: see `_Rows`."""
 
-    at: tuple[Tensor, Tensor, Tensor]
+    own: Int[Tensor, " rows"]
+    seen: Int[Tensor, "rows seen"]
     visible: Int[Tensor, " rows"]
     hidden: Bool[Tensor, "rows seen_positions"] | None
     seed: int
     dropout_probability: float
 
-    @property
-    def own(self) -> Int[Tensor, " rows"]:
-        return self.at[0][:, 0]
+    def gathered(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the queries of these rows, and the keys and values that each looks over, one behind the other."""
+        return query.index_select(0, self.own), _gather(key, self.seen), _gather(value, self.seen)
 
     def contexts(self, looking: Tensor, keys: Tensor, values: Tensor) -> Float[Tensor, "rows size head_dim"]:
         """Return the contexts of all rows."""
@@ -354,9 +354,10 @@ def _pieces(rows: _Rows, query: Tensor, seed: int = 0, dropout_probability: floa
         visible, hidden = rows.visible[part], None
         if rows.hides and not (query.is_cpu and (visible == width).all()):
             hidden = torch.arange(width, device=query.device) >= visible[:, None]
-        at = rows.own[part, None], rows.seen[part], rows.seen[part]
         # A kernel adds places to the lower half of a seed: pieces differ in the upper one.
-        yield _Piece(at, visible, hidden, (seed + (number << 32)) % (1 << 63), dropout_probability)
+        yield _Piece(
+            rows.own[part], rows.seen[part], visible, hidden, (seed + (number << 32)) % (1 << 63), dropout_probability
+        )
 
 
 def _as_texts(rows: Float[Tensor, "rows positions head_dim"]) -> Tensor:
