@@ -97,6 +97,13 @@ def test_what_cannot_be_is_refused(
     assert sentence in capsys.readouterr().err
 
 
+def test_kinds_without_the_layers_asked_for_are_refused(recurrent_folder: str, capsys: Captured) -> None:
+    assert run(["inspect", "pocket-en-es", TEXT, "--to", "es", "--layers", "4", "--kinds", "cross"]) == 2
+    assert "--layers leaves nothing to show: cross attention has layers 0 to 1." in capsys.readouterr().err
+    assert run(["inspect", recurrent_folder, TEXT, "--kinds", "encoder"]) == 2
+    assert "--kinds leaves nothing to show: " in capsys.readouterr().err
+
+
 def test_a_model_without_attention_says_so(blind_folder: str, capsys: Captured) -> None:
     assert run(["inspect", blind_folder, TEXT]) == 2
     assert "this model has no attention to look at" in capsys.readouterr().err

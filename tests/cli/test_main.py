@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -11,7 +12,7 @@ import trasluz
 from trasluz.cli import main
 from trasluz.cli.main import run
 from trasluz.cli.options import CommonOptions
-from trasluz.errors import DataError, RequestError, TrainingError
+from trasluz.errors import DataError, RequestError, TrainingError, TrasluzWarning
 
 
 def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +30,37 @@ def test_an_unknown_verb_is_refused_with_the_nearest_name(capsys: pytest.Capture
 def test_an_unknown_option_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "--jsn"]) == 2
     assert capsys.readouterr().err.splitlines()[0].endswith("No such option: --jsn (Possible options: --json)")
+
+
+@pytest.mark.parametrize(("option", "expected"), [("--beam", "a whole number"), ("--length-penalty", "a number")])
+def test_what_is_no_number_is_shown(capsys: pytest.CaptureFixture[str], option: str, expected: str) -> None:
+    assert run(["translate", "pocket-en-es", option, "x"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"trasluz: {option} is 'x'; {expected} was expected."
+
+
+def test_output_is_utf_8_whatever_the_habit_of_the_system() -> None:
+    code = """
+from trasluz.cli import main
+main.app = lambda **_: print("año \N{DOG FACE}")
+main.run(["classify"])
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.stdout.decode(), done.stderr) == ("año \N{DOG FACE}\n", b"")
+
+
+def test_quiet_silences_warnings_of_ours_for_this_one_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app(args: list[str], **_: object) -> None:
+        CommonOptions(quiet="-q" in args).prepare()
+        warnings.warn(TrasluzWarning("a remark"), stacklevel=1)
+
+    monkeypatch.setattr(main, "app", app)
+    assert run(["tag", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+    assert run(["tag"]) == 0
+    assert capsys.readouterr().err == "trasluz: a remark\n"
 
 
 @pytest.mark.parametrize("code", ["import trasluz", "from trasluz.cli.main import run; run(['--help'])"])

@@ -72,6 +72,16 @@ def test_a_misspelt_key_is_refused_with_its_line(corpus: Path, capsys: Captured)
     assert not (corpus / "runs").exists()
 
 
+def test_a_run_that_is_refused_leaves_no_folder(corpus: Path, capsys: Captured) -> None:
+    write_recipe(corpus, capsys)
+    assert run(["train", "recipe.yaml", "data.train=nowhere.{en,es}"]) == 2
+    assert "there is no file nowhere.en" in capsys.readouterr().err
+    assert not (corpus / "runs/en-es").exists()
+    (corpus / "runs/en-es").mkdir(parents=True)
+    assert run(["train", "recipe.yaml", "data.train=nowhere.{en,es}"]) == 2
+    assert (corpus / "runs/en-es").exists()
+
+
 def test_ctrl_c_saves_and_leaves_without_a_traceback(corpus: Path, capsys: Captured) -> None:
     write_recipe(corpus, capsys)
     command = [sys.executable, "-m", "trasluz", "train", "recipe.yaml", *TINY, "evaluation.every=5 steps"]

@@ -65,6 +65,14 @@ def test_n_best_lines_tell_text_and_score(recurrent_folder: str, capsys: Capture
     assert float(rows[0][1]) >= float(rows[1][1])
 
 
+def test_n_best_of_an_empty_line_is_an_empty_line(
+    recurrent_folder: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, "the lamp\n\nlight\n")
+    lines = lines_of(capsys, recurrent_folder, "--nbest", "2")
+    assert [line.split("\t")[0] for line in lines] == ["1", "1", "", "3", "3"]
+
+
 def test_search_options_reach_the_search(recurrent_folder: str, capsys: Captured) -> None:
     options = {"beam": 3, "length_penalty": 1.0, "coverage_penalty": 0.2, "min_length_ratio": 1.0, "no_repeat_ngram": 2}
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]

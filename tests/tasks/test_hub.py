@@ -106,7 +106,9 @@ def test_a_hub_that_is_down(hub: HubServer, tmp_path: Path, monkeypatch: pytest.
     ask_this_hub(gone, tmp_path / "home", monkeypatch)
     trasluz.load("someone/encoder")
     with pytest.raises(
-        ModelError, match=r"^someone/shards could not be fetched from the Hugging Face hub: .*Connection refused\.$"
+        ModelError,
+        match=r"^there is no folder someone/shards, and it could not be fetched from the Hugging Face hub: .*Connection"
+        r" refused\.$",
     ):
         trasluz.load("someone/shards")
 

@@ -56,8 +56,21 @@ def test_no_such_model(pocket: Path, model: str, message: str) -> None:
 
 def test_a_run_that_has_not_ended(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"has not written its model yet: train it first\."):
+        trasluz.load(tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").touch()
     with pytest.raises(ModelError, match=r"has not written its model yet: .*trasluz train .*recipe\.yaml --resume"):
         trasluz.load(tmp_path / "run")
+
+
+def test_a_folder_beside_the_one_that_is_not_there_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "left").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"^there is no folder runs/lefd \(did you mean runs/left\?\), and a whole"):
+        trasluz.load("runs/lefd")
 
 
 def test_tasks(toy_folder: Path, tmp_path: Path) -> None:

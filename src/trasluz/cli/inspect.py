@@ -68,6 +68,8 @@ def inspect(
     translates, continues = hasattr(task, "directions"), getattr(task, "attention_kind", None) == "decoder"
     if translates:
         refuse_other("--second-text", second_text, model, "translates")
+        if chosen[2] is not None:
+            refuse_missing_layers(task, chosen[0], chosen[2])
     else:
         for option, value in {"--target-text": target_text, "--from": from_, "--to": to}.items():
             refuse_other(option, value, model, "does not translate")
@@ -194,6 +196,18 @@ def refuse_other_kinds(kinds: list[str] | None, model: str, only: str) -> None:
     for kind in kinds or []:
         if kind != only:
             raise RequestError(f"--kinds names {kind!r}, but the attention of {model} is of the kind {only} only.")
+
+
+def refuse_missing_layers(translator: "Translator", layers: list[int] | None, kinds: list[str]) -> None:
+    """Raise RequestError where none of the kinds of attention to be shown has any of these layers."""
+    from trasluz.errors import RequestError
+
+    sizes = {kind: len(stack) for kind, stack in translator.model.attentions().items() if kind in kinds}
+    if any(layer < size for size in sizes.values() for layer in ([0] if layers is None else layers)):
+        return
+    has = ", ".join(f"{kind} attention has layers 0 to {size - 1}" for kind, size in sizes.items() if size)
+    asked = "--kinds" if layers is None else "--layers"
+    raise RequestError(f"{asked} leaves nothing to show: {has or f'{translator.name} has no such attention'}.")
 
 
 def numbers(option: str, words: str | None) -> list[int] | None:

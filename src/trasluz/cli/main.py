@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the work failed; 2 the request was wrong; 130 Ctrl-C; 141 
 """
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -49,8 +50,13 @@ for verb in (
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _tell
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
-    warnings.showwarning = _tell
     _open_closed_streams()
     try:
         code = app(args=repeat_data_options(arguments) or ["--help"], prog_name="trasluz", standalone_mode=False)
@@ -91,7 +97,7 @@ def _explain(error: Exception, arguments: Sequence[str]) -> list[str]:
         return [f"trasluz: {_as_typed(str(error), arguments[0] if arguments else '')}"]
     if isinstance(error, typer.TyperException):
         command = getattr(getattr(error, "ctx", None), "command_path", "trasluz")
-        return [f"trasluz: {error.format_message()}", f"See: {command} --help"]
+        return [f"trasluz: {_wrong_value(error) or error.format_message()}", f"See: {command} --help"]
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return ["trasluz: the memory does not suffice. A smaller --batch-tokens needs less of it."]
@@ -103,6 +109,16 @@ def _explain(error: Exception, arguments: Sequence[str]) -> list[str]:
         f"trasluz: unexpected {name}: {first_line}",
         "This is a fault in trasluz, not in your request; run it again with --debug to see where.",
     ]
+
+
+def _wrong_value(error: typer.TyperException) -> str | None:
+    """Return what is wrong with the value of an option that is no number; None of other errors."""
+    mistakes = getattr(error.__cause__, "errors", list)()
+    option = getattr(error, "param", None)
+    if option is None or not mistakes:
+        return None
+    expected = {"int": "a whole number", "float": "a number"}.get(mistakes[0]["type"].partition("_")[0])
+    return f"{option.opts[0]} is {mistakes[0]['input']!r}; {expected} was expected." if expected else None
 
 
 def _as_typed(message: str, verb: str) -> str:
@@ -121,6 +137,10 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    # UTF-8 out as in, whatever the system's habit; a terminal that cannot show a character shows a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(**({"errors": "replace"} if stream.isatty() else {"encoding": "utf-8"}))
 
 
 def _forget_output() -> None:

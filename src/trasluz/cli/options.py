@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
@@ -64,9 +65,9 @@ class CommonOptions:
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False
 
     def prepare(self) -> None:
-        """Set what holds for the whole process: threads and the network; call it before a model is loaded."""
+        """Set what holds for the whole process: threads, remarks, the network; call it before a model is loaded."""
         from trasluz.devices import set_threads, tune_allocator
-        from trasluz.errors import RequestError
+        from trasluz.errors import RequestError, TrasluzWarning
 
         for name in ("threads", "batch_tokens"):
             value = getattr(self, name)
@@ -74,6 +75,8 @@ class CommonOptions:
                 raise RequestError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more.")
         if self.seed is not None and not 0 <= self.seed < 1 << 64:
             raise RequestError(f"--seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}.")
+        if self.quiet:
+            warnings.simplefilter("ignore", TrasluzWarning)
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         if self.seed is not None:

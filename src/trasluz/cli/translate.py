@@ -111,7 +111,7 @@ def translate(
     for number, result in enumerate(translations(translator, texts or [], to, from_, options), start=1):
         if as_json:
             answer_json(result.to_dict())
-        elif several:
+        elif several and result.source.strip():
             for one in (result, *result.alternatives):
                 answer(f"{number}\t{one.score:.4f}\t{one.text}")
         else:

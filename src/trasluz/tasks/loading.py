@@ -113,10 +113,11 @@ def find_model(model: str | Path) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / CONFIG).is_file() and (folder / "checkpoints").is_dir():
-            raise ModelError(
-                f"the run in {name} has not written its model yet: let it end, or go on with "
-                f"`trasluz train {folder / 'recipe.yaml'} --resume`."
+            recipe = folder / "recipe.yaml"
+            how = (
+                f"let it end, or go on with `trasluz train {recipe} --resume`" if recipe.is_file() else "train it first"
             )
+            raise ModelError(f"the run in {name} has not written its model yet: {how}.")
         return folder
     bundled = bundled_models()
     if name in bundled:
@@ -149,7 +150,7 @@ def _download(name: str) -> Path:
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     except ImportError:
         raise ModelError(
-            f"there is no folder {name}; to fetch it from the Hugging Face hub, install huggingface_hub "
+            f"{_no_folder(name)}; to fetch it from the Hugging Face hub, install huggingface_hub "
             "(pip install huggingface_hub)."
         ) from None
     offline = is_offline()
@@ -164,19 +165,20 @@ def _download(name: str) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(
-            f"there is no folder {name}, and no model of this name on the Hugging Face hub; if it is a private one, "
+            f"{_no_folder(name)}, and no model of this name on the Hugging Face hub; if it is a private one, "
             "log in with `hf auth login`, or set HF_TOKEN."
         ) from None
     except Exception as error:  # The library has many, and below it stands a network.
         if offline:
             raise ModelError(
-                f"there is no folder {name}, and a whole copy from the Hugging Face hub is not on this machine: "
+                f"{_no_folder(name)}, and a whole copy from the Hugging Face hub is not on this machine: "
                 "offline, nothing is downloaded."
             ) from None
         # What the network said stands below what the library made of it.
         reason = str(error.__cause__ or error).strip() or type(error).__name__
         raise ModelError(
-            f"{name} could not be fetched from the Hugging Face hub: {reason.splitlines()[0].rstrip('.')}."
+            f"{_no_folder(name)}, and it could not be fetched from the Hugging Face hub: "
+            f"{reason.splitlines()[0].rstrip('.')}."
         ) from None
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         raise ModelError(
@@ -185,3 +187,10 @@ def _download(name: str) -> Path:
             '.save_pretrained("FOLDER"), and its AutoTokenizer alike; then load FOLDER.'
         )
     return folder
+
+
+def _no_folder(name: str) -> str:
+    """Return the begin of an error: that a folder is not there, and which of those beside it may be meant."""
+    beside = [os.fspath(path) for path in Path(name).expanduser().parent.glob("*/")]
+    close = nearest(name, beside)
+    return f"there is no folder {name}{f' (did you mean {close}?)' if close else ''}"

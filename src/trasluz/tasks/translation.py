@@ -14,8 +14,13 @@ class Translation:
     """One text translated.
 
     `log_probability` is the sum over the target's tokens, its end included, of the natural logarithm of each one's
-    probability. `score` is what the search ranked by; its formula stands with `SearchSettings`. `source_ids` and
-    `target_ids` are the tokens as the model saw them, with language tag and end. `alternatives` are the next best.
+    probability. `score` is what the search ranked by (Wu et al. 2016, equation 14; |Y| counts the end token):
+
+        score = log P(Y | X) / lp(Y) + coverage_penalty * sum_i log(min(sum_t weights(t, i), 1))
+        lp(Y) = ((5 + |Y|) / 6)^length_penalty, or |Y|^length_penalty of a model that was read from Marian's layout
+
+    `source_ids` and `target_ids` are the tokens as the model saw them, with language tag and end. `alternatives` are
+    the next best.
     """
 
     source: str

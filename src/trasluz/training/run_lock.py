@@ -10,9 +10,13 @@ from trasluz.files import lock, write_error
 
 @contextlib.contextmanager
 def run_lock(output: Path) -> Iterator[None]:
-    """Hold the lock of a run folder; raises RequestError while another process holds it."""
+    """Hold the lock of a run folder; raises RequestError while another process holds it.
+
+    A run that ends before it has written anything leaves no folder behind.
+    """
+    path = output / "checkpoints" / ".lock"
+    new = not output.exists()
     try:
-        path = output / "checkpoints" / ".lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
     except OSError as error:
@@ -22,4 +26,10 @@ def run_lock(output: Path) -> Iterator[None]:
             raise RequestError(
                 f"{output} is being trained by another process: wait for it or stop it, or choose another output"
             )
-        yield
+        try:
+            yield
+        finally:
+            if new and list(output.rglob("*")) == [path.parent, path]:
+                path.unlink()
+                path.parent.rmdir()
+                output.rmdir()
