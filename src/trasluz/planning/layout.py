@@ -53,12 +53,9 @@ def smallest_layout(
 
 def _layout(memory: TrainingMemory, device: Accelerator, devices: int, recompute: bool, sliced: bool) -> Layout | None:
     """Return the layout of a run over so many devices; None where they do not hold it."""
-    needed = memory.state + memory.passing(recompute=recompute)
-    parallel = "none" if devices == 1 else "ddp"
-    if sliced:
-        needed -= memory.state * (1 - 1 / devices)
-        needed += 2 * memory.largest_layer
-        parallel = "fsdp"
+    state = memory.state / devices + 2 * memory.largest_layer if sliced else memory.state
+    needed = state + memory.passing(recompute=recompute)
     if needed > _USABLE * device.memory:
         return None
+    parallel = "fsdp" if sliced else "none" if devices == 1 else "ddp"
     return Layout(parallel, devices, recompute, needed, memory.sequences)
