@@ -5,15 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trasluz.cli.main import run
 from trasluz.errors import RequestError
-from trasluz.models.registry import build_config, build_model
+from trasluz.models.registry import build_config, build_model, model_of
 from trasluz.models.workload import Workload, attention_layer
+from trasluz.planning.layout import smallest_layout
 from trasluz.planning.machines import Accelerator, find_accelerator
 from trasluz.planning.memory import training_memory
-from trasluz.planning.plan import make_plan, smallest_layout
+from trasluz.planning.plan import Plan, make_plan
+from trasluz.planning.run import Run, preset_run
 from trasluz.tasks.loading import read_model
+from trasluz.training.muon import state_matrices
+
+# As V100 was planned with before its lack of bf16 counted.
+ROOMY = Accelerator("roomy", 125e12, 32e9, 15.7e12)
+
+
+def plan_of(
+    preset: Any, device: Accelerator, *, devices: int | None = None, utilisation: float = 0.4, **known: Any
+) -> Plan:
+    return make_plan(preset_run(preset, **known), device, devices=devices, utilisation=utilisation)
 
 
 @pytest.mark.parametrize(
@@ -23,11 +36,11 @@ from trasluz.tasks.loading import read_model
 def test_the_transformer_of_2017(preset: str, steps: int, hours: float, published: float, share: float) -> None:
     """Its table 2 reckons with time times rate, on eight P100; its batches had 25,000 tokens a side."""
     device = find_accelerator("p100")
-    plan = make_plan(preset, device, tokens=steps * 25_000.0, length=25, devices=8)
+    plan = plan_of(preset, device, tokens=steps * 25_000.0, length=25, devices=8)
     seconds = hours * 3600.0
     assert seconds * 8 * device.operations == pytest.approx(published, rel=0.01)
     # What the model needs is a part of that: six operations a parameter and target token, and a few for pairs.
-    assert plan.operations == pytest.approx(6 * plan.parameters * steps * 25_000, rel=0.02)
+    assert plan.operations == pytest.approx(6 * plan.run.parameters * steps * 25_000, rel=0.02)
     assert plan.utilisation_within(seconds) == pytest.approx(share, abs=0.005)
 
 
@@ -37,8 +50,8 @@ def test_the_transformer_of_2017(preset: str, steps: int, hours: float, publishe
 )
 def test_gpt_3(preset: str, published: float) -> None:
     """Its table D.1; it reckons with six operations a parameter and token, pairs of positions left out."""
-    plan = make_plan(preset, find_accelerator("v100"), tokens=300e9)
-    assert 6.0 * plan.parameters * 300e9 == pytest.approx(published, rel=0.06)
+    plan = plan_of(preset, find_accelerator("v100"), tokens=300e9)
+    assert 6.0 * plan.run.parameters * 300e9 == pytest.approx(published, rel=0.06)
     pairs = 3 * 300e9 * architecture_pairs(preset)
     assert plan.operations - pairs == pytest.approx(published, rel=0.06)
     if preset == "gpt3-175b":
@@ -54,10 +67,10 @@ def architecture_pairs(preset: str) -> float:
 
 
 def test_a_band_saves_operations_and_weights_of_attention_that_are_kept() -> None:
-    device = find_accelerator("v100")
-    plan, dense = (make_plan({"preset": "gpt3-125m", "band": band}, device) for band in (256, None))
+    device = ROOMY
+    plan, dense = (plan_of({"preset": "gpt3-125m", "band": band}, device) for band in (256, None))
     saved = 4 * 768 * 6 * (2048 - 479.125)
-    assert dense.forward_a_token - plan.forward_a_token == pytest.approx(saved)
+    assert dense.run.forward_a_token - plan.run.forward_a_token == pytest.approx(saved)
     assert dense.memory.activations == plan.memory.activations
     kept = dense.memory.activations_with_scores - plan.memory.activations_with_scores
     assert kept == pytest.approx(6 * 5 * 12 * 2048 * (2048 - 479.125))
@@ -86,37 +99,38 @@ def test_layouts_grow_only_when_they_must() -> None:
     stack = attention_layer("target", 12, dim=768, feed_forward_dim=3072, num_heads=12)
     memory = training_memory(100_000_000, Workload((stack,), 768, 30_000), source=0, target=512, sequences=8)
     roomy, tight, small = (Accelerator("x", 1e12, size) for size in (1e10, memory.total() * 1.05, 1.1e9))
-    whole = smallest_layout(memory, roomy)
+    whole = smallest_layout(lambda _: memory, roomy)
     assert whole is not None and (whole.devices, whole.parallel, whole.recompute) == (1, "none", False)
-    recomputed = smallest_layout(memory, tight)
+    recomputed = smallest_layout(lambda _: memory, tight)
     assert recomputed is not None and recomputed.devices == 1 and recomputed.recompute
-    sliced = smallest_layout(memory, small)
+    sliced = smallest_layout(lambda _: memory, small)
     assert sliced is not None and sliced.parallel == "fsdp" and sliced.devices > 1
     assert sliced.bytes_a_device <= 0.9 * small.memory
-    assert smallest_layout(memory, Accelerator("x", 1e12, 1e6)) is None
+    assert smallest_layout(lambda _: memory, Accelerator("x", 1e12, 1e6)) is None
 
 
 def test_on_the_devices_that_there_are() -> None:
-    device = find_accelerator("v100")
-    wanted = make_plan("gpt3-175b", device, tokens=300e9)
-    assert wanted.layout is not None and wanted.layout.recompute and wanted.layout_here == wanted.layout
-    few = make_plan("gpt3-175b", device, tokens=300e9, devices=wanted.layout.devices // 2)
-    assert few.layout_here is None and few.layout == wanted.layout and few.recomputes
+    device = ROOMY
+    wanted = plan_of("gpt3-175b", device, tokens=300e9)
+    assert wanted.smallest is not None and wanted.smallest.recompute and wanted.used == wanted.smallest
+    few = plan_of("gpt3-175b", device, tokens=300e9, devices=wanted.smallest.devices // 2)
+    assert few.used is None and few.smallest == wanted.smallest and few.recompute
     # One device holds it only with recomputation; three do without.
     small = {"preset": "gpt3-1.3b", "num_layers": 12}
-    one, three = (make_plan(small, device, batch_sequences=12, devices=devices) for devices in (1, 3))
-    assert one.layout == three.layout == one.layout_here and one.recomputes
-    assert three.layout_here is not None and three.layout_here.devices == 3 and not three.recomputes
+    one, three = (plan_of(small, device, batch_sequences=12, devices=devices) for devices in (1, 3))
+    assert one.smallest == three.smallest == one.used and one.recompute
+    assert three.used is not None and three.used.devices == 3 and not three.recompute
+    assert one.seconds is not None and three.seconds is not None
     assert one.seconds == pytest.approx(three.seconds * 3 * 4 / 3)
 
 
 def test_nothing_is_built() -> None:
-    plan = make_plan("bert-large", find_accelerator("h100"))
-    assert plan.target == 512 and plan.tokens == plan.optimal_tokens == 20 * plan.parameters
+    plan = plan_of("bert-large", find_accelerator("h100"))
+    assert plan.run.target == 512 and plan.tokens == plan.optimal_tokens == 20 * plan.run.parameters
     small = {"preset": "bert-tiny", "num_layers": 1}
     model = build_model(small, vocab_size=100)
     counted = sum(parameter.numel() for parameter in model.parameters())
-    assert make_plan(small, find_accelerator("a100"), vocab_size=100).parameters == counted
+    assert plan_of(small, find_accelerator("a100"), vocab_size=100).run.parameters == counted
 
 
 @pytest.mark.parametrize(
@@ -134,14 +148,14 @@ def test_nothing_is_built() -> None:
 )
 def test_what_means_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        make_plan("bert-tiny", find_accelerator("h100"), **settings)
+        plan_of("bert-tiny", find_accelerator("h100"), **settings)
 
 
 def test_sinusoidal_positions_have_no_end() -> None:
     device = find_accelerator("h100")
-    assert make_plan("transformer-base", device, length=100_000).target == 100_000
+    assert plan_of("transformer-base", device, length=100_000).run.target == 100_000
     with pytest.raises(RequestError, match="length is 600, but transformer-base reads at most 512"):
-        make_plan({"preset": "transformer-base", "positions": "trainable"}, device, length=600)
+        plan_of({"preset": "transformer-base", "positions": "trainable"}, device, length=600)
 
 
 def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,3 +279,125 @@ def test_of_a_trained_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     recipe.write_text(text.format("classify", "pocket-brt"))
     assert run(["plan", str(recipe)]) == 2
     assert "recipe.yaml:2: model: there is no model 'pocket-brt'" in capsys.readouterr().err
+
+
+RECIPE = "task: {}\nmodel: {}\ndata: {{train: x.txt, max_length: {}}}\ntraining: {{{}}}\noutput: out\n"
+
+
+def test_an_update_is_shared_by_the_devices_that_are_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+
+    def planned(*options: str) -> Any:
+        assert run(["plan", str(recipe), *options, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    recipe.write_text(RECIPE.format("generate", "gpt3-6.7b", 2048, "max_tokens: 3G, batch_tokens: 524288"))
+    alone, many = planned(), planned("--gpus", "128")
+    # 256 sequences: 128 on each of two are too many, 32 on each of eight are not, nor 16 at once on two.
+    assert (alone["devices"], alone["batch"], alone["fits"]) == (8, 32, True)
+    assert alone["layout"] == many["layout"] and many["layout"]["batch"] == 32 and many["batch"] == 2
+    assert (alone["layout_with_less_at_once"]["devices"], alone["layout_with_less_at_once"]["batch"]) == (2, 16)
+    few = planned("--gpus", "2")
+    assert few["batch"] == 128 and not few["fits"]
+    assert few["layout_with_less_at_once"] == alone["layout_with_less_at_once"]
+    assert run(["plan", str(recipe), "--gpus", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "with training.micro_batch_tokens: 32768, 2 devices, parallel: fsdp, activations recomputed: 65.8 GB" in out
+    assert "the run does not fit on 2 x h100: the layout is what it takes\n" in out
+    assert run(["plan", str(recipe), "--gpus", "1"]) == 0
+    assert "the layout is what it takes; not even one sequence at once fits" in capsys.readouterr().out
+    # It is as said: in pieces the run fits where it did not.
+    pieces = "max_tokens: 3G, batch_tokens: 524288, micro_batch_tokens: 32768"
+    recipe.write_text(RECIPE.format("generate", "gpt3-6.7b", 2048, pieces))
+    told = planned()
+    assert told["layout"] == alone["layout_with_less_at_once"] and told["layout_with_less_at_once"] is None
+
+
+def test_small_models_are_copied() -> None:
+    """Where only activations are too many, each device has the whole model."""
+    device = Accelerator("x", 1e12, 2.8e9, 1e11)
+    plan = plan_of("gpt2", device, batch_tokens=16 * 1024)
+    assert plan.used is not None and plan.used.parallel == "ddp" and plan.used.devices * plan.used.sequences == 16
+
+
+def test_precision_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bf16, fp32 = (plan_of("gpt2", find_accelerator("a100"), precision=precision) for precision in ("auto", "fp32"))
+    assert (bf16.precision, fp32.precision) == ("bf16", "fp32")
+    head = 4 * 50_257 * 256
+    assert fp32.memory.activations - head == 2 * (bf16.memory.activations - head)
+    assert fp32.memory.state == bf16.memory.state
+    assert bf16.seconds is not None and fp32.seconds == pytest.approx(bf16.seconds * 312 / 19.5)
+    # The list's rate gives way to one that was measured, whatever the type.
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format("generate", "gpt2", 1024, "max_steps: 9, precision: fp32"))
+    for options, precision, rate in (
+        ([], "fp32\n", "67"),
+        (["--peak", "300"], "fp32\n", "300"),
+        (["--gpu", "v100"], "fp32, since v100 has no instructions for bf16", "15.7"),
+    ):
+        if "v100" in options:
+            recipe.write_text(RECIPE.format("generate", "gpt2", 1024, "max_steps: 9, precision: bf16"))
+        assert run(["plan", str(recipe), *options]) == 0
+        out = capsys.readouterr().out
+        assert f"precision            {precision}" in out and f" of {rate} TFLOP/s" in out
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-tiny", "transformer-tiny", "gpt-modern-small"])
+def test_moments_of_muon(name: str) -> None:
+    """One of the matrices that it handles, two of the rest."""
+    preset = {"preset": name, "num_layers": 2}
+    config = plan_of(preset, ROOMY, vocab_size=1000).run.config
+    with torch.device("meta"):
+        model = model_of(config)
+    matrices = sum(weight.numel() for weight in state_matrices(model))
+    whole = sum(weight.numel() for weight in model.parameters())
+    plan = plan_of(preset, ROOMY, vocab_size=1000, optimizer="muon")
+    assert plan.memory.optimizer == 4 * matrices + 8 * (whole - matrices)
+
+
+def test_muon_is_not_sliced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format("generate", "gpt3-13b", 2048, "max_steps: 9, optimizer: muon"))
+    assert run(["plan", str(recipe)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "one sequence of 2,048 tokens is too much for a device, which has the whole model (it cannot be sliced)" in out
+    )
+
+
+def test_a_teacher_is_held_and_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def planned(taught: str) -> Any:
+        recipe = tmp_path / "recipe.yaml"
+        text = (
+            "task: fill-mask\nmodel: {from: pocket-bert, layers: every-second}\ndata: {train: x.txt, max_length: 40}\n"
+        )
+        recipe.write_text(f"{text}{taught}training: {{max_tokens: 1M, batch_tokens: 400}}\noutput: out\n")
+        assert run(["plan", str(recipe), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    alone, taught = planned(""), planned("distillation: {teacher: pocket-bert}\n")
+    assert alone["bytes"]["teacher"] == alone["teacher_operations_a_token"] == 0
+    config: Any = read_model("pocket-bert").config
+    of_teacher = Run("pocket-bert", config, length=40)
+    layer = 10 * 40 * (18 * config.model_dim + 4 * config.feed_forward_dim)
+    logits = 16 * (config.model_dim + config.vocab_size) * 0.15 * 10 * 40
+    assert taught["bytes"]["teacher"] == pytest.approx(4 * of_teacher.parameters + layer + logits)
+    assert taught["layout"]["bytes_a_device"] - alone["layout"]["bytes_a_device"] == taught["bytes"]["teacher"]
+    assert taught["teacher_operations_a_token"] == pytest.approx(of_teacher.forward_a_token)
+    assert taught["operations"] - alone["operations"] == pytest.approx(1e6 * of_teacher.forward_a_token)
+    assert taught["seconds"] > alone["seconds"]
+
+
+def test_what_fits_nowhere_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "gpt3-175b", "--gpu", "k80", "--time", "9d"]
+    assert run([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [told[key] for key in ("layout", "devices", "seconds", "utilisation_within_time")] == [None] * 4
+    assert run(arguments) == 0
+    out = capsys.readouterr().out
+    assert "no number of k80 suffices: one sequence of 2,048 tokens is too much for a device" in out
+    assert "years" not in out and "time times rate" not in out
+    # Of devices that are named the rate is known.
+    assert run([*arguments, "--gpus", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "the run does not fit on 64 x k80; not even one sequence at once fits" in out and "years on 64 x k80" in out

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from trasluz.planning.layout import Layout
     from trasluz.planning.machines import Accelerator
     from trasluz.planning.plan import Plan
+    from trasluz.planning.run import Run
 
 _GB, _TERA = 1e9, 1e12
 
@@ -61,20 +62,10 @@ def plan(
     for option, value in (("--batch", batch), ("--gpus", gpus)):
         if value is not None and value < 1:
             raise RequestError(f"{option} must be at least 1, but is {value}.")
-    subject, settings = subject_of(model, gpus)
     counted = None if tokens is None else amount("--tokens", tokens, parse_count)
-    given = {"tokens": counted, "length": length, "vocab_size": vocab_size}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    if length is not None:
-        settings.pop("cut", None)
-    found = make_plan(
-        subject,
-        device_of(gpu, memory, peak),
-        batch_sequences=batch,
-        devices=gpus,
-        utilisation=utilisation,
-        **settings,
-    )
+    known = {"tokens": counted, "length": length, "batch_sequences": batch}
+    run = run_of(model, vocab_size, {name: value for name, value in known.items() if value is not None})
+    found = make_plan(run, device_of(gpu, memory, peak), devices=gpus, utilisation=utilisation)
     seconds = None if time is None else amount("--time", time, parse_duration)
     if as_json:
         answer_json(as_object(found, seconds))
@@ -83,46 +74,16 @@ def plan(
         answer(line)
 
 
-# What is learnt from labels alone says no words.
-_OF_LABELS = ("classify", "tag", "answer", "embed")
-
-
-def subject_of(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
-    """Return what a plan is of, a preset or a config, and what else is known of the run; RequestError for neither."""
-    from trasluz.models.registry import presets
-    from trasluz.tasks.loading import bundled_models, read_model
-
+def run_of(name: str, vocab_size: int | None, known: dict[str, Any]) -> "Run":
+    """Return the run of a recipe's file, a preset or a trained model, with what the options say of it."""
     if name.endswith((".yaml", ".yml")):
-        return _of_recipe(name, gpus)
-    # A name without a slash that is nothing else is a preset with a slip in it.
-    is_model = name in bundled_models() or "/" in name or Path(name).is_dir()
-    if name in presets() or not is_model:
-        return name, {}
-    loaded = read_model(name)
-    return loaded.config, {"name": name, "only_labels": loaded.task in _OF_LABELS}
+        from trasluz.training.planned_run import planned_run
+        from trasluz.training.recipe_file import read_recipe
 
+        return planned_run(read_recipe(name), vocab_size, **known)
+    from trasluz.planning.run import named_run
 
-def _of_recipe(name: str, gpus: int | None) -> tuple[Any, dict[str, Any]]:
-    from trasluz.training.recipe_file import read_recipe
-    from trasluz.training.starting_model import named_model, starting_model
-
-    recipe = read_recipe(name)
-    training, started = recipe.training, starting_model(recipe)
-    settings: dict[str, Any] = {"length": recipe.data.max_length, "only_labels": recipe.task in _OF_LABELS}
-    settings["recompute"] = training.recompute_activations
-    if started is None:
-        settings["vocab_size"] = recipe.tokenizer.vocab_size
-    else:
-        settings["name"] = named_model(recipe)
-    # Texts to classify are cut to what the model reads; of others, training refuses a length beyond it.
-    settings["cut"] = recipe.task == "classify"
-    # An update's tokens are those of all devices.
-    of_one = max(1, training.batch_tokens // max(1, gpus or 1))
-    settings["batch_tokens"] = min(of_one, training.micro_batch_tokens or of_one)
-    budgets = (training.max_tokens, training.max_steps and training.max_steps * training.batch_tokens)
-    if said := [float(budget) for budget in budgets if budget]:
-        settings["tokens"] = min(said)
-    return recipe.model if started is None else started.config, settings
+    return named_run(name, vocab_size, **known)
 
 
 def device_of(name: str, memory: float | None, peak: float | None) -> "Accelerator":
@@ -138,7 +99,7 @@ def device_of(name: str, memory: float | None, peak: float | None) -> "Accelerat
             raise RequestError(f"{option} is {value}; it must be a number above 0.")
     if memory is not None:
         device = replace(device, memory=memory * _GB)
-    return device if peak is None else replace(device, operations=peak * _TERA)
+    return device if peak is None else device.with_rate(peak * _TERA)
 
 
 def amount(option: str, written: str, parse: Callable[[object], float]) -> float:
@@ -153,18 +114,20 @@ def amount(option: str, written: str, parse: Callable[[object], float]) -> float
 
 def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
     """Return what `--json` prints."""
-    memory, layout = plan.memory, plan.layout
+    run, memory = plan.run, plan.memory
     told: dict[str, Any] = {
-        "model": plan.model,
-        "parameters": plan.parameters,
+        "model": run.name,
+        "parameters": run.parameters,
         "tokens": plan.tokens,
-        "tokens_assumed": plan.tokens_assumed,
+        "tokens_assumed": run.tokens is None,
         "compute_optimal_tokens": plan.optimal_tokens,
-        "source_length": plan.source,
-        "length": plan.target,
+        "source_length": run.source,
+        "length": run.target,
         "batch": plan.batch_sequences,
+        "precision": plan.precision,
         "operations": plan.operations,
-        "forward_operations_a_token": plan.forward_a_token,
+        "forward_operations_a_token": run.forward_a_token,
+        "teacher_operations_a_token": run.teacher_a_token,
         "bytes": {
             "weights": memory.weights,
             "gradients": memory.gradients,
@@ -172,75 +135,113 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
             "activations": memory.activations,
             "activations_with_scores": memory.activations_with_scores,
             "activations_recomputed": memory.activations_recomputed,
+            "teacher": memory.teacher,
         },
-        "layout": None
-        if layout is None
-        else {
-            "parallel": layout.parallel,
-            "devices": layout.devices,
-            "recompute": layout.recompute,
-            "bytes_a_device": layout.bytes_a_device,
-        },
+        "layout": _layout_object(plan.smallest),
+        "layout_with_less_at_once": _layout_object(plan.less_at_once),
         "device": plan.device.name,
         "devices": plan.devices,
-        "fits": plan.layout_here is not None,
-        "recompute": plan.recomputes,
+        "fits": plan.used is not None,
+        "recompute": plan.recompute,
         "utilisation": plan.utilisation,
         "seconds": plan.seconds,
     }
     if seconds is not None:
-        rate = plan.devices * plan.device.operations
-        told |= {"time_times_rate": seconds * rate, "utilisation_within_time": plan.utilisation_within(seconds)}
+        rate = plan.rate
+        told |= {
+            "time_times_rate": None if rate is None else seconds * rate,
+            "utilisation_within_time": plan.utilisation_within(seconds),
+        }
     return told
+
+
+def _layout_object(layout: "Layout | None") -> dict[str, Any] | None:
+    if layout is None:
+        return None
+    return {
+        "parallel": layout.parallel,
+        "devices": layout.devices,
+        "recompute": layout.recompute,
+        "batch": layout.sequences,
+        "bytes_a_device": layout.bytes_a_device,
+    }
 
 
 def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
     """Return the plan in lines."""
-    memory, device = plan.memory, plan.device
+    run, memory, name = plan.run, plan.memory, plan.device.name
     optimal = f"compute-optimal: {plan.optimal_tokens:.3g}"
-    if plan.tokens_assumed:
+    if run.tokens is None:
         optimal = "assumed, since no number of tokens or updates is given: compute-optimal"
-    lengths = f"{plan.source:,} + {plan.target:,}" if plan.source else f"{plan.target:,}"
+    lengths = f"{run.source:,} + {run.target:,}" if run.source else f"{run.target:,}"
+    taught = f", and {run.teacher_a_token:.3g} of the teacher" if run.teacher else ""
+    wants_more = run.precision != "fp32" and plan.precision == "fp32"
     rows = [
-        ("parameters", f"{plan.parameters:,}"),
+        ("parameters", f"{run.parameters:,}"),
         ("tokens", f"{plan.tokens:.3g}   ({optimal})"),
-        ("operations", f"{plan.operations:.3g}   ({plan.forward_a_token:.3g} a token, forward)"),
+        ("operations", f"{plan.operations:.3g}   ({run.forward_a_token:.3g} a token, forward{taught})"),
+        ("precision", f"{plan.precision}{f', since {name} has no instructions for bf16' if wants_more else ''}"),
         ("weights, gradients", f"{_bytes(memory.weights)} + {_bytes(memory.gradients)}   fp32"),
-        ("optimizer", _bytes(memory.optimizer)),
+        ("optimizer", f"{_bytes(memory.optimizer)}   {run.optimizer}"),
         ("activations", f"{_bytes(memory.activations)}   {plan.batch_sequences} x {lengths} tokens, fused attention"),
         ("  scores kept", _bytes(memory.activations_with_scores)),
         ("  recomputed", _bytes(memory.activations_recomputed)),
-        ("layout", _layout(plan)),
-        (
-            "time",
-            f"{_duration(plan.seconds)} on {plan.devices:,} x {device.name} at {plan.utilisation:.0%} of "
-            f"{device.operations / _TERA:,.4g} TFLOP/s{', activations recomputed' if plan.recomputes else ''}",
-        ),
     ]
-    if plan.layout is not None and plan.layout_here is None:
-        rows.append(
-            ("warning", f"the run does not fit on {plan.devices:,} x {device.name}: the layout is what it takes")
-        )
-    if seconds is not None:
-        rate = plan.devices * device.operations
+    if run.teacher is not None:
+        rows.append(("teacher", f"{_bytes(memory.teacher)}   weights, and what it computes"))
+    rows.append(("layout", _too_much(plan) if plan.smallest is None else _layout(plan.smallest, plan)))
+    if plan.less_at_once is not None:
+        rows.append(("  less at once", _less_at_once(plan.less_at_once, plan)))
+    rows.append(("time", _time(plan)))
+    if plan.used is None and plan.devices is not None:
+        rows.append(("warning", _does_not_fit(plan)))
+    if seconds is not None and plan.rate is not None:
         rows.append(
             (
                 f"within {_duration(seconds)}",
-                f"time times rate is {seconds * rate:.3g} operations, of which {plan.utilisation_within(seconds):.0%} "
-                "are the model's",
+                f"time times rate is {seconds * plan.rate:.3g} operations, of which "
+                f"{plan.utilisation_within(seconds):.0%} are the model's",
             )
         )
-    return [plan.model, *(f"  {name:<20} {value}" for name, value in rows)]
+    return [run.name, *(f"  {name:<20} {value}" for name, value in rows)]
 
 
-def _layout(plan: "Plan") -> str:
-    layout, device = plan.layout, plan.device
-    if layout is None:
-        what = "one sequence is" if plan.batch_sequences == 1 else f"{plan.batch_sequences:,} sequences at once are"
-        return f"no number of {device.name} suffices: {what} too much for a device"
+def _layout(layout: "Layout", plan: "Plan") -> str:
     number = "one device" if layout.devices == 1 else f"{layout.devices:,} devices, parallel: {layout.parallel}"
     recomputed = ", activations recomputed" if layout.recompute else ""
-    return f"{number}{recomputed}: {_bytes(layout.bytes_a_device)} of {_bytes(device.memory)} each"
+    return f"{number}{recomputed}: {_bytes(layout.bytes_a_device)} of {_bytes(plan.device.memory)} each"
+
+
+def _too_much(plan: "Plan") -> str:
+    count, run = plan.batch_sequences, plan.run
+    what = f"one sequence of {run.target:,} tokens is" if count == 1 else f"{count:,} sequences at once are"
+    whole = "" if run.is_sliced else ", which has the whole model (it cannot be sliced)"
+    return f"no number of {plan.device.name} suffices: {what} too much for a device{whole}"
+
+
+def _less_at_once(layout: "Layout", plan: "Plan") -> str:
+    run = plan.run
+    by = f"--batch {layout.sequences}"
+    if run.batch_sequences is None:
+        by = f"training.micro_batch_tokens: {layout.sequences * run.target}"
+    return f"with {by}, {_layout(layout, plan)}"
+
+
+def _does_not_fit(plan: "Plan") -> str:
+    said = f"the run does not fit on {plan.devices:,} x {plan.device.name}"
+    if plan.smallest is not None:
+        said += ": the layout is what it takes"
+    return said if plan.less_at_once else f"{said}; not even one sequence at once fits"
+
+
+def _time(plan: "Plan") -> str:
+    if plan.seconds is None:
+        return f"none: no number of {plan.device.name} suffices"
+    rate = plan.device.rate(plan.precision) / _TERA
+    return (
+        f"{_duration(plan.seconds)} on {plan.devices:,} x {plan.device.name} at {plan.utilisation:.0%} of "
+        f"{rate:,.4g} TFLOP/s{', activations recomputed' if plan.recompute else ''}"
+    )
 
 
 def _bytes(count: float) -> str:

@@ -3,6 +3,7 @@
 weights        4 a parameter      fp32; bf16 products read copies of 2 bytes, made layer by layer
 gradients      4
 optimizer      8                  Adam's two moments (Kingma and Ba 2015)
+               4                  Muon's one, of the matrices in hidden layers (training/muon.py); Adam's of the rest
 
 activations, for each position of a layer of attention (Korthikanti et al. 2022, section 4.1), 2 bytes a number:
     18 * dim + 4 * feed_forward_dim            inputs of products, norms and activations, and dropout's masks
@@ -10,13 +11,20 @@ activations, for each position of a layer of attention (Korthikanti et al. 2022,
 recomputed     2 * dim                         each layer's input alone, and the whole of one layer at a time; without
                                                weights of attention, too, and never more than without recomputing
 output head    4 bytes a logit, of one chunk of positions at a time
+
+All but the masks are numbers in the type of the products: in fp32, of 4 bytes in place of 2, they are counted double.
+
+teacher        4 a parameter      it learns nothing: no gradients, no moments
+               one layer          whole, of what it keeps for a position
+               16 * vocabulary    for each judged position: logits and log-probabilities of both, which are not chunked
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trasluz.models.workload import Stack, Workload
 
-WEIGHT_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 4, 4, 8
+WEIGHT_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES, MUON_BYTES = 4, 4, 8, 4
 # As layers/output_loss.py makes them.
 _HEAD_POSITIONS = 256
 # A recurrent layer keeps states and gates of every step: about so many numbers for each of its width.
@@ -25,8 +33,9 @@ _RECURRENT_NUMBERS = 12
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes of one process that has the whole model, and one batch."""
+    """Bytes of one process that has the whole model, and one batch of so many sequences."""
 
+    sequences: int
     weights: float
     gradients: float
     optimizer: float
@@ -36,43 +45,79 @@ class TrainingMemory:
     activations_recomputed: float
     largest_layer: float
     """Bytes of the weights that are whole at one time where they are sliced (FSDP), in the type of the products."""
+    teacher: float = 0.0
+    """What a model that is learnt from takes; it is whole everywhere."""
 
     @property
     def state(self) -> float:
         """Weights, gradients and moments."""
         return self.weights + self.gradients + self.optimizer
 
+    def passing(self, *, recompute: bool = False) -> float:
+        """Return the bytes of a batch on its way, with fused attention, and of who teaches it."""
+        return self.teacher + (self.activations_recomputed if recompute else self.activations)
+
     def total(self, *, recompute: bool = False) -> float:
         """Return all bytes, with fused attention."""
-        return self.state + (self.activations_recomputed if recompute else self.activations)
+        return self.state + self.passing(recompute=recompute)
 
 
-def training_memory(parameters: int, workload: Workload, source: int, target: int, sequences: int) -> TrainingMemory:
-    """Return the bytes for a batch of so many sequences, each of a source and a target of so many tokens."""
+def training_memory(
+    parameters: int,
+    workload: Workload,
+    source: int,
+    target: int,
+    sequences: int,
+    *,
+    number_bytes: int = 2,
+    muon: bool = False,
+) -> TrainingMemory:
+    """Return the bytes for a batch of so many sequences, each of a source and a target of so many tokens.
+
+    Products are of numbers of `number_bytes`.
+    """
     kept = scores = inputs = 0.0
-    largest_kept, largest_weights = 0.0, 0
-    for stack in workload.stacks:
-        if not stack.num_layers:
-            continue
-        length = stack.added + (source if stack.text == "source" else target)
+    largest_kept, largest_weights, by_muon = 0.0, 0, 0
+    for stack, length in _lengths(workload, source, target):
         layer = _kept(stack) * length
         kept += stack.num_layers * layer
         seen = stack.pairs(length) + (length * source if stack.cross_pairs else 0)
         scores += stack.num_layers * 5 * stack.num_heads * seen
         inputs += stack.num_layers * 2 * stack.dim * length
         largest_kept = max(largest_kept, layer)
-        largest_weights = max(largest_weights, stack.weights + stack.memory_weights)
+        weights = stack.weights + stack.memory_weights
+        largest_weights = max(largest_weights, weights)
+        # A recurrent layer's matrices are no linear layer's.
+        by_muon += stack.num_layers * weights if muon and stack.num_heads else 0
     head = 4 * workload.head_vocab_size * min(_HEAD_POSITIONS, target * sequences)
+    size = sequences * number_bytes / 2
     return TrainingMemory(
+        sequences=sequences,
         weights=float(WEIGHT_BYTES * parameters),
         gradients=float(GRADIENT_BYTES * parameters),
-        optimizer=float(OPTIMIZER_BYTES * parameters),
-        activations=sequences * kept + head,
-        activations_with_scores=sequences * (kept + scores) + head,
-        activations_recomputed=sequences * min(kept, inputs + largest_kept) + head,
+        optimizer=float(OPTIMIZER_BYTES * (parameters - by_muon) + MUON_BYTES * by_muon),
+        activations=size * kept + head,
+        activations_with_scores=size * (kept + scores) + head,
+        activations_recomputed=size * min(kept, inputs + largest_kept) + head,
         # The table of the vocabulary is one layer, too.
-        largest_layer=2.0 * max(largest_weights, workload.head_dim * workload.head_vocab_size),
+        largest_layer=float(number_bytes * max(largest_weights, workload.head_dim * workload.head_vocab_size)),
     )
+
+
+def teacher_bytes(
+    parameters: int, workload: Workload, source: int, target: int, sequences: int, *, number_bytes: int = 2
+) -> float:
+    """Return what a teacher takes beside the model that learns from it (objectives/distillation.py)."""
+    layer = max((_kept(stack) * length for stack, length in _lengths(workload, source, target)), default=0)
+    logits = 16 * workload.head_vocab_size * workload.judged_share * target
+    return WEIGHT_BYTES * parameters + sequences * (layer * number_bytes / 2 + logits)
+
+
+def _lengths(workload: Workload, source: int, target: int) -> Iterator[tuple[Stack, int]]:
+    """Yield each stack that has layers, and how many positions it works on."""
+    for stack in workload.stacks:
+        if stack.num_layers:
+            yield stack, stack.added + (source if stack.text == "source" else target)
 
 
 def _kept(stack: Stack) -> int:
