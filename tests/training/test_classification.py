@@ -13,6 +13,7 @@ from small_run import prepared, run
 from tests.checkpoints.hub_encoders import write_encoder
 
 import trasluz
+from trasluz.cli.main import run as command
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.training.labelled_examples import LabelledExamples
@@ -225,6 +226,29 @@ def test_what_was_never_learnt_is_not_read(tmp_path: Path) -> None:
     run(text_recipe(tmp_path, "training.max_steps=2", "data.max_length=12"))
     found = trasluz.load(tmp_path / "run")("wave " * 30)
     assert trasluz.load(tmp_path / "run").longest_text == 12 and found.left_out >= 20
+
+
+@pytest.mark.parametrize(("given", "tuned"), [(12, 24), (30, 12)])
+def test_a_tuned_model_reads_what_it_was_validated_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: int, tuned: int
+) -> None:
+    run(text_recipe(tmp_path, "training.max_steps=2", f"data.max_length={given}", name="given"))
+    draw = random.Random(7)
+    long = []
+    for _ in range(200):
+        topic = draw.choice(sorted(TOPICS))
+        # What a text is about is told behind what one of the two models reads.
+        long.append(f"{topic}\t{' '.join(draw.choices(NOISE, k=16) + draw.choices(TOPICS[topic], k=3))}\n")
+    (tmp_path / "long.tsv").write_text("label\ttext\n" + "".join(long))
+    (tmp_path / "valid.tsv").write_text("label\ttext\n" + "".join(long[:60]))
+    data = [f"data.train={tmp_path / 'long.tsv'}", f"data.valid={tmp_path / 'valid.tsv'}"]
+    reports = run(
+        text_recipe(tmp_path, f"model={tmp_path / 'given'}", f"data.max_length={tuned}", "training.max_steps=50", *data)
+    )
+    assert trasluz.load(tmp_path / "run").longest_text == tuned
+    assert command(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "valid.tsv"), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["accuracy"] == pytest.approx(chosen(reports)["accuracy"])
 
 
 @pytest.mark.parametrize(("keep", "least", "most"), [("start", 0.0, 0.6), ("end", 0.95, 1.0), ("ends", 0.95, 1.0)])

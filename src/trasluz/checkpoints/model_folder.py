@@ -107,6 +107,12 @@ class LoadedModel:
         return self.model
 
     @property
+    def longest_text(self) -> int:
+        """Most tokens that a model of one text reads, special ones included: its positions, or fewer if so told."""
+        positions: int = self.config.longest_text
+        return min(positions, getattr(self.source_tokenizer, "max_length", None) or positions)
+
+    @property
     def attention_kind(self) -> str | None:
         """Which kind of attention is shown: over the source where there is one, else of a text over itself."""
         model: Any = self.model

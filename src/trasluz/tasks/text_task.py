@@ -64,7 +64,7 @@ class TextTask:
         self.tokenizer: EncoderTokenizer = loaded.source_tokenizer
         self.name = loaded.name
         self.device = torch.device(device)
-        self.longest_text: int = min(self.config.longest_text, self.tokenizer.max_length or self.config.longest_text)
+        self.longest_text = loaded.longest_text
         self._loaded = loaded
         # Without our kernel, attention over a row costs more than padding does.
         self._shares_rows = bool(self.model.reads_rows) and attends_to_texts(self.device)
