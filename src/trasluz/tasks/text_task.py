@@ -139,11 +139,10 @@ class TextTask:
         second_texts: Sequence[str] | None = None,
         *,
         with_masks: bool = False,
-        longest: int | None = None,
     ) -> list[TextInput]:
-        """Return texts with their special tokens, cut to `longest` tokens (None: what the model can take)."""
+        """Return texts with their special tokens, cut to what is read of them."""
         tokenizer, pair = self.tokenizer, second_texts is not None
-        room, begin = (longest or self.longest_text) - tokenizer.num_added(pair), tokenizer.first_offset(pair)
+        room, begin = self.longest_text - tokenizer.num_added(pair), tokenizer.first_offset(pair)
         firsts = tokenizer.encode_batch(texts, with_masks=with_masks)
         seconds: list[EncodedText | None] = [None] * len(firsts)
         if second_texts is not None:
