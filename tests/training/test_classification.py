@@ -19,7 +19,7 @@ from trasluz.objectives.classification import ClassificationObjective
 from trasluz.training.labelled_examples import LabelledExamples
 from trasluz.training.optimizer import build_optimizer
 from trasluz.training.recipe import Recipe
-from trasluz.training.recipe_file import parse_recipe
+from trasluz.training.recipe_file import dump_recipe, parse_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 
 NOISE = "the a of it some very quite boat bread wind paper light".split()
@@ -274,6 +274,37 @@ def test_labels_that_are_no_numbers_are_skipped_where_asked_for(tmp_path: Path) 
     recipe = text_recipe(tmp_path, "data.label_kind=number", "data.on_error=skip")
     counts = prepared(recipe, LabelledExamples(recipe)).counts
     assert (counts.read, counts.malformed) == (62, 2) and "texts.tsv:62, " in counts.complaint
+
+
+def test_unknown_labels_are_found_in_reading_and_skipped_where_asked_for(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts.tsv", 60)
+    (tmp_path / "valid.tsv").write_text("label\ttext\nsea\ta wave\n7\ta tide\n")
+    recipe = text_recipe(tmp_path, f"data.valid={tmp_path / 'valid.tsv'}", "data.on_error=skip")
+    assert [one.label for one in prepared(recipe, LabelledExamples(recipe)).valid] == ["sea"]
+    recipe = text_recipe(tmp_path, "data.labels=[sea, sky]", "data.on_error=skip")
+    counts = prepared(recipe, LabelledExamples(recipe)).counts
+    assert counts.malformed > 5 and "there is no label (" in counts.complaint
+
+
+def test_labels_may_be_whole_numbers(tmp_path: Path) -> None:
+    recipe = text_recipe(tmp_path, "data.labels=[0, 1]", "training.class_weights={0: 1, 1: 5}")
+    assert recipe.data.labels == ["0", "1"] and recipe.training.class_weights == {"0": 1.0, "1": 5.0}
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "message"),
+    [
+        ("several", [",", ","], r"data\.train: no text has a label; at least some must have one"),
+        ("number", ["1", "1e39"], r"texts\.tsv:3: the label is a number too large for float32: '1e39'"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(tmp_path: Path, kind: str, labels: list[str], message: str) -> None:
+    rows = "".join(f"{label}\ttext number {number}\n" for number, label in enumerate(labels * 10))
+    (tmp_path / "texts.tsv").write_text("label\ttext\n" + rows)
+    recipe = text_recipe(tmp_path, f"data.label_kind={kind}")
+    with pytest.raises(DataError, match=message):
+        prepared(recipe, LabelledExamples(recipe))
 
 
 def test_labels_of_json(tmp_path: Path) -> None:
