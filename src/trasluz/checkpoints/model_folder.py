@@ -194,6 +194,8 @@ def save_model(
         attention=None if attention_default is None else _place(*attention_default),
         tokenizer=tokenizer_kind(source_tokenizer, target_tokenizer),
         base=None,
+        max_length=None,
+        kept_part=None,
     )
     tensors = model_tensors(model)
     hub = format_for(config)
