@@ -54,6 +54,22 @@ def test_each_task_is_the_model_that_was_tuned(base: Path, tmp_path: Path) -> No
     assert trasluz.load(base, task="embed")(TEXT).vector.shape == (21,)
 
 
+def test_each_task_reads_as_much_of_a_text_as_it_was_tuned_with(base: Path, tmp_path: Path) -> None:
+    before = trasluz.load(base).longest_text
+    loaded = load_model(tmp_path / "classify")
+    loaded.source_tokenizer.max_length, loaded.source_tokenizer.keep = 5, "end"
+    save_loaded(tmp_path / "classify", loaded)
+    add_task(base, tmp_path / "classify", "classify")
+    there = trasluz.load(base, task="classify")
+    assert there.longest_text == 5 and there.tokenizer.keep == "end"
+    assert there(TEXT).scores == pytest.approx(trasluz.load(tmp_path / "classify")(TEXT).scores, abs=1e-3)
+    there.save(tmp_path / "alone")
+    assert trasluz.load(tmp_path / "alone").longest_text == 5
+    for task in ("fill-mask", "tag"):
+        other = trasluz.load(base, task=task)
+        assert other.longest_text == before and other.tokenizer.keep == "start"
+
+
 def test_a_task_is_saved_as_a_whole_model(base: Path, tmp_path: Path) -> None:
     there = trasluz.load(base, task="classify")
     there.save(tmp_path / "alone")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import trasluz
+from trasluz.checkpoints.model_folder import load_model, save_loaded
 from trasluz.cli.main import run
 
 Captured = pytest.CaptureFixture[str]
@@ -101,6 +102,21 @@ def test_an_empty_line_answers_an_empty_line(
         np.testing.assert_allclose(found, alone, atol=1e-5)
     else:
         assert [first, second] == wanted
+
+
+@pytest.mark.parametrize(("keep", "said"), [("end", "the first {} tokens"), ("ends", "{} tokens in the middle")])
+def test_the_remark_says_which_tokens_had_no_room(
+    encoder: Encoder, capsys: Captured, tmp_path: Path, keep: str, said: str
+) -> None:
+    loaded = load_model(encoder("topics"))
+    loaded.source_tokenizer.keep = keep
+    save_loaded(tmp_path / "model", loaded)
+    left_out = trasluz.load(tmp_path / "model").left_out(LONG)
+    wanted = f"{said.format(left_out)} had no room and "
+    assert run(["classify", str(tmp_path / "model"), LONG]) == 0
+    assert capsys.readouterr().err == f"text 1: {wanted}were left out\n"
+    assert run(["inspect", str(tmp_path / "model"), LONG, "--word", "bread"]) == 0
+    assert capsys.readouterr().err == f"{wanted}are not shown\n"
 
 
 @pytest.mark.parametrize(("verb", "name", "texts"), VERBS)

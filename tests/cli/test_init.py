@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.checkpoints.hub_encoders import write_encoder
 
 from trasluz.cli.main import run
 from trasluz.training.recipe import Recipe
@@ -131,6 +132,21 @@ def test_a_recipe_for_labelled_texts(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "days.tsv").write_text("label\ttext\n" + "dry\ta day\n" * 5)
     assert run(["init", "classify", *data]) == 2
     assert "has the same label: there is nothing to learn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["classify", "fill-mask"])
+def test_a_recipe_asks_the_given_model_how_much_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    write_encoder(tmp_path / "encoder", "BertForMaskedLM")
+    path = tmp_path / "encoder" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 24}))
+    rows = "".join(f"{['dry', 'rain'][day % 2]}\t{'day number again ' * 20}{day}\n" for day in range(80))
+    (tmp_path / "days.tsv").write_text("label\ttext\n" + rows)
+    assert run(["init", task, "--data", str(tmp_path / "days.tsv"), "--model", str(tmp_path / "encoder")]) == 0
+    assert parse_recipe(capsys.readouterr().out).data.max_length == 24
+    assert run(["init", task, "--data", str(tmp_path / "days.tsv")]) == 0
+    assert parse_recipe(capsys.readouterr().out).data.max_length == 128
 
 
 def test_a_recipe_for_tagged_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

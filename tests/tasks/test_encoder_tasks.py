@@ -12,7 +12,10 @@ from tests.checkpoints.hub_encoders import write_encoder
 from transformers import AutoTokenizer
 
 import trasluz
+from trasluz.checkpoints.model_folder import load_model
+from trasluz.checkpoints.sentence_vectors import Pooling
 from trasluz.errors import ModelError, RequestError
+from trasluz.tasks.embedder import Embedder
 
 TEXTS = ["the old miller has forgotten the bread.", "¡ella ve una carta!", "nobody", "it kept seven blue boats, again"]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -48,6 +51,23 @@ def test_masks_are_filled_as_the_library_would(tmp_path: Path, family: str) -> N
     assert fill("  ").masks == ()
 
 
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "BertForSequenceClassification", num_labels=3)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"id2label": {"0": "a", "1": "a", "2": "b"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="id2label names two classes 'a', whose scores could not be told apart"):
+        trasluz.load(tmp_path)
+
+
+def test_what_an_embedder_leaves_out(tmp_path: Path) -> None:
+    write(tmp_path, "BertModel")
+    loaded = load_model(tmp_path)
+    loaded.pooling = Pooling("mean", True, 8)
+    embed = Embedder(loaded)
+    text = "the bread " * 8
+    assert embed.left_out(text) == embed(text).left_out == len(embed.tokenizer.encode(text)) - 6
+
+
 def test_what_cannot_be_filled(tmp_path: Path) -> None:
     write(tmp_path, "BertForMaskedLM")
     fill = trasluz.load(tmp_path)
@@ -78,6 +98,10 @@ def test_labels_of_texts_and_pairs(tmp_path: Path, family: str) -> None:
     expected = logits_of(model, tokenizer, *TEXTS[:2]).logits[0].softmax(-1)
     assert [pair.scores[label] for label in classify.labels] == pytest.approx(expected.tolist(), abs=1e-5)
     assert pair.to_dict()["second_text"] == TEXTS[1]
+    with pytest.raises(RequestError, match="`text` is a text, but `second_text` is a list: give two texts, or two li"):
+        classify(TEXTS[0], TEXTS[1:2])
+    with pytest.raises(RequestError, match="`text` is a list, but `second_text` is a text"):
+        classify(["x", "y", "z"], "abc")
     with pytest.raises(RequestError, match="there are 4 texts, but 1 second texts"):
         classify(TEXTS, [TEXTS[0]])
 

@@ -13,12 +13,13 @@ from small_run import prepared, run
 from tests.checkpoints.hub_encoders import write_encoder
 
 import trasluz
+from trasluz.cli.main import run as command
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.training.labelled_examples import LabelledExamples
 from trasluz.training.optimizer import build_optimizer
 from trasluz.training.recipe import Recipe
-from trasluz.training.recipe_file import parse_recipe
+from trasluz.training.recipe_file import dump_recipe, parse_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 
 NOISE = "the a of it some very quite boat bread wind paper light".split()
@@ -227,6 +228,29 @@ def test_what_was_never_learnt_is_not_read(tmp_path: Path) -> None:
     assert trasluz.load(tmp_path / "run").longest_text == 12 and found.left_out >= 20
 
 
+@pytest.mark.parametrize(("given", "tuned"), [(12, 24), (30, 12)])
+def test_a_tuned_model_reads_what_it_was_validated_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: int, tuned: int
+) -> None:
+    run(text_recipe(tmp_path, "training.max_steps=2", f"data.max_length={given}", name="given"))
+    draw = random.Random(7)
+    long = []
+    for _ in range(200):
+        topic = draw.choice(sorted(TOPICS))
+        # What a text is about is told behind what one of the two models reads.
+        long.append(f"{topic}\t{' '.join(draw.choices(NOISE, k=16) + draw.choices(TOPICS[topic], k=3))}\n")
+    (tmp_path / "long.tsv").write_text("label\ttext\n" + "".join(long))
+    (tmp_path / "valid.tsv").write_text("label\ttext\n" + "".join(long[:60]))
+    data = [f"data.train={tmp_path / 'long.tsv'}", f"data.valid={tmp_path / 'valid.tsv'}"]
+    reports = run(
+        text_recipe(tmp_path, f"model={tmp_path / 'given'}", f"data.max_length={tuned}", "training.max_steps=50", *data)
+    )
+    assert trasluz.load(tmp_path / "run").longest_text == tuned
+    assert command(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "valid.tsv"), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["accuracy"] == pytest.approx(chosen(reports)["accuracy"])
+
+
 @pytest.mark.parametrize(("keep", "least", "most"), [("start", 0.0, 0.6), ("end", 0.95, 1.0), ("ends", 0.95, 1.0)])
 def test_what_is_kept_of_long_texts(tmp_path: Path, keep: str, least: float, most: float) -> None:
     # What a text is about is told by its last words, which a text cut at its end has lost.
@@ -250,6 +274,37 @@ def test_labels_that_are_no_numbers_are_skipped_where_asked_for(tmp_path: Path) 
     recipe = text_recipe(tmp_path, "data.label_kind=number", "data.on_error=skip")
     counts = prepared(recipe, LabelledExamples(recipe)).counts
     assert (counts.read, counts.malformed) == (62, 2) and "texts.tsv:62, " in counts.complaint
+
+
+def test_unknown_labels_are_found_in_reading_and_skipped_where_asked_for(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts.tsv", 60)
+    (tmp_path / "valid.tsv").write_text("label\ttext\nsea\ta wave\n7\ta tide\n")
+    recipe = text_recipe(tmp_path, f"data.valid={tmp_path / 'valid.tsv'}", "data.on_error=skip")
+    assert [one.label for one in prepared(recipe, LabelledExamples(recipe)).valid] == ["sea"]
+    recipe = text_recipe(tmp_path, "data.labels=[sea, sky]", "data.on_error=skip")
+    counts = prepared(recipe, LabelledExamples(recipe)).counts
+    assert counts.malformed > 5 and "there is no label (" in counts.complaint
+
+
+def test_labels_may_be_whole_numbers(tmp_path: Path) -> None:
+    recipe = text_recipe(tmp_path, "data.labels=[0, 1]", "training.class_weights={0: 1, 1: 5}")
+    assert recipe.data.labels == ["0", "1"] and recipe.training.class_weights == {"0": 1.0, "1": 5.0}
+    assert parse_recipe(dump_recipe(recipe)).model_dump() == recipe.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "message"),
+    [
+        ("several", [",", ","], r"data\.train: no text has a label; at least some must have one"),
+        ("number", ["1", "1e39"], r"texts\.tsv:3: the label is a number too large for float32: '1e39'"),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(tmp_path: Path, kind: str, labels: list[str], message: str) -> None:
+    rows = "".join(f"{label}\ttext number {number}\n" for number, label in enumerate(labels * 10))
+    (tmp_path / "texts.tsv").write_text("label\ttext\n" + rows)
+    recipe = text_recipe(tmp_path, f"data.label_kind={kind}")
+    with pytest.raises(DataError, match=message):
+        prepared(recipe, LabelledExamples(recipe))
 
 
 def test_labels_of_json(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_layers_are_overridden(taught: Path) -> None:
         (["data.label_kind=several"], r"are of the kind one, and data\.label_kind is several"),
         (["data.max_length=200"], r"teacher reads 40 tokens, and data\.max_length is 200"),
         (["data.labels=[sea, bread, sky]"], r"the labels of .*teacher are bread, sea, sky; those to learn are sea, br"),
+        (["data.labels=[sea, bread, sky]"], r"in the teacher's order, data\.labels=\[bread, sea, sky\]"),
         (
             ["model={preset: bert-tiny, num_layers: 1, model_dim: 16, max_positions: 40}", "tokenizer.load=TEACHER"],
             r"the states of .*teacher are 32 wide, the student's 16: .* set distillation\.hidden_weight to 0",

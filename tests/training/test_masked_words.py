@@ -82,6 +82,15 @@ def test_long_texts_become_several_pieces(tmp_path: Path) -> None:
     assert {int(row[1][1]) for row in data.cache} <= set(range(1, 11))
 
 
+def test_what_the_given_model_reads_stays_readable(tmp_path: Path) -> None:
+    run(text_recipe(tmp_path, "training.max_steps=2", "data.max_length=12", name="given"))
+    for length, reads in ((16, 16), (8, 12)):
+        name = f"further-{length}"
+        given = [f"model={tmp_path / 'given'}", f"data.max_length={length}"]
+        run(text_recipe(tmp_path, *given, "training.max_steps=2", name=name))
+        assert trasluz.load(tmp_path / name).longest_text == reads
+
+
 def test_stopped_and_resumed_it_is_the_same_to_the_bit(tmp_path: Path) -> None:
     short = ("training.schedule=constant", "evaluation.every=20 steps")
     run(text_recipe(tmp_path, *short, "training.max_steps=40", name="whole"))

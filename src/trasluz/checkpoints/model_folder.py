@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from torch import nn
 
 from trasluz.checkpoints.filling import fill, float_dtype, unfilled
@@ -36,6 +36,7 @@ from trasluz.models.config import SequenceToSequenceConfig
 from trasluz.models.hub_format import format_for, hub_formats
 from trasluz.models.key_map import KeyMap, Row
 from trasluz.models.registry import architectures, find_architecture, make_config, model_of
+from trasluz.text.encoder_template import Keep
 
 CONFIG = "config.json"
 CARD = "README.md"
@@ -73,6 +74,8 @@ class _Notes(BaseModel):
     base: Literal["../.."] | None = Field(
         None, description="the folder that has what this one lacks: see `task_folders.py`"
     )
+    max_length: PositiveInt | None = Field(None, description="tokens that are read; None: as the tokenizer says")
+    kept_part: Keep | None = Field(None, description="what stays of a longer text; None: as the tokenizer says")
 
     @model_validator(mode="after")
     def _two_to_turn_round(self) -> "_Notes":
@@ -105,6 +108,12 @@ class LoadedModel:
         if dtype == torch.int8:
             to_int8(self.model)
         return self.model
+
+    @property
+    def longest_text(self) -> int:
+        """Most tokens that a model of one text reads, special ones included: its positions, or fewer if so told."""
+        positions: int = self.config.longest_text
+        return min(positions, getattr(self.source_tokenizer, "max_length", None) or positions)
 
     @property
     def attention_kind(self) -> str | None:
@@ -185,6 +194,8 @@ def save_model(
         attention=None if attention_default is None else _place(*attention_default),
         tokenizer=tokenizer_kind(source_tokenizer, target_tokenizer),
         base=None,
+        max_length=None,
+        kept_part=None,
     )
     tensors = model_tensors(model)
     hub = format_for(config)
@@ -254,6 +265,10 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Loaded
     fill(model, key_map.read(weights.tensors, shapes, str(folder)), dtype, weights.let_go)
     shared = folder / notes.base if notes.base else folder
     source_tokenizer, target_tokenizer = load_tokenizers(shared, notes.tokenizer, config)
+    if notes.max_length is not None:
+        source_tokenizer.max_length = notes.max_length
+    if notes.kept_part is not None:
+        source_tokenizer.keep = notes.kept_part
     return LoadedModel(
         model=model.eval(),
         config=config,

@@ -105,11 +105,11 @@ def _example(loaded: LoadedModel, sizes: Mapping[str, int]) -> dict[str, Tensor]
 def _config(loaded: LoadedModel) -> dict[str, Any]:
     """Return what a program must know."""
     config, tokenizer, pooling = loaded.config, loaded.source_tokenizer, loaded.pooling or Pooling()
-    limits = [config.longest_text, tokenizer.max_length]
+    longest = loaded.longest_text
     found = {"model": loaded.name, "task": loaded.task, "pad_id": config.pad_id}
     match loaded.task:
         case "embed":
-            limits.append(pooling.max_tokens)
+            longest = min(longest, pooling.max_tokens or longest)
             found |= {"dim": config.model_dim, "pooling": pooling.kind, "normalized": pooling.normalized}
         case "fill-mask":
             found |= {"mask_id": tokenizer.mask_id}
@@ -117,7 +117,7 @@ def _config(loaded: LoadedModel) -> dict[str, Any]:
             found |= {"labels": config.labels, "label_kind": config.label_kind}
         case "tag":
             found |= {"labels": config.labels}
-    return {**found, "max_length": min(limit for limit in limits if limit is not None)}
+    return {**found, "max_length": longest}
 
 
 def _about(loaded: LoadedModel, graph: Graph) -> str:

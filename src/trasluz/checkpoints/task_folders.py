@@ -1,7 +1,8 @@
 """Several tasks in one model folder: what each changes of a common encoder lies under `heads/`.
 
     config.json, model.safetensors, tokenizer files    the encoder, with the head of the task it is for
-    heads/classify/config.json                         the config of that task's model; its `base` is ../..
+    heads/classify/config.json                         the config of that task's model; its `base` is ../..; how much
+                                                       of a text is read, since the tokenizer is the encoder's
     heads/classify/model.safetensors                   only the tensors that are not the encoder's own
 
 An encoder whose lower layers stayed frozen while it was tuned is stored once, however many tasks it learnt.
@@ -14,6 +15,7 @@ import torch
 from trasluz.checkpoints.folder_files import read_json, write_json
 from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, read_weights, write_weights
 from trasluz.errors import ModelError
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
 
 HEADS = "heads"
 BASE = "../.."
@@ -53,6 +55,9 @@ def add_task(folder: str | Path, tuned: str | Path, task: str) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     dtype = "float16" if given.get("dtype") == "float16" else "float32"
     write_weights(place / WEIGHTS, changed, torch.float16 if dtype == "float16" else torch.float32)
-    notes = {**(config.get(_OURS) or {}), "task": task, "base": BASE}
+    tokenizer = EncoderTokenizer.load(tuned)
+    notes = {**(config.get(_OURS) or {}), "task": task, "base": BASE, "kept_part": tokenizer.keep}
+    if tokenizer.max_length is not None:
+        notes["max_length"] = tokenizer.max_length
     write_json(place / _CONFIG, {**config, "dtype": dtype, _OURS: notes})
     return place

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# By what the tokenizer keeps of a text that is too long.
+_LEFT_OUT = {"start": "the last {}", "end": "the first {}", "ends": "{} in the middle"}
+
 
 @with_common_options
 def fill_mask(
@@ -78,7 +81,7 @@ def classify(
                 raise RequestError(f"two texts with a tab between were expected, not {len(parts)}: {text[:60]!r}.")
         return list(task([first for first, _ in halves], [second for _, second in halves], **options))
 
-    _answer_all(common, work, texts, line, as_json)
+    _answer_all(common, task, texts, line, as_json, work=work)
 
 
 @with_common_options
@@ -128,7 +131,7 @@ def answer(
     def work(group: list[str], **options: Any) -> "list[Answer]":
         return list(task(group, told, **options))
 
-    _answer_all(common, work, questions, line, as_json, prompt="question> ", top=top, no_answer=no_answer)
+    _answer_all(common, task, questions, line, as_json, work=work, prompt="question> ", top=top, no_answer=no_answer)
 
 
 @with_common_options
@@ -177,17 +180,27 @@ def _cell(text: str) -> str:
     return text.replace("\t", " ")
 
 
+def which_left_out(task: Any, count: int) -> str:
+    """Return which tokens of a text had no room, in words."""
+    return _LEFT_OUT[task.tokenizer.keep].format(f"{count:,} tokens")
+
+
 def _answer_all(
     common: CommonOptions,
-    work: Callable[..., Sequence[T]],
+    task: Any,
     texts: Sequence[str] | None,
     line: Callable[[T], str],
     as_json: bool,
     *,
+    work: Callable[..., Sequence[T]] | None = None,
     prompt: str = "text> ",
     **options: Any,
 ) -> None:
-    """Answer every text with a line, or an object; what had no room in the model is told on standard error."""
+    """Answer every text with a line, or an object; what had no room in the model is told on standard error.
+
+    `work` is what a task does with some texts; None: it is called with them.
+    """
+    work = work or task
     options["batch_tokens"] = common.batch_tokens
     # Wrong options are refused before anything is read.
     work([], **options)
@@ -202,4 +215,4 @@ def _answer_all(
             asked += getattr(found, "second_text", None) or ""
             answer_line(line(result) if asked.strip() else "")
         if left_out := getattr(found, "left_out", 0):
-            remark(f"text {number}: the last {left_out:,} tokens had no room and were left out", quiet=common.quiet)
+            remark(f"text {number}: {which_left_out(task, left_out)} had no room and were left out", quiet=common.quiet)

@@ -31,9 +31,9 @@ def evaluate_classes(
     from trasluz.training.labelled_stream import label_tensor
 
     report = ReadReport()
-    kind = classifier.config.label_kind
-    examples = list(read_labelled(entry, pairs=pairs, kind=kind, on_error=on_error, report=report))
-    gold = [label_numbers(one, kind, classifier.labels) for one in examples]
+    kind, labels = classifier.config.label_kind, classifier.labels
+    examples = list(read_labelled(entry, pairs=pairs, kind=kind, labels=labels, on_error=on_error, report=report))
+    gold = [label_numbers(one, kind, labels) for one in examples]
     if report.malformed:
         remark(report.summary(), quiet=quiet)
 

@@ -5,6 +5,7 @@ import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -174,7 +175,7 @@ def classification_recipe(
     values = {
         "task": "classify",
         "model": name,
-        "data": {"pairs": pairs, "label_kind": label_kind, "max_length": labels.max_length},
+        "data": {"pairs": pairs, "label_kind": label_kind, "max_length": fitting_length(labels.max_length, model)},
         "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
         **sizing.classification_for(labels, machine, pretrained=name not in presets()),
         "output": "runs/classify",
@@ -213,7 +214,7 @@ def tagging_recipe(
     values = {
         "task": "tag",
         "model": name,
-        "data": {"max_length": corpus.max_length},
+        "data": {"max_length": fitting_length(corpus.max_length, model)},
         "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": False},
         **settings,
         "output": "runs/tag",
@@ -255,7 +256,7 @@ def answering_recipe(
         "task": "answer",
         "model": name,
         # What is longer is read in windows.
-        "data": {"max_length": min(384, corpus.max_length)},
+        "data": {"max_length": fitting_length(min(384, corpus.max_length), model)},
         "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
         **settings,
         "output": "runs/answer",
@@ -285,7 +286,7 @@ def masked_words_recipe(
     values = {
         "task": "fill-mask",
         "model": name,
-        "data": {"max_length": min(128, corpus.max_length)},
+        "data": {"max_length": fitting_length(min(128, corpus.max_length), model)},
         "tokenizer": {"kind": "wordpiece", "vocab_size": 8000, "lowercase": True},
         **sizing.masked_words_for(machine, pretrained=name not in presets()),
         "output": "runs/fill-mask",
@@ -296,6 +297,21 @@ def masked_words_recipe(
         f"{at_least}{corpus.num_texts:,} texts of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
         HOW_TO_TRAIN,
     ]
+
+
+def fitting_length(wanted: int, model: str | None) -> int:
+    """Return how many tokens of a text are learnt from: `wanted`, or what a trained model at hand reads, where fewer.
+
+    For a recipe nothing is downloaded: of a hub id it is not asked.
+    """
+    from trasluz.checkpoints.model_folder import load_model
+    from trasluz.tasks.loading import bundled_models, find_model
+
+    if model is None or not (Path(model).expanduser().is_dir() or model in bundled_models()):
+        return wanted
+    loaded = load_model(find_model(model))
+    # Translators have no such limit; that they cannot do the task is said in training.
+    return min(wanted, loaded.longest_text) if hasattr(loaded.config, "longest_text") else wanted
 
 
 def this_machine() -> "Machine":

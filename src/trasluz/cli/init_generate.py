@@ -21,7 +21,7 @@ def generation_recipe(
     """
     from trasluz.cli import sizing
     from trasluz.cli.evaluate_generated import check_document
-    from trasluz.cli.init import HOW_TO_TRAIN, MOST_COUNTED, on, origin
+    from trasluz.cli.init import HOW_TO_TRAIN, MOST_COUNTED, fitting_length, on, origin
     from trasluz.errors import RequestError
     from trasluz.models.registry import presets
     from trasluz.text.readers import read_texts
@@ -41,7 +41,7 @@ def generation_recipe(
     values = {
         "task": "generate",
         "model": model or sizing.generator_for(corpus, machine, _WINDOW),
-        "data": {"document": document, "max_length": _WINDOW},
+        "data": {"document": document, "max_length": fitting_length(_WINDOW, model)},
         "tokenizer": {"kind": "bpe", "vocab_size": 4000 if corpus.words < 1_000_000 else 8000},
         **sizing.continuation_for(machine, pretrained=model is not None and model not in presets()),
         "output": "runs/generate",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trasluz.cli.encoders import which_left_out
 from trasluz.cli.options import CommonOptions, From, Model, TaskName, To, load_task, with_common_options
 from trasluz.cli.streams import answer, input_texts, remark
 
@@ -87,7 +88,7 @@ def inspect(
         pair = () if continues else (second_text,)
         maps = attention_within(task, source, pair, chosen, alone=alone)
         if not continues and (left_out := task.left_out(source, second_text)):
-            remark(f"the last {left_out:,} tokens had no room and are not shown", quiet=common.quiet)
+            remark(f"{which_left_out(task, left_out)} had no room and are not shown", quiet=common.quiet)
     if word is not None:
         for line in looks_of(word, [one if pieces else one.words() for one in maps]):
             answer(line)

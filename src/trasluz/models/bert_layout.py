@@ -126,6 +126,12 @@ def read_labels(config: Mapping[str, Any], heads: Collection[str]) -> dict[str, 
     numbers = {int(index): str(name) for index, name in (config.get("id2label") or {}).items()}
     count = len(numbers) or int(config.get("num_labels", 2))
     labels = [numbers.get(index, f"LABEL_{index}") for index in range(count)]
+    twice = next((name for name in labels if labels.count(name) > 1), None)
+    if twice is not None and "classify" in heads:
+        raise ModelError(
+            f"config.json: id2label names two classes {twice!r}, whose scores could not be told apart: give each a "
+            "name of its own."
+        )
     kind = config.get("problem_type")
     if kind is not None and kind not in _LABEL_KINDS:
         raise ModelError(f"config.json: problem_type is {kind!r}; known are {', '.join(_LABEL_KINDS)}.")

@@ -13,6 +13,7 @@ from typing import Any, overload
 
 import torch
 
+from trasluz.errors import RequestError
 from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextTask
 
@@ -87,12 +88,18 @@ class Classifier(TextTask):
         *,
         batch_tokens: int | None = None,
     ) -> Classification | list[Classification]:
-        """Label a text, or several; `second_text` is the other half of each pair where the model judges pairs."""
-        if isinstance(text, str):
-            pair = None if second_text is None else [str(second_text)]
-            return self._classify([text], pair, batch_tokens)[0]
-        pairs = None if second_text is None else list(second_text)
-        return self._classify(list(text), pairs, batch_tokens)
+        """Label a text, or several; `second_text` is the other half of each pair where the model judges pairs.
+
+        Raises RequestError where one of them is a text and the other is a list.
+        """
+        alone = isinstance(text, str)
+        if second_text is not None and isinstance(second_text, str) != alone:
+            kinds = ("a text", "a list") if alone else ("a list", "a text")
+            raise RequestError(f"`text` is {kinds[0]}, but `second_text` is {kinds[1]}: give two texts, or two lists.")
+        texts = [text] if isinstance(text, str) else list(text)
+        pairs = [second_text] if isinstance(second_text, str) else None if second_text is None else list(second_text)
+        found = self._classify(texts, pairs, batch_tokens)
+        return found[0] if alone else found
 
     def stream(self, texts: Iterable[str], **options: Any) -> Iterator[Classification]:
         """Label any number of texts, in order; see `__call__`."""

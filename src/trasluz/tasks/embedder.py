@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from tokenizers.normalizers import Lowercase
 
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.checkpoints.sentence_vectors import Pooling, check_pooling
 from trasluz.layers.pooling import pool
 from trasluz.tasks.grouping import TOGETHER, windows
@@ -37,6 +38,13 @@ class Embedding:
 
 class Embedder(TextTask):
     """An encoder that makes one vector of a text; called with a text or a list of texts."""
+
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Put the model on its device; its vectors may be of less than it can read."""
+        super().__init__(loaded, device, dtype)
+        self.longest_text = min(self.longest_text, self.pooling.max_tokens or self.longest_text)
 
     @property
     def pooling(self) -> Pooling:
@@ -85,8 +93,7 @@ class Embedder(TextTask):
     ) -> list[Embedding]:
         own = self.pooling
         chosen = own.kind if kind is None else check_pooling(kind)
-        longest = min(self.longest_text, own.max_tokens or self.longest_text)
-        inputs = self._inputs(texts, longest=longest)
+        inputs = self._inputs(texts)
         vectors: dict[int, Float[np.ndarray, " dim"]] = {}
         for group, lengths, hidden in self._states(inputs, batch_tokens):
             pooled = pool(hidden.float(), lengths, chosen)

@@ -64,7 +64,7 @@ class TextTask:
         self.tokenizer: EncoderTokenizer = loaded.source_tokenizer
         self.name = loaded.name
         self.device = torch.device(device)
-        self.longest_text: int = min(self.config.longest_text, self.tokenizer.max_length or self.config.longest_text)
+        self.longest_text = loaded.longest_text
         self._loaded = loaded
         # Without our kernel, attention over a row costs more than padding does.
         self._shares_rows = bool(self.model.reads_rows) and attends_to_texts(self.device)
@@ -139,11 +139,10 @@ class TextTask:
         second_texts: Sequence[str] | None = None,
         *,
         with_masks: bool = False,
-        longest: int | None = None,
     ) -> list[TextInput]:
-        """Return texts with their special tokens, cut to `longest` tokens (None: what the model can take)."""
+        """Return texts with their special tokens, cut to what is read of them."""
         tokenizer, pair = self.tokenizer, second_texts is not None
-        room, begin = (longest or self.longest_text) - tokenizer.num_added(pair), tokenizer.first_offset(pair)
+        room, begin = self.longest_text - tokenizer.num_added(pair), tokenizer.first_offset(pair)
         firsts = tokenizer.encode_batch(texts, with_masks=with_masks)
         seconds: list[EncodedText | None] = [None] * len(firsts)
         if second_texts is not None:

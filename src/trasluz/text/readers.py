@@ -211,7 +211,8 @@ def _good_rows(
             if isinstance(row.cells, Fault):
                 if stops:
                     wrong = f"{row.cells}{row.cells.detail}"
-                    raise DataError(f"{row.where}: {wrong}. Correct it, or set `on_error` to skip.")
+                    end = "" if wrong.endswith("?") else "."
+                    raise DataError(f"{row.where}: {wrong}{end} Correct it, or set `on_error` to skip.")
                 report._add_malformed(row, row.cells)
                 continue
             report.kept += 1

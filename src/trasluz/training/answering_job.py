@@ -55,7 +55,7 @@ class AnsweringJob(EncoderJob):
     ) -> "AnsweringEvaluator":
         """Return what scores the answers to the validation questions."""
         recipe, tokenizer = self.recipe, data.source_tokenizer
-        longest = min(recipe.data.max_length, model.config.longest_text)
+        longest = self.longest_text(model.config)
         windows = [
             Window(number, one, part.place_of(span))
             for number, (question, parts, span) in enumerate(

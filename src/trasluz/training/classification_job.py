@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from trasluz.errors import RecipeError
-from trasluz.models.bert import BertConfig
 from trasluz.objectives.classification import ClassificationObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import LabelledBatch, make_text_batch
@@ -60,7 +59,7 @@ class ClassificationJob(EncoderJob):
             data.files,
             tokenizer=data.source_tokenizer,
             pairs=self.recipe.data.pairs,
-            longest=self._longest(model.config),
+            longest=self.longest_text(model.config),
             pad_id=model.config.pad_id,
             label_kind=self.recipe.data.label_kind,
             num_labels=len(data.labels),
@@ -74,7 +73,7 @@ class ClassificationJob(EncoderJob):
         examples = self.examples
         examples.labels = data.labels
         tokenizer: EncoderTokenizer = data.source_tokenizer
-        room = self._longest(model.config) - tokenizer.num_added(self.recipe.data.pairs)
+        room = self.longest_text(model.config) - tokenizer.num_added(self.recipe.data.pairs)
         firsts = tokenizer.encode_arrays([one.text for one in data.valid])
         seconds = tokenizer.encode_arrays([one.second_text or "" for one in data.valid])
         return ClassificationEvaluator(
@@ -98,9 +97,6 @@ class ClassificationJob(EncoderJob):
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
         return ['classify = trasluz.load("PATH OF THIS FOLDER")', 'print(classify("...").label)']
-
-    def _longest(self, config: BertConfig) -> int:
-        return min(self.recipe.data.max_length, config.longest_text)
 
     def _weights(self, data: PreparedData[LabelledText]) -> tuple[float, ...] | None:
         """Return what an example of each label counts; "balanced": the mean over all examples is 1."""

@@ -148,6 +148,10 @@ class EncoderJob(Job):
         freeze_layers(model, self.recipe.training.freeze_layers)
         return model
 
+    def longest_text(self, config: BertConfig) -> int:
+        """Return how many tokens of a text are read: in training, in validation, and by the model that is written."""
+        return min(self.recipe.data.max_length, config.longest_text)
+
     def write_model(
         self,
         data: PreparedData[Any],
@@ -159,10 +163,8 @@ class EncoderJob(Job):
         device: torch.device,
     ) -> None:
         """Write the model folder and its card."""
-        if self.given is None:
-            # Positions behind these were never learnt.
-            config: Any = model.config
-            data.source_tokenizer.max_length = min(self.recipe.data.max_length, config.longest_text)
+        config: Any = model.config
+        data.source_tokenizer.max_length = self.longest_text(config)
         write_text_model(
             self.recipe, data, model, chosen, ended, parameters, what=self.about(data), usage=self.usage(data)
         )

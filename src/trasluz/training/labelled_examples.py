@@ -7,20 +7,24 @@
 Texts that are too long are cut, a pair at its longer half.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trasluz.errors import DataError, nearest
 from trasluz.text.lines import Fault
-from trasluz.text.readers import Place, ReadReport, read_records
+from trasluz.text.readers import Check, Place, ReadReport, read_records
 from trasluz.training.encoder_examples import EncoderExamples
 from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
 
 # More labels than this are a column of something else.
 _MOST_LABELS = 10_000
+_NO_NUMBER = "the label is no number, which data.label_kind says it is"
+# Labels are float32 in training.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class LabelledText(NamedTuple):
@@ -45,8 +49,16 @@ class LabelledExamples(EncoderExamples[LabelledText]):
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[LabelledText]:
         """Yield the labelled texts of a `data` entry."""
         data = self.recipe.data
+        # What is to stay unseen may have any label.
+        labels = () if entry in data.exclude else self.labels or data.labels or ()
         return read_labelled(
-            entry, pairs=data.pairs, kind=data.label_kind, sources=sources, on_error=data.on_error, report=report
+            entry,
+            pairs=data.pairs,
+            kind=data.label_kind,
+            labels=labels,
+            sources=sources,
+            on_error=data.on_error,
+            report=report,
         )
 
     def texts(self, example: LabelledText) -> tuple[str, ...]:
@@ -78,7 +90,7 @@ class LabelledExamples(EncoderExamples[LabelledText]):
             return
         found: set[str] = set()
         for example in examples():
-            found.update(_parts(example.label) if data.label_kind == "several" else [example.label])
+            found.update(_parts(example.label, data.label_kind))
             if len(found) > _MOST_LABELS:
                 raise DataError(
                     f"{example.place}: there are over {_MOST_LABELS:,} different labels by now; is `label` the right "
@@ -87,7 +99,9 @@ class LabelledExamples(EncoderExamples[LabelledText]):
         self.labels = sorted(
             found, key=lambda label: (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
         )
-        if len(self.labels) < 2 and data.label_kind == "one":
+        if not found and next(examples(), None) is not None:
+            raise DataError(f"{self.recipe.place('data.train')}: no text has a label; at least some must have one.")
+        if len(self.labels) == 1 and data.label_kind == "one":
             raise DataError(f"{self.recipe.place('data.train')}: every text has the label {self.labels[0]!r}.")
 
     def numbers(self, example: LabelledText) -> list[int]:
@@ -110,39 +124,57 @@ class LabelledExamples(EncoderExamples[LabelledText]):
 
 
 def read_labelled(
-    entry: Any, *, pairs: bool, kind: str, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
+    entry: Any,
+    *,
+    pairs: bool,
+    kind: str,
+    labels: Sequence[str] = (),
+    sources: Sequence[str] | None = None,
+    on_error: str,
+    report: ReadReport,
 ) -> Iterator[LabelledText]:
     """Yield the labelled texts of a `data` entry: columns `text`, `label`, and of pairs `second_text`.
 
-    Where labels are numbers by their `kind`, a row with another one is malformed.
+    Where labels are numbers by their `kind`, a row with another one is malformed; else one with a label that is none of
+    `labels`, where there are such.
     """
     columns = ("text", "second_text", "label") if pairs else ("text", "label")
-    check = _no_number if kind == "number" else None
+    check: Check | None = None
+    if kind == "number":
+        check = _no_number
+    elif labels:
+        check = functools.partial(_unknown, kind, dict.fromkeys(labels))
     for cells, place in read_records(entry, columns, sources=sources, on_error=on_error, report=report, check=check):
         yield LabelledText(cells[0], cells[1] if pairs else None, cells[-1].strip(), place)
 
 
 def label_numbers(example: LabelledText, kind: str, labels: Sequence[str]) -> list[int]:
-    """Return a label as it is stored; DataError with file:line for one that is none of `labels`."""
+    """Return a label as it is stored."""
     if kind == "number":
         return [int(np.float32(float(example.label)).view(np.uint32))]
-    parts = _parts(example.label) if kind == "several" else [example.label]
-    for part in parts:
+    return sorted({labels.index(part) for part in _parts(example.label, kind)})
+
+
+def _parts(label: str, kind: str) -> list[str]:
+    """Return the labels of a text."""
+    return [part.strip() for part in label.split(",") if part.strip()] if kind == "several" else [label]
+
+
+def _unknown(kind: str, labels: Collection[str], cells: Sequence[str]) -> Fault | None:
+    for part in _parts(cells[-1].strip(), kind):
         if part not in labels:
             close = nearest(part, labels)
-            hint = f"did you mean {close}?" if close else f"there are {', '.join(labels[:20])}."
-            raise DataError(f"{example.place}: there is no label {part!r}; {hint}")
-    return sorted({labels.index(part) for part in parts})
-
-
-def _parts(label: str) -> list[str]:
-    return [part.strip() for part in label.split(",") if part.strip()]
+            hint = f"did you mean {close}?" if close else f"there are {', '.join([*labels][:20])}"
+            return Fault("there is no label", f" {part!r}; {hint}")
+    return None
 
 
 def _no_number(cells: Sequence[str]) -> Fault | None:
     label = cells[-1].strip()
     try:
-        is_number = math.isfinite(float(label))
+        number = float(label)
     except ValueError:
-        is_number = False
-    return None if is_number else Fault("the label is no number, which data.label_kind says it is", f": {label!r}")
+        number = math.nan
+    if abs(number) > _LARGEST and math.isfinite(number):
+        return Fault("the label is a number too large for float32", f": {label!r}")
+    return None if math.isfinite(number) else Fault(_NO_NUMBER, f": {label!r}")

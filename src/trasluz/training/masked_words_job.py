@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.errors import RecipeError
+from trasluz.models.bert import BertConfig
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import MaskedBatch, make_masked_batch
@@ -86,6 +87,11 @@ class MaskedWordsJob(EncoderJob):
             batch_tokens=self.recipe.training.micro_batch_tokens or self.recipe.training.batch_tokens,
             processes=processes,
         )
+
+    def longest_text(self, config: BertConfig) -> int:
+        """Return how many tokens are read of a text: what the given model read was learnt before, and stays."""
+        longest = super().longest_text(config)
+        return longest if self.given is None else max(longest, self.given.longest_text)
 
     def about(self, data: PreparedData[Any]) -> str:
         """Return what the model does."""

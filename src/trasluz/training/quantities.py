@@ -150,3 +150,11 @@ def check_entry(value: Any) -> Any:
 Entry = Annotated[
     Any, BeforeValidator(check_entry), Form("data: a file, a pair corpus.{en,es}, a list, or a mapping with a path")
 ]
+
+
+def label_as_text(value: Any) -> Any:
+    """Return a label that is a whole number as text, which is what data say of it."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Label = Annotated[str, BeforeValidator(label_as_text), Form("text")]

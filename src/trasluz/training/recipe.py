@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from trasluz.text.encoder_template import Keep
-from trasluz.training.quantities import Averaging, Count, Duration, Entry, Every, Form, Integer, Number, Rhythm, Seconds
+from trasluz.training.quantities import (
+    Averaging,
+    Count,
+    Duration,
+    Entry,
+    Every,
+    Form,
+    Integer,
+    Label,
+    Number,
+    Rhythm,
+    Seconds,
+)
 from trasluz.training.task_rules import METRICS, ONLY_FOR, MetricName
 
 
@@ -116,7 +128,7 @@ class DataSection(Section):
     pairs: bool = Field(
         default=False, description="classify: an example is a pair of texts, columns `text` and `second_text`."
     )
-    labels: list[str] | None = Field(
+    labels: list[Label] | None = Field(
         default=None, description="classify, tag: the labels, in their order; absent: those found in `train`."
     )
     label_kind: Literal["one", "several", "number"] = Field(
@@ -286,7 +298,7 @@ class TrainingSection(Section):
         ge=0,
         description="Of an encoder: the embeddings and so many of the lowest layers stay as they are; 0: none.",
     )
-    class_weights: dict[str, Number] | Literal["balanced"] | None = Field(
+    class_weights: dict[Label, Number] | Literal["balanced"] | None = Field(
         default=None,
         description="classify: what an example of a label counts, {label: weight}; balanced: the rarer, the more.",
     )

@@ -64,9 +64,10 @@ class TaggingJob(EncoderJob):
         """Return what scores the entities of the validation sentences."""
         examples = self.examples
         examples.labels = data.labels
-        longest = min(self.recipe.data.max_length, model.config.longest_text)
         return TaggingEvaluator(
-            pieces=pieces_of_words(data.source_tokenizer, [one.words for one in data.valid], longest),
+            pieces=pieces_of_words(
+                data.source_tokenizer, [one.words for one in data.valid], self.longest_text(model.config)
+            ),
             gold=[examples.numbers(one) for one in data.valid],
             labels=data.labels,
             tokenizer=data.source_tokenizer,

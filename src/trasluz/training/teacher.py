@@ -37,9 +37,12 @@ class Teacher:
                 "or to take its tokenizer by tokenizer.load"
             )
         if data.labels and self.model.config.labels != data.labels:
+            theirs = self.model.config.labels
+            same = sorted(theirs) == sorted(data.labels)
+            hint = f": name them in the teacher's order, data.labels=[{', '.join(theirs)}]" if same else ""
             raise RecipeError(
-                f"{place}: the labels of {self.name} are {', '.join(self.model.config.labels[:20])}; those to learn "
-                f"are {', '.join(data.labels[:20])}"
+                f"{place}: the labels of {self.name} are {', '.join(theirs[:20])}; those to learn are "
+                f"{', '.join(data.labels[:20])}{hint}"
             )
         if wanted.hidden_weight and self.model.config.model_dim != config.model_dim:
             raise RecipeError(
