@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,27 @@ def test_words_get_the_tag_of_their_first_piece(tmp_path: Path, family: str) -> 
             assert entity.text == text[entity.start : entity.end] == entity.text.strip()
     assert any(result.entities for result in tag(TEXTS))
     assert tag("").words == ()
+
+
+@pytest.mark.parametrize("names", [None, ["NOUN", "VERB", "DET", "PUNCT", "ADP"], ["O", "PER", "LOC", "ORG", "X"]])
+def test_labels_that_are_no_tags_of_entities(tmp_path: Path, names: list[str] | None) -> None:
+    write(tmp_path, "BertForTokenClassification", seed=5, **({"id2label": dict(enumerate(names))} if names else {}))
+    tag = trasluz.load(tmp_path)
+    assert not tag.finds_entities
+    for text, result in zip(TEXTS, tag(TEXTS), strict=True):
+        assert result.words
+        runs = groupby(result.words, lambda word: word.tag)
+        wanted = [(label, run[0].start, run[-1].end) for label, run in ((one, list(some)) for one, some in runs)]
+        assert [(one.label, one.start, one.end) for one in result.entities] == [one for one in wanted if one[0] != "O"]
+        assert all(one.text == text[one.start : one.end] for one in result.entities)
+
+
+def test_tags_of_bilou_are_those_of_entities(tmp_path: Path) -> None:
+    write(tmp_path, "BertForTokenClassification", seed=5, id2label=dict(enumerate("O B-PER L-PER U-PER I-PER".split())))
+    tag = trasluz.load(tmp_path)
+    assert tag.finds_entities
+    found = [one for result in tag(TEXTS) for one in result.entities]
+    assert found and {one.label for one in found} == {"PER"}
 
 
 def test_an_answer_is_the_best_stretch(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 tag = trasluz.load("my-names")
 tag("Ana Ruiz moved to Lima.").entities
 
-A word's tag is that of its first piece. Tags become spans as in `text/entities.py`.
+A word's tag is that of its first piece. Tags become spans as in `text/entities.py`, whether they are tags of entities or
+labels of another kind.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +15,10 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextInput, TextTask
-from trasluz.text.entities import decode_entities
+from trasluz.text.entities import OUTSIDE, Entity, entity_decoder, is_entity_scheme
 from trasluz.text.word_pieces import pieces_of_words
 
 
@@ -66,6 +68,19 @@ class Tagger(TextTask):
 
     head_name = "tag"
 
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Put the model on its device; its labels say how tags become entities."""
+        super().__init__(loaded, device, dtype)
+        self.finds_entities: bool = is_entity_scheme(self.labels)
+        """Whether the labels are tags of entities, as B-PER is, and not of another kind, as NOUN is."""
+        self._entities_of = entity_decoder(self.labels)
+
+    def entities_of(self, tags: Sequence[str]) -> list[Entity]:
+        """Return the entities that the tags of a text's words spell, places counted in words."""
+        return self._entities_of(tags)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The tags, in the model's order."""
@@ -99,7 +114,7 @@ class Tagger(TextTask):
                 for number, found in enumerate(pieces_of_words(self.tokenizer, window, self.longest_text))
                 for piece in found
             ]
-            outside = "O" if "O" in self.labels else self.labels[0]
+            outside = OUTSIDE if OUTSIDE in self.labels else self.labels[0]
             tags = [[outside] * len(words) for words in window]
             begin = self.tokenizer.first_offset()
             inputs = [TextInput(*self.tokenizer.join(piece.ids), (), (begin,)) for _, piece in pieces]
@@ -133,7 +148,7 @@ class Tagger(TextTask):
             tag = self.config.labels[tags[begin + first]]
             words.append(TaggedWord(text[begins:ends], begins, ends, tag, scores[begin + first]))
         entities = []
-        for entity in decode_entities([word.tag for word in words]):
+        for entity in self.entities_of([word.tag for word in words]):
             inside = words[entity.start : entity.end]
             start, end = inside[0].start, inside[-1].end
             score = sum(word.score for word in inside) / len(inside)
