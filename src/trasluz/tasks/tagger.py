@@ -3,8 +3,7 @@
 tag = trasluz.load("my-names")
 tag("Ana Ruiz moved to Lima.").entities
 
-A word's tag is that of its first piece. Tags become spans as in `text/entities.py`, whether they are tags of entities or
-labels of another kind.
+A word's tag is that of its first piece. Tags become spans as in `text/entities.py`; they need not be those of entities.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,7 +137,7 @@ class Tagger(TextTask):
         return [found[number] for number in range(len(texts))]
 
     def _tagged(self, text: str, one: TextInput, tags: Sequence[int], scores: Sequence[float]) -> TaggedText:
-        encoded, (begin,) = one.texts[0], one.begins
+        encoded, (begin,) = one.texts[0].with_marks(text), one.begins
         starts = np.flatnonzero(encoded.word_starts).tolist()
         words = []
         for first, following in pairwise([*starts, len(encoded)]):

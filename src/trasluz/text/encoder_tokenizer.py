@@ -9,6 +9,7 @@ the text, where words begin, and how one text or two are put between the special
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,22 @@ class EncodedText:
     def __getitem__(self, places: slice | Integer[np.ndarray, " kept"]) -> "EncodedText":
         """Return some of the pieces."""
         return EncodedText(self.ids[places], self.spans[places], self.words[places])
+
+    def with_marks(self, text: str) -> "EncodedText":
+        """Return the pieces of `text`, each up to the end of the accents behind it that are no piece's.
+
+        Where a normaliser composes a letter and its accent, or drops the accent, a span has the letter alone.
+        """
+        if text.isascii() or not any(map(unicodedata.combining, text)):
+            return self
+        has_piece = np.zeros(len(text), bool)
+        for start, end in self.spans.tolist():
+            has_piece[start:end] = True
+        ends = np.arange(len(text) + 1, dtype=self.spans.dtype)
+        for place in range(len(text) - 1, -1, -1):
+            if unicodedata.combining(text[place]) and not has_piece[place]:
+                ends[place] = ends[place + 1]
+        return EncodedText(self.ids, np.stack([self.spans[:, 0], ends[self.spans[:, 1]]], 1), self.words)
 
     @property
     def word_starts(self) -> Bool[np.ndarray, " length"]:
