@@ -142,13 +142,15 @@ class EncoderTokenizer:
         """Return the pieces of a text, without special tokens; see `encode_batch`."""
         return self.encode_batch([text], with_masks=with_masks)[0]
 
-    def encode_batch(self, texts: Sequence[str], *, with_masks: bool = False) -> list[EncodedText]:
+    def encode_batch(
+        self, texts: Sequence[str], *, with_masks: bool = False, like_words: bool = False
+    ) -> list[EncodedText]:
         """Return the pieces of each text, without special tokens.
 
         With masks, the mask token's text stands for the mask, and no other special token's text does. Raises
-        RequestError where the tokenizer has no mask token.
+        RequestError where the tokenizer has no mask token. `like_words` cuts the first word as `encode_words` does.
         """
-        backend = self.backend
+        backend = self._word_backend if like_words else self.backend
         if with_masks:
             if self._mask_backend is None:
                 raise RequestError("this tokenizer has no mask token, so no text can hold a mask.")
@@ -259,6 +261,11 @@ class EncoderTokenizer:
             kind, kind_before = first[ids[1:]], last[ids[:-1]]
             starts[1:] |= (kind != kind_before) & (kind > 0) & (kind_before > 0)
         return starts
+
+    @property
+    def adds_blank_to_words(self) -> bool:
+        """Whether `encode_words` cuts the first word otherwise than `encode`: with a blank before it."""
+        return self._word_backend is not self.backend
 
     @functools.cached_property
     def _begins(self) -> Bool[np.ndarray, " vocab"]:
