@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,23 @@ def test_tags_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: 
     assert (tmp_path / "tags.txt").read_text().splitlines() == [" ".join(one) for one in tags]
     assert run(["evaluate", folder, *data]) == 0
     assert capsys.readouterr().out.startswith("entity_precision   1.0000  sentences:3|")
+
+
+def test_tags_that_are_none_of_entities_are_scored(
+    encoder: Callable[[str], str], tmp_path: Path, capsys: Captured
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(encoder("names"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = dict(enumerate(["NOUN", "VERB", "DET", "ADJ", "ADP"][: len(config["id2label"])]))
+    config.pop("label2id", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    words = ["the", "old", "miller"]
+    (tags,) = trasluz.load(folder).tag_words([words])
+    lines = [f"{word} {tag}" for word, tag in zip(words, [*tags[:2], "NUM"], strict=True)]
+    (tmp_path / "test.conll").write_text("\n".join(lines) + "\n")
+    (report,) = reports(capsys, str(folder), "--data", str(tmp_path / "test.conll"))
+    assert report["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_answers_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:

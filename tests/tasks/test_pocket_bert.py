@@ -1,6 +1,7 @@
 """The bundled encoder: every verb of encoders works with it, offline, and it is as small as it is meant to be."""
 
 import math
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_every_task_answers() -> None:
     found = answer("Who lit the lamp?", context=context)
     assert found.text == context[found.start : found.end] != ""
     assert trasluz.load("pocket-bert", task="embed")("A short text.").vector.shape == (fill.config.model_dim,)
+
+
+def test_accents_that_are_characters_of_their_own_stay_with_their_letters() -> None:
+    def decomposed(text: str) -> str:
+        return unicodedata.normalize("NFD", text)
+
+    tag, text = trasluz.load("pocket-bert", task="tag"), "José Muñoz moved to Bogotá and Panamá."
+    composed, found = tag(text), tag(decomposed(text))
+    assert any(one.text in ("José", "Bogotá", "Panamá") for one in composed.entities)
+    assert [one.text for one in found.entities] == [decomposed(one.text) for one in composed.entities]
+    assert [one.text for one in found.words] == [decomposed(one.text) for one in composed.words]
+    answer, context = trasluz.load("pocket-bert", task="answer"), "The canal is in Panamá"
+    best = answer("Where is the canal?", decomposed(context), top=50)
+    theirs = answer("Where is the canal?", context, top=50)
+    texts = [one.text for one in (best, *best.alternatives)]
+    assert texts == [decomposed(one.text) for one in (theirs, *theirs.alternatives)]
 
 
 def test_it_has_learnt_something() -> None:

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -483,3 +484,14 @@ def test_without_blanks_words_begin_beside_signs():
     ids = tokenizer.encode_arrays(["明日は晴れ。今日は雨。"])[0]
     groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
     assert [tokenizer.decode(group) for group in groups] == ["明日は晴れ", "。", "今日は雨", "。"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_accents_that_are_characters_of_their_own_belong_to_their_letters(folders, form):
+    """Composed, dropped or pieces of their own: no mark is lost between two pieces, nor in two of them."""
+    for text in ("la\u0301mpara", "lampara\u0301", "nin\u0303o\u0301\u0323 aqui\u0301."):
+        spans = EncoderTokenizer.load(folders[form]).encode(text).with_marks(text).spans
+        covered = {place for start, end in spans.tolist() for place in range(start, end)}
+        assert covered >= {place for place, letter in enumerate(text) if letter != " "}
+        # Two pieces of bytes may have a character in common.
+        assert all(end <= after + form.startswith("merges") for (_, end), (after, _) in pairwise(spans.tolist()))

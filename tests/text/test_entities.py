@@ -14,6 +14,7 @@ from trasluz.text.entities import (
     convert_tags,
     decode_entities,
     encode_entities,
+    entity_decoder,
     recognize_scheme,
 )
 
@@ -151,8 +152,34 @@ def test_the_message_says_whose_tags_they_are() -> None:
 
 
 def test_what_is_no_tag_is_not_decoded() -> None:
-    with pytest.raises(DataError, match=r"^'U-PER' is no tag of an entity"):
-        decode_entities(["O", "U-PER"])
+    with pytest.raises(DataError, match=r"^'X-PER' is no tag of an entity"):
+        decode_entities(["O", "X-PER"])
+
+
+def test_bilou_is_read_as_bioes() -> None:
+    bilou = "B-PER L-PER O U-LOC U-LOC B-ORG I-ORG L-ORG U".split()
+    bioes = "B-PER E-PER O S-LOC S-LOC B-ORG I-ORG E-ORG S".split()
+    assert decode_entities(bilou) == decode_entities(bioes) and convert_tags(bilou, "bioes") == bioes
+
+
+@pytest.mark.parametrize(
+    ("labels", "tags", "entities"),
+    [
+        ("O B-PER I-PER", "B-PER I-PER O", [Entity("PER", 0, 2)]),
+        # Many models have names for special tokens among their labels.
+        ("O B-PER I-PER [CLS] X", "B-PER X I-PER", [Entity("PER", 0, 1), Entity("PER", 2, 3)]),
+        ("O B I", "B I O B", [Entity("", 0, 2), Entity("", 3, 4)]),
+        ("NOUN VERB", "NOUN NOUN VERB", [Entity("NOUN", 0, 2), Entity("VERB", 2, 3)]),
+        (
+            "O PER LOC E-MAIL",
+            "PER PER O LOC E-MAIL",
+            [Entity("PER", 0, 2), Entity("LOC", 3, 4), Entity("E-MAIL", 4, 5)],
+        ),
+        ("LABEL_0 LABEL_1", "", []),
+    ],
+)
+def test_labels_say_how_tags_become_entities(labels: str, tags: str, entities: list[Entity]) -> None:
+    assert entity_decoder(labels.split())(tags.split()) == entities
 
 
 @pytest.mark.parametrize(

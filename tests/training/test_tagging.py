@@ -98,7 +98,7 @@ def test_other_forms_of_the_same_sentences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("ana B-PER\nsaw\n", r"names\.conll:1: a word with its tag was expected, not 1 columns"),
+        ("ana B-PER\nsaw\n", r"names\.conll:2: a word with its tag was expected, not 1 columns"),
         ("ana X PERSON\n", r"names\.conll:1: .*PERSON"),
         ("ana X O\nsaw X O\n", "no word has another tag than O"),
     ],
@@ -129,6 +129,57 @@ def test_words_and_tags_that_do_not_go_together_are_faults_of_their_row(
     report = ReadReport()
     assert [one.words for one in read_tagged(path, on_error="skip", report=report)] == [("ana",)]
     assert report.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "fault"),
+    [
+        (
+            "ana B-PER\n\n# text = tom runs\ntom B-PER\nruns NOUN\n",
+            5,
+            "a tag is none of entities: 'NOUN'; write O",
+        ),
+        ("ana B-PER\n\ntom B-PER\nruns\nagain\n", 4, "a word with its tag was expected, not 1 columns"),
+        ("ana B-PER\n\ntom B-PER\nr\0ns O\n", 4, "NUL character"),
+    ],
+)
+def test_the_faulty_line_of_a_sentence_is_named(tmp_path: Path, content: str, line: int, fault: str) -> None:
+    path = str(tmp_path / "a.conll")
+    Path(path).write_text(content)
+    with pytest.raises(DataError, match=rf"a\.conll:{line}: {fault}.*Correct it, or set `on_error` to skip"):
+        list(read_tagged(path, on_error="stop", report=ReadReport()))
+    report = ReadReport()
+    assert [one.words for one in read_tagged(path, on_error="skip", report=report)] == [("ana",)]
+    assert report.malformed == 1 and f"a.conll:{line}" in report.summary()
+
+
+def test_a_bad_tag_of_a_table_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.tsv")
+    Path(path).write_text("words\ttags\nana runs\tB-PER O\ntom runs\tB-PER WEIRD\n")
+    with pytest.raises(DataError, match=r"a\.tsv:3: a tag is none of entities: 'WEIRD'"):
+        list(read_tagged(path, on_error="stop", report=ReadReport()))
+
+
+def test_comments_are_no_words(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.conll")
+    Path(path).write_text("# sent_id = 1\n# text = ana # 1\nana B-PER\n# O\n1 O\n\n# sent_id = 2\n\ntom B-PER\n")
+    found = [one.words for one in read_tagged(path, on_error="stop", report=ReadReport())]
+    assert found == [("ana", "#", "1"), ("tom",)]
+
+
+def test_tags_of_another_kind_are_learnt_where_they_are_named(tmp_path: Path) -> None:
+    lines = ["ana X PROPN", "saw X VERB", "vigo X PROPN", ""] * 40
+    (tmp_path / "names.conll").write_text("\n".join(lines))
+    short = ("training.max_steps=60", "evaluation.every=60 steps")
+    with pytest.raises(DataError, match=r"names\.conll:1: .*'PROPN'.*where `data\.labels` names them all"):
+        run(tag_recipe(tmp_path, *short))
+    named = ("data.labels=[PROPN, VERB]", f"data.valid={tmp_path / 'names.conll'}")
+    reports = run(tag_recipe(tmp_path, *short, *named))
+    metrics = next(report.metrics for report in reports if isinstance(report, Chosen))
+    assert metrics["accuracy"] > 0.9 and metrics["entity_f1"] > 0.9
+    found = trasluz.load(tmp_path / "run")("ana saw vigo")
+    assert [one.tag for one in found.words] == ["PROPN", "VERB", "PROPN"]
+    assert "labels words: PROPN, VERB" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:

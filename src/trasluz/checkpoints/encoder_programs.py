@@ -1,13 +1,14 @@
 """Programs that run an exported encoder with ONNX Runtime alone, one for each task: for the READMEs of its folders."""
 
 from trasluz.checkpoints.model_folder import LoadedModel
+from trasluz.text.running_words import WORD
 
 _OPENING = """\
 import json
 
 import numpy
 import onnxruntime
-from tokenizers import Tokenizer
+from tokenizers import {imported}
 
 config = json.load(open("config.json", encoding="utf-8"))
 session = onnxruntime.InferenceSession("model.onnx")
@@ -32,6 +33,10 @@ for token in vocabulary["added_tokens"]:
     # A text may hold masks, and no other special token.
     token["special"] = token["special"] and token["id"] != config["mask_id"]
 tokenizer = Tokenizer.from_str(json.dumps(vocabulary))"""
+_LIKE_WORDS = """\
+content = json.dumps(json.load(open("tokenizer.json", encoding="utf-8")))
+# The model has learnt from words, each with its blank, the first one too.
+tokenizer = Tokenizer.from_str(content.replace('"add_prefix_space": false', '"add_prefix_space": true'))"""
 
 _SOFTMAX = """
 
@@ -59,6 +64,16 @@ def classify(texts, second_texts=None):
 """
 _TAG = """
 
+# Cuts at blanks and sets signs apart, but for those inside words, as in U.S. and O'Neill.
+word_cutter = pre_tokenizers.Split(
+    Regex(
+        WORD
+    ),
+    "removed",
+    invert=True,
+)
+
+
 def tag(texts):
     read = tokenizer.encode_batch(texts)
     (logits,) = session.run(None, inputs(read))
@@ -70,12 +85,21 @@ def tagged(text, read, scores):
     for position, word in enumerate(read.word_ids):
         if word is not None:
             words.setdefault(word, []).append(position)
-    found = []
+    cut = [place for _, place in word_cutter.pre_tokenize_str(text)]
+    found, last = [], None
     for first, *others in words.values():
         start, end = read.offsets[first][0], read.offsets[[first, *others][-1]][1]
-        best = int(scores[first].argmax())
-        found.append((text[start:end].strip(), config["labels"][best], float(scores[first][best])))
-    return found
+        start = end - len(text[start:end].lstrip())
+        if start == end:
+            continue
+        word = next((place for place in cut if place[0] <= start and end <= place[1]), None)
+        if word and word == last:
+            found[-1] = (found[-1][0], end, *found[-1][2:])
+        else:
+            best = int(scores[first].argmax())
+            found.append((start, end, config["labels"][best], float(scores[first][best])))
+        last = word
+    return [(text[start:end], label, score) for start, end, label, score in found]
 """
 _FILL = """
 
@@ -125,7 +149,8 @@ def program_for(loaded: LoadedModel) -> tuple[str, str]:
     """Return the program for a model's task, and a sentence about what it returns."""
     segments = _SEGMENTS if loaded.config.num_segments > 1 else ""
     opening = _OPENING.format(
-        tokenizer=_WITH_MASKS if loaded.task == "fill-mask" else _TOKENIZER,
+        imported="Regex, Tokenizer, pre_tokenizers" if loaded.task == "tag" else "Tokenizer",
+        tokenizer=_tokenizer_for(loaded),
         direction=', direction="left"' if loaded.source_tokenizer.keep == "end" else "",
         segments=segments,
     )
@@ -137,7 +162,7 @@ def program_for(loaded: LoadedModel) -> tuple[str, str]:
             return opening + function + _CLASSIFY.format(scores=scores), _LABELS[kind]
         case "tag":
             says = "`tag` gives the words of each text with their tags and probabilities; a word's tag is its first "
-            return opening + _SOFTMAX + _TAG, says + "piece's."
+            return opening + _SOFTMAX + _TAG.replace("WORD", ascii(WORD)), says + "piece's."
         case "fill-mask":
             mask = loaded.source_tokenizer.tokens([loaded.source_tokenizer.mask_id])[0]
             says = f"`fill` gives, for each `{mask}` of each text, the likeliest tokens with their probabilities."
@@ -146,3 +171,10 @@ def program_for(loaded: LoadedModel) -> tuple[str, str]:
             return opening + _ANSWER, "`answer` gives the likeliest stretch of the context, and its probability."
         case _:
             return opening + _EMBED, "`embed` gives one vector a text. Asked for `states`, the session gives them all."
+
+
+def _tokenizer_for(loaded: LoadedModel) -> str:
+    """Return the lines that read the tokenizer as the model's task asks for it."""
+    if loaded.task == "fill-mask":
+        return _WITH_MASKS
+    return _LIKE_WORDS if loaded.task == "tag" and loaded.source_tokenizer.adds_blank_to_words else _TOKENIZER

@@ -116,7 +116,8 @@ def answer(
 ) -> None:
     """Answer questions with stretches of a text.
 
-    A line holds the answer, its probability and its place in characters, separated by tabs.
+    A line holds the answer, its probability and its place in characters, separated by tabs. A line end of the file
+    counts as one character.
     """
     from trasluz.errors import RequestError
 

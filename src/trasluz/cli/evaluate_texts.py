@@ -70,13 +70,12 @@ def evaluate_tags(
 ) -> None:
     """Score a tagger on tagged words, which it gets as they are cut in the file."""
     import trasluz
-    from trasluz.text.entities import decode_entities
     from trasluz.text.readers import ReadReport
     from trasluz.training.entity_metrics import entity_metrics, entity_scores
     from trasluz.training.tagged_examples import read_tagged
 
     report = ReadReport()
-    examples = list(read_tagged(entry, on_error=on_error, report=report))
+    examples = list(read_tagged(entry, labels=tagger.labels, on_error=on_error, report=report))
     if report.malformed:
         remark(report.summary(), quiet=quiet)
     tags = list(
@@ -87,11 +86,14 @@ def evaluate_tags(
             quiet=quiet,
         )
     )
-    gold = [decode_entities(one.tags) for one in examples]
-    found = [decode_entities(one) for one in tags]
+    gold = [tagger.entities_of(one.tags) for one in examples]
+    found = [tagger.entities_of(one) for one in tags]
     if out is not None:
         write_lines(out, (" ".join(one) for one in tags))
     metrics = entity_metrics(gold, found)
+    if not tagger.finds_entities:
+        pairs = [pair for one, other in zip(examples, tags, strict=True) for pair in zip(one.tags, other, strict=True)]
+        metrics = {"accuracy": sum(a == b for a, b in pairs) / max(len(pairs), 1), **metrics}
     by_label = {label: score.f1 for label, score in entity_scores(gold, found).items()}
     signature = (
         f"sentences:{len(found)}|entities:{sum(map(len, gold))}|matching:conlleval|trasluz:{trasluz.__version__}"

@@ -103,7 +103,8 @@ class Answerer(TextTask):
                 raise RequestError(f"`{name}` must be at least 1, but is {value}.")
         # Many questions have one context, which is cut into tokens once.
         different = list(dict.fromkeys(contexts))
-        told = dict(zip(different, self.tokenizer.encode_batch(different), strict=True))
+        encoded = zip(different, self.tokenizer.encode_batch(different), strict=True)
+        told = {text: pieces.with_marks(text) for text, pieces in encoded}
         windows = [
             (number, window)
             for number, (asked, context) in enumerate(

@@ -3,7 +3,8 @@
 tag = trasluz.load("my-names")
 tag("Ana Ruiz moved to Lima.").entities
 
-A word's tag is that of its first piece. Tags become spans as in `text/entities.py`.
+Words are cut as in files of tagged words (`text/running_words.py`), and a word's tag is that of its first piece. Tags
+become spans as in `text/entities.py`; they need not be those of entities.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +15,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextInput, TextTask
-from trasluz.text.entities import decode_entities
+from trasluz.text.encoder_tokenizer import EncodedText
+from trasluz.text.entities import OUTSIDE, Entity, entity_decoder, is_entity_scheme
+from trasluz.text.running_words import group_by_word
 from trasluz.text.word_pieces import pieces_of_words
 
 
@@ -66,6 +70,19 @@ class Tagger(TextTask):
 
     head_name = "tag"
 
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Put the model on its device; its labels say how tags become entities."""
+        super().__init__(loaded, device, dtype)
+        self.finds_entities: bool = is_entity_scheme(self.labels)
+        """Whether the labels are tags of entities, as B-PER is, and not of another kind, as NOUN is."""
+        self._entities_of = entity_decoder(self.labels)
+
+    def entities_of(self, tags: Sequence[str]) -> list[Entity]:
+        """Return the entities that the tags of a text's words spell, places counted in words."""
+        return self._entities_of(tags)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The tags, in the model's order."""
@@ -99,7 +116,7 @@ class Tagger(TextTask):
                 for number, found in enumerate(pieces_of_words(self.tokenizer, window, self.longest_text))
                 for piece in found
             ]
-            outside = "O" if "O" in self.labels else self.labels[0]
+            outside = OUTSIDE if OUTSIDE in self.labels else self.labels[0]
             tags = [[outside] * len(words) for words in window]
             begin = self.tokenizer.first_offset()
             inputs = [TextInput(*self.tokenizer.join(piece.ids), (), (begin,)) for _, piece in pieces]
@@ -122,18 +139,27 @@ class Tagger(TextTask):
                 found[number] = self._tagged(texts[number], inputs[number], tags, scores)
         return [found[number] for number in range(len(texts))]
 
+    def _encode(self, texts: Sequence[str], with_masks: bool = False) -> list[EncodedText]:
+        """Return the pieces of each text, the first word cut as it is in training, where texts come as words."""
+        return self.tokenizer.encode_batch(texts, with_masks=with_masks, like_words=True)
+
     def _tagged(self, text: str, one: TextInput, tags: Sequence[int], scores: Sequence[float]) -> TaggedText:
-        encoded, (begin,) = one.texts[0], one.begins
+        encoded, (begin,) = one.texts[0].with_marks(text), one.begins
         starts = np.flatnonzero(encoded.word_starts).tolist()
-        words = []
+        firsts, stretches = [], []
         for first, following in pairwise([*starts, len(encoded)]):
             begins, ends = int(encoded.spans[first, 0]), int(encoded.spans[following - 1, 1])
-            # Byte-level pieces count the blank before a word as its own.
+            # Byte-level pieces count the blank before a word as its own; several blanks have pieces of their own.
             begins += len(text[begins:ends]) - len(text[begins:ends].lstrip())
-            tag = self.config.labels[tags[begin + first]]
-            words.append(TaggedWord(text[begins:ends], begins, ends, tag, scores[begin + first]))
+            if begins < ends:
+                firsts.append(begin + first)
+                stretches.append((begins, ends))
+        words = []
+        for group in group_by_word(text, stretches):
+            first, begins, ends = firsts[group[0]], stretches[group[0]][0], stretches[group[-1]][1]
+            words.append(TaggedWord(text[begins:ends], begins, ends, self.labels[tags[first]], scores[first]))
         entities = []
-        for entity in decode_entities([word.tag for word in words]):
+        for entity in self.entities_of([word.tag for word in words]):
             inside = words[entity.start : entity.end]
             start, end = inside[0].start, inside[-1].end
             score = sum(word.score for word in inside) / len(inside)

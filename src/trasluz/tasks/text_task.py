@@ -143,14 +143,14 @@ class TextTask:
         """Return texts with their special tokens, cut to what is read of them."""
         tokenizer, pair = self.tokenizer, second_texts is not None
         room, begin = self.longest_text - tokenizer.num_added(pair), tokenizer.first_offset(pair)
-        firsts = tokenizer.encode_batch(texts, with_masks=with_masks)
+        firsts = self._encode(texts, with_masks)
         seconds: list[EncodedText | None] = [None] * len(firsts)
         if second_texts is not None:
             if len(second_texts) != len(texts):
                 raise RequestError(
                     f"there are {len(texts)} texts, but {len(second_texts)} second texts: give one for each."
                 )
-            seconds = [*tokenizer.encode_batch(second_texts)]
+            seconds = [*self._encode(second_texts)]
         inputs = []
         for first, second in zip(firsts, seconds, strict=True):
             whole = (first,) if second is None else (first, second)
@@ -161,6 +161,10 @@ class TextTask:
             left_out = sum(map(len, whole)) - sum(map(len, texts_kept))
             inputs.append(TextInput(*joined, texts_kept, begins, left_out))
         return inputs
+
+    def _encode(self, texts: Sequence[str], with_masks: bool = False) -> list[EncodedText]:
+        """Return the pieces of each text as the model has learnt to read it."""
+        return self.tokenizer.encode_batch(texts, with_masks=with_masks)
 
     def _batch(self, inputs: Sequence[TextInput]) -> TextBatch:
         batch = make_text_batch(

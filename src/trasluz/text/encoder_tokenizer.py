@@ -9,6 +9,7 @@ the text, where words begin, and how one text or two are put between the special
 import functools
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,22 @@ class EncodedText:
     def __getitem__(self, places: slice | Integer[np.ndarray, " kept"]) -> "EncodedText":
         """Return some of the pieces."""
         return EncodedText(self.ids[places], self.spans[places], self.words[places])
+
+    def with_marks(self, text: str) -> "EncodedText":
+        """Return the pieces of `text`, each up to the end of the accents behind it that are no piece's.
+
+        Where a normaliser composes a letter and its accent, or drops the accent, a span has the letter alone.
+        """
+        if text.isascii() or not any(map(unicodedata.combining, text)):
+            return self
+        has_piece = np.zeros(len(text), bool)
+        for start, end in self.spans.tolist():
+            has_piece[start:end] = True
+        ends = np.arange(len(text) + 1, dtype=self.spans.dtype)
+        for place in range(len(text) - 1, -1, -1):
+            if unicodedata.combining(text[place]) and not has_piece[place]:
+                ends[place] = ends[place + 1]
+        return EncodedText(self.ids, np.stack([self.spans[:, 0], ends[self.spans[:, 1]]], 1), self.words)
 
     @property
     def word_starts(self) -> Bool[np.ndarray, " length"]:
@@ -125,13 +142,15 @@ class EncoderTokenizer:
         """Return the pieces of a text, without special tokens; see `encode_batch`."""
         return self.encode_batch([text], with_masks=with_masks)[0]
 
-    def encode_batch(self, texts: Sequence[str], *, with_masks: bool = False) -> list[EncodedText]:
+    def encode_batch(
+        self, texts: Sequence[str], *, with_masks: bool = False, like_words: bool = False
+    ) -> list[EncodedText]:
         """Return the pieces of each text, without special tokens.
 
         With masks, the mask token's text stands for the mask, and no other special token's text does. Raises
-        RequestError where the tokenizer has no mask token.
+        RequestError where the tokenizer has no mask token. `like_words` cuts the first word as `encode_words` does.
         """
-        backend = self.backend
+        backend = self._word_backend if like_words else self.backend
         if with_masks:
             if self._mask_backend is None:
                 raise RequestError("this tokenizer has no mask token, so no text can hold a mask.")
@@ -242,6 +261,11 @@ class EncoderTokenizer:
             kind, kind_before = first[ids[1:]], last[ids[:-1]]
             starts[1:] |= (kind != kind_before) & (kind > 0) & (kind_before > 0)
         return starts
+
+    @property
+    def adds_blank_to_words(self) -> bool:
+        """Whether `encode_words` cuts the first word otherwise than `encode`: with a blank before it."""
+        return self._word_backend is not self.backend
 
     @functools.cached_property
     def _begins(self) -> Bool[np.ndarray, " vocab"]:

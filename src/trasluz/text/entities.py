@@ -1,20 +1,25 @@
-"""Entities of a text as spans of tokens, and as one tag a token: IOB1, BIO and BIOES.
+"""Entities of a text as spans of tokens, and as one tag a token: IOB1, BIO and BIOES; BILOU is read as well.
 
     tokens   Ana     Ruiz    left  Lima    Peru    today
     IOB1     I-PER   I-PER   O     I-LOC   B-LOC   O        B only between two neighbours of one label
     BIO      B-PER   I-PER   O     B-LOC   B-LOC   O        B begins, I goes on
     BIOES    B-PER   E-PER   O     S-LOC   S-LOC   O        E ends, S stands alone
+    BILOU    B-PER   L-PER   O     U-LOC   U-LOC   O        the same, by the names of last and unit
     spans    PER 0 to 2, LOC 3 to 4, LOC 4 to 5
 
 IOB1 is that of Ramshaw and Marcus (1995); BIO is also called IOB2 (Tjong Kim Sang and Veenstra 1999), BIOES also IOBES.
 A tag without a label (`B`, not `B-PER`) is one of the empty label. Tags that a model predicts need not be well-formed:
 they are read as conlleval reads them, the program of the shared task of CoNLL-2003.
+
+Labels may also be of another kind, as parts of speech are, or PER and LOC alone: there, neighbours of one label are one
+entity (`entity_decoder`).
 """
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, NamedTuple, get_args
 
 from trasluz.errors import DataError
@@ -22,7 +27,14 @@ from trasluz.errors import DataError
 Scheme = Literal["iob1", "bio", "bioes"]
 SCHEMES: tuple[str, ...] = get_args(Scheme)
 
-_TAG = re.compile(r"(?P<prefix>[BIES])(?:-(?P<label>.+))?", re.DOTALL)
+OUTSIDE = "O"
+
+NO_TAG = "write O, or B, I, E or S with a hyphen and a label, such as B-PER"
+"""What would be right in place of what is no tag of an entity."""
+
+_TAG = re.compile(r"(?P<prefix>[BIESLU])(?:-(?P<label>.+))?", re.DOTALL)
+# BILOU's names for the ends of BIOES.
+_OF_BIOES = {"L": "E", "U": "S"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,35 @@ class Entity:
     label: str
     start: int
     end: int
+
+
+def is_entity_tag(tag: str) -> bool:
+    """Tell whether a tag is one of the schemes'."""
+    return tag == OUTSIDE or _TAG.fullmatch(tag) is not None
+
+
+def is_entity_scheme(labels: Iterable[str]) -> bool:
+    """Tell whether the labels of a model are tags of entities; some have others beside them, such as [CLS]."""
+    found = list(labels)
+    return all(map(is_entity_tag, found)) or any(label.startswith(("B-", "I-")) for label in found)
+
+
+def entity_decoder(labels: Iterable[str]) -> Callable[[Sequence[str]], list[Entity]]:
+    """Return what finds the entities in tags that are among these labels.
+
+    Where the labels are tags of entities, it is `decode_entities`, to which others are outside; else each run of
+    neighbours of one label but O is an entity.
+    """
+    found = list(labels)
+    if not is_entity_scheme(found):
+        return _runs
+    others = [label for label in found if not is_entity_tag(label)]
+    return lambda tags: decode_entities([OUTSIDE if tag in others else tag for tag in tags])
+
+
+def _runs(tags: Sequence[str]) -> list[Entity]:
+    places = (list(run) for _, run in groupby(range(len(tags)), lambda place: tags[place]))
+    return [Entity(tags[run[0]], run[0], run[-1] + 1) for run in places if tags[run[0]] != OUTSIDE]
 
 
 def decode_entities(tags: Sequence[str]) -> list[Entity]:
@@ -45,7 +86,7 @@ def decode_entities(tags: Sequence[str]) -> list[Entity]:
     start = 0
     before, label_before = "O", ""
     # The last one ends what is still open.
-    for position, tag in enumerate((*tags, "O")):
+    for position, tag in enumerate((*tags, OUTSIDE)):
         prefix, label = _split(tag)
         if not (prefix in "IE" and before in "BI" and label == label_before):
             if before != "O":
@@ -111,15 +152,14 @@ def recognize_scheme(sequences: Collection[Sequence[str]], source: str = "the ta
 
 @functools.lru_cache(maxsize=4096)
 def _split(tag: str) -> tuple[str, str]:
-    """Return the prefix and the label of a tag."""
-    if tag == "O":
-        return "O", ""
+    """Return the prefix and the label of a tag, the prefix by its name in BIOES."""
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
     found = _TAG.fullmatch(tag)
     if not found:
-        raise DataError(
-            f"{tag!r} is no tag of an entity: write O, or B, I, E or S with a hyphen and a label, such as B-PER."
-        )
-    return found["prefix"], found["label"] or ""
+        raise DataError(f"{tag!r} is no tag of an entity: {NO_TAG}.")
+    prefix = found["prefix"]
+    return _OF_BIOES.get(prefix, prefix), found["label"] or ""
 
 
 def _prefixes(count: int, touches: bool, scheme: Scheme) -> str:

@@ -24,14 +24,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Fault(str):
     """Why a line cannot be used, in a few words; a string of its own type, so that no text is taken for one.
 
-    `detail` is what only this line has of it, which a count of such faults does not tell.
+    `detail` is what only this line has of it, which a count of such faults does not tell; `part` is the number of the
+    word it is about, where a row is made of several lines with a word each.
     """
 
     detail: str
+    part: int
 
-    def __new__(cls, reason: str, detail: str = "") -> "Fault":
+    def __new__(cls, reason: str, detail: str = "", part: int = 0) -> "Fault":
         fault = super().__new__(cls, reason)
         fault.detail = detail
+        fault.part = part
         return fault
 
 

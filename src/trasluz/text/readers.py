@@ -205,7 +205,8 @@ def _good_rows(
             rows_of_file += 1
             report.read += 1
             if check is not None and not isinstance(row.cells, Fault):
-                row = row._replace(cells=check(row.cells) or row.cells)
+                fault = check(row.cells)
+                row = row if fault is None else row.with_fault(fault)
             if allowed is not None and not _is_allowed(row, allowed, report):
                 continue
             if isinstance(row.cells, Fault):

@@ -19,11 +19,17 @@ class Row(NamedTuple):
     source: str | None
     key: str = ""
     """The key path, in formats where it tells more than a line; `line` then counts rows."""
+    lines: Sequence[int] = ()
+    """The line of each word, in formats where a row is made of several."""
 
     @property
     def where(self) -> str:
         """Return the row's place as a message shows it."""
         return f"{self.path}: {self.key}" if self.key else f"{self.path}:{self.line}"
+
+    def with_fault(self, fault: Fault) -> "Row":
+        """Return the row as an unusable one, at the line that the fault is about."""
+        return self._replace(cells=fault, line=self.lines[fault.part] if self.lines else self.line)
 
 
 def empty_cell(name: str) -> Fault:

@@ -19,6 +19,8 @@ DOCUMENT_LIMIT = 10_000_000
 _TOO_MUCH = Fault(f"a document over {DOCUMENT_LIMIT:,} characters: an empty line must stand between two documents")
 # Between the documents of a CoNLL file.
 _DOCUMENT = "-DOCSTART-"
+# Begins a line about the sentence that follows it.
+_COMMENT = "# "
 
 
 def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
@@ -125,7 +127,8 @@ def _moses_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
 def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     """Yield the sentences of a CoNLL file: a word a line with its tag, an empty line between two sentences.
 
-    Words are the first column and tags the last, unless columns say otherwise; both come with blanks between.
+    Words are the first column and tags the last, unless columns say otherwise; both come with blanks between. Comments,
+    as CoNLL-U has them before a sentence, are passed over. A sentence with a fault has the line of the first.
     """
     (path,) = file.paths
     if tuple(names) != WORDS_AND_TAGS:
@@ -137,24 +140,31 @@ def _conll_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     word_place, tag_place = (None if place is None else int(place) - 1 for place in places)
     words: list[str] = []
     tags: list[str] = []
+    lines: list[int] = []
     fault: Fault | None = None
-    begin = number = 0
+    fault_line = 0
     for number, line in enumerate(itertools.chain(read_lines(path), [""]), 1):
         # A no-break space may stand inside a word.
         cells = [] if isinstance(line, Fault) else [cell for cell in _COLUMN_END.split(line) if cell]
         if isinstance(line, Fault):
-            fault = fault or line
+            fault, fault_line = (line, number) if fault is None else (fault, fault_line)
+        elif not words and line.startswith(_COMMENT):
+            continue
         elif cells and cells[0] != _DOCUMENT:
-            begin = begin or number
             wanted = word_place or 0, len(cells) - 1 if tag_place is None else tag_place
             if len(cells) < 2 or max(wanted) >= len(cells):
-                fault = fault or Fault(f"a word with its tag was expected, not {len(cells)} columns")
+                if fault is None:
+                    fault, fault_line = Fault(f"a word with its tag was expected, not {len(cells)} columns"), number
                 continue
             words.append(cells[wanted[0]])
             tags.append(cells[wanted[1]])
+            lines.append(number)
         elif not cells and (words or fault is not None):
-            yield Row(path, begin or number, (" ".join(words), " ".join(tags)) if fault is None else fault, file.source)
-            words, tags, fault, begin = [], [], None, 0
+            if fault is None:
+                yield Row(path, lines[0], (" ".join(words), " ".join(tags)), file.source, lines=lines)
+            else:
+                yield Row(path, fault_line, fault, file.source)
+            words, tags, lines, fault = [], [], [], None
 
 
 def _squad_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:

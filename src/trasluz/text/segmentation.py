@@ -30,16 +30,16 @@ _LETTERS = r"[\p{L}\p{M}\u200c\u200d]"
 _APOSTROPHE = r"['’]"
 _PUNCTUATION = r"[\p{P}\p{S}&&[^▁]]"
 # Scripts that write no blanks between words.
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 
 # What a sub-word model may join: letters of one word (in stretches of 100, so that no input is slow), the same
 # punctuation mark repeated; digits stay single, so that every number can be copied.
 _PIECES = rf"▁?(?:{_LETTERS}{{1,100}}(?:{_APOSTROPHE}{_LETTERS}{{1,100}})*|\p{{N}}|({_PUNCTUATION})\1{{0,99}}|.)"
 # What a vocabulary of whole words holds: the same, with unspaced scripts character by character.
-_WHOLE_WORDS = rf"▁?{_UNSPACED}\p{{M}}*|{_PIECES}"
+_WHOLE_WORDS = rf"▁?{UNSPACED}\p{{M}}*|{_PIECES}"
 # What people see as one word: numbers whole, flags and emoji sequences whole.
 _SHOWN_WORDS = (
-    rf"▁?(?:{_UNSPACED}\p{{M}}*"
+    rf"▁?(?:{UNSPACED}\p{{M}}*"
     rf"|(?:{_LETTERS}|\p{{N}})+(?:(?:{_APOSTROPHE}|(?<=\p{{N}})[.,:](?=\p{{N}}))(?:{_LETTERS}|\p{{N}})+)*"
     "|\U000f2581[01]"
     "|[\U0001f1e6-\U0001f1ff]{2}"

@@ -104,7 +104,8 @@ def in_parts(
     """
     # Many questions have one context, which is cut into tokens once.
     different = list(dict.fromkeys(one.context for one in questions))
-    contexts = dict(zip(different, tokenizer.encode_batch(different), strict=True))
+    encoded = zip(different, tokenizer.encode_batch(different), strict=True)
+    contexts = {text: pieces.with_marks(text) for text, pieces in encoded}
     asked = tokenizer.encode_batch([one.question for one in questions])
     for example, question in zip(questions, asked, strict=True):
         context, room = contexts[example.context], room_beside(len(question), tokenizer, longest)

@@ -1,10 +1,11 @@
 """Words with tags as training examples: CoNLL files, or tables with the columns `words` and `tags`.
 
-Tags may be IOB1, BIO or BIOES, are read as conlleval reads them, and are learnt as BIO. A word's label stands at its
-first piece. A sentence that is too long becomes several examples, cut between words.
+Tags may be IOB1, BIO, BIOES or BILOU, are read as conlleval reads them, and are learnt as BIO. Where the recipe names
+labels of another kind, such as parts of speech, they are learnt as they are. A word's label stands at its first piece.
+A sentence that is too long becomes several examples, cut between words.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from trasluz.errors import DataError
 from trasluz.text.batching import TaggedBatch, make_tagged_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
-from trasluz.text.entities import convert_tags
+from trasluz.text.entities import NO_TAG, OUTSIDE, convert_tags, is_entity_scheme, is_entity_tag
 from trasluz.text.lines import Fault
 from trasluz.text.readers import Place, ReadReport, read_records
 from trasluz.text.token_cache import TokenCache
@@ -20,8 +21,6 @@ from trasluz.text.word_pieces import pieces_of_words
 from trasluz.training.encoder_examples import EncoderExamples
 from trasluz.training.examples import Tokenizers, in_chunks
 from trasluz.training.stream import ExampleStream
-
-OUTSIDE = "O"
 
 
 class TaggedWords(NamedTuple):
@@ -44,7 +43,9 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
 
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[TaggedWords]:
         """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
-        return read_tagged(entry, sources=sources, on_error=self.recipe.data.on_error, report=report)
+        data = self.recipe.data
+        labels = data.labels or ()
+        return read_tagged(entry, labels=labels, sources=sources, on_error=data.on_error, report=report)
 
     def texts(self, example: TaggedWords) -> tuple[str, ...]:
         """Return the sentence."""
@@ -63,7 +64,7 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
         if self.recipe.data.labels:
             self.labels = self.recipe.data.labels
             return
-        found = {tag for one in examples() for tag in _as_bio(one)} - {OUTSIDE}
+        found = {tag for one in examples() for tag in convert_tags(one.tags, "bio")} - {OUTSIDE}
         if not found:
             raise DataError(f"{self.recipe.place('data.train')}: no word has another tag than {OUTSIDE}.")
         kinds = sorted({tag[2:] for tag in found})
@@ -72,7 +73,9 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
     def numbers(self, example: TaggedWords) -> list[int]:
         """Return the labels of a sentence's words, as numbers."""
         numbers = []
-        for tag in _as_bio(example):
+        # Real files have a slip here and there, which conversion mends.
+        tags = convert_tags(example.tags, "bio") if is_entity_scheme(self.labels) else example.tags
+        for tag in tags:
             if tag not in self.labels:
                 raise DataError(f"{example.place}: there is no label {tag!r}; there are {', '.join(self.labels[:20])}.")
             numbers.append(self.labels.index(tag))
@@ -96,13 +99,31 @@ class TaggedExamples(EncoderExamples[TaggedWords]):
 
 
 def read_tagged(
-    entry: Any, *, sources: Sequence[str] | None = None, on_error: str, report: ReadReport
+    entry: Any,
+    *,
+    labels: Collection[str] = (),
+    sources: Sequence[str] | None = None,
+    on_error: str,
+    report: ReadReport,
 ) -> Iterator[TaggedWords]:
-    """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together."""
+    """Yield the sentences of a `data` entry; DataError with file:line where words and tags do not go together.
+
+    `labels` are those that a model or a recipe has. Tags that are none of entities are malformed, unless labels are of
+    another kind.
+    """
+    check = _fault if is_entity_scheme(labels) else _unequal
     for (words, tags), place in read_records(
-        entry, ("words", "tags"), sources=sources, on_error=on_error, report=report, check=_unequal
+        entry, ("words", "tags"), sources=sources, on_error=on_error, report=report, check=check
     ):
         yield TaggedWords(_apart(words), _apart(tags), place)
+
+
+def _fault(cells: Sequence[str]) -> Fault | None:
+    for number, tag in enumerate(_apart(cells[1])):
+        if not is_entity_tag(tag):
+            other = "tags of another kind, such as parts of speech, are learnt where `data.labels` names them all"
+            return Fault("a tag is none of entities", f": {tag!r}; {NO_TAG}; {other}", number)
+    return _unequal(cells)
 
 
 def _unequal(cells: Sequence[str]) -> Fault | None:
@@ -113,14 +134,6 @@ def _unequal(cells: Sequence[str]) -> Fault | None:
 def _apart(text: str) -> tuple[str, ...]:
     # By plain blanks only: other ones may stand inside a word, as in 10 000.
     return tuple(part for part in text.split(" ") if part)
-
-
-def _as_bio(example: TaggedWords) -> list[str]:
-    """Return the tags of a sentence in BIO, whichever scheme they are in; real files have a slip here and there."""
-    try:
-        return convert_tags(example.tags, "bio")
-    except DataError as error:
-        raise DataError(f"{example.place}: {error}") from None
 
 
 class TaggedStream(ExampleStream[TaggedBatch]):

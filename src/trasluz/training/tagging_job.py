@@ -12,13 +12,13 @@ from trasluz.objectives.tagging import TaggingObjective
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import NOT_COUNTED
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
-from trasluz.text.entities import decode_entities
+from trasluz.text.entities import OUTSIDE, entity_decoder, is_entity_scheme
 from trasluz.text.word_pieces import Piece, pieces_of_words
 from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
 from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.tagged_examples import OUTSIDE, TaggedExamples, TaggedStream, TaggedWords, tagged_batch
+from trasluz.training.tagged_examples import TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
 class TaggingJob(EncoderJob):
@@ -35,7 +35,7 @@ class TaggingJob(EncoderJob):
         """Raise RecipeError where the model is no encoder, or its labels have none for words outside of entities."""
         self.check_length(self.encoder_config())
         labels = self.recipe.data.labels
-        if labels and OUTSIDE not in labels:
+        if labels and OUTSIDE not in labels and is_entity_scheme(labels):
             raise RecipeError(
                 f"{self.recipe.place('data.labels')} lacks {OUTSIDE}, the label of words outside of entities"
             )
@@ -79,12 +79,15 @@ class TaggingJob(EncoderJob):
 
     def about(self, data: PreparedData[Any]) -> str:
         """Return what the model does."""
+        if not is_entity_scheme(data.labels):
+            return f"labels words: {', '.join(data.labels)}"
         kinds = sorted({label[2:] for label in data.labels if len(label) > 2})
         return f"finds entities: {', '.join(kinds)}"
 
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
-        return ['tag = trasluz.load("PATH OF THIS FOLDER")', 'print(tag("...").entities)']
+        found = "entities" if is_entity_scheme(data.labels) else "words"
+        return ['tag = trasluz.load("PATH OF THIS FOLDER")', f'print(tag("...").{found})']
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,16 @@ class TaggingEvaluator:
                 for place in np.flatnonzero(piece.begins >= 0).tolist():
                     found.append((sentence, int(piece.begins[place]), int(best[row, offset + place])))
         total, count = self.processes.sum([total, count])
-        outside = self.labels.index(OUTSIDE)
+        outside = self.labels.index(OUTSIDE) if OUTSIDE in self.labels else 0
         predicted = [[outside] * len(words) for words in self.gold]
         for sentence, word, label in (one for some in self.processes.gather(found) for one in some):
             predicted[sentence][word] = label
         right = sum(
             a == b for one, other in zip(self.gold, predicted, strict=True) for a, b in zip(one, other, strict=True)
         )
+        decode = entity_decoder(self.labels)
         entities = [
-            [decode_entities([self.labels[label] for label in words]) for words in side]
-            for side in (self.gold, predicted)
+            [decode([self.labels[label] for label in words]) for words in side] for side in (self.gold, predicted)
         ]
         return {
             "loss": total / max(count, 1.0),
