@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -203,7 +203,8 @@ def refuse_missing_layers(translator: "Translator", layers: list[int] | None, ki
     """Raise RequestError where none of the kinds of attention to be shown has any of these layers."""
     from trasluz.errors import RequestError
 
-    sizes = {kind: len(stack) for kind, stack in translator.model.attentions().items() if kind in kinds}
+    model: Any = translator.model
+    sizes = {kind: len(stack) for kind, stack in model.attentions().items() if kind in kinds}
     if any(layer < size for size in sizes.values() for layer in ([0] if layers is None else layers)):
         return
     has = ", ".join(f"{kind} attention has layers 0 to {size - 1}" for kind, size in sizes.items() if size)

@@ -113,7 +113,7 @@ def _explain(error: Exception, arguments: Sequence[str]) -> list[str]:
 
 def _wrong_value(error: typer.TyperException) -> str | None:
     """Return what is wrong with the value of an option that is no number; None of other errors."""
-    mistakes = getattr(error.__cause__, "errors", list)()
+    mistakes: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
     option = getattr(error, "param", None)
     if option is None or not mistakes:
         return None
@@ -140,7 +140,10 @@ def _open_closed_streams() -> None:
     # UTF-8 out as in, whatever the system's habit; a terminal that cannot show a character shows a question mark.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(**({"errors": "replace"} if stream.isatty() else {"encoding": "utf-8"}))
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8")
 
 
 def _forget_output() -> None:
