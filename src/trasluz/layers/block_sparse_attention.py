@@ -246,6 +246,7 @@ def _rows_of(
     seen = (base[..., None] + slots.blocks)[sparse]
     # Whole blocks first, then the text's last, which need not be whole, then what is not in use.
     there = (lengths[:, None, None, None] - slots.blocks * size).clamp(0, size).masked_fill(~slots.used, 0)[sparse]
+    assert (((there > 0) & (there < size)).sum(-1) <= 1).all(), "what is hidden stands behind all that is visible"
     there, order = there.sort(dim=-1, descending=True, stable=True)
     seen, visible = seen.gather(1, order), there.sum(-1)
     first = torch.arange(pattern.num_first).expand(len(lengths), -1)
