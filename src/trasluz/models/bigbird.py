@@ -143,7 +143,8 @@ def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
     """Return a BigBird with the weights of a BERT-like model, and its trained positions repeated to `max_positions`.
 
     `choices` are what `BigBirdConfig` has beyond BERT's fields, and rates of dropout. Raises ModelError for another one
-    or one that cannot be, for a model that is a BigBird already, and for one that reads as many tokens.
+    or one that cannot be, for a model that has blocks or global tokens already, and for one that reads as many tokens.
+    Of a model folder, `LoadedModel.lengthened` tells the tokenizer, too.
     """
     config = model.config
     for name in choices:
@@ -151,15 +152,16 @@ def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
             near = nearest(name, _CHOICES)
             meant = f"did you mean {near!r}?" if near else f"it takes {', '.join(sorted(_CHOICES))}."
             raise ModelError(f"`lengthen` takes no {name!r}, since the weights stay what they are; {meant}")
-    if isinstance(model, BigBird):
+    if isinstance(model, BigBird) and (model.config.attention != "full" or model.config.global_tokens):
         raise ModelError("the model is a BigBird already, and cannot be lengthened again.")
     if max_positions <= config.longest_text:
         raise ModelError(
             f"the model reads {config.longest_text} tokens already; `max_positions` must be more, but is "
             f"{max_positions}."
         )
-    fields = config.model_dump() | {"first_position": 0, "class_activation": config.pooler_activation}
-    fields |= {"max_positions": max_positions, **choices}
+    kept = config.model_dump(include={*BertConfig.model_fields, "class_activation"})
+    fields = {"class_activation": config.pooler_activation, **kept}
+    fields |= {"first_position": 0, "max_positions": max_positions, **choices}
     made = make_config(find_architecture("bigbird"), fields, "lengthen")
     assert isinstance(made, BigBirdConfig)
     longer = BigBird(made)
