@@ -55,6 +55,16 @@ def test_layers_draw_blocks_of_their_own() -> None:
     assert not torch.equal(first, second)
 
 
+def test_layers_that_are_kept_see_what_they_saw() -> None:
+    model = bigbird(num_layers=4)
+    patterns = [model.config.pattern(layer) for layer in range(4)]
+    thinner = model.with_layers([1, 3])
+    assert [thinner.config.pattern(layer) for layer in (0, 1)] == [patterns[1], patterns[3]]
+    assert thinner.with_layers([1]).config.pattern(0) == patterns[3]
+    with pytest.raises(ModelError, match=r"`layer_seeds` must be one a layer, 2 of them, but are \[1\]"):
+        bigbird(layer_seeds=[1])
+
+
 @torch.inference_mode()
 def test_a_seed_draws_other_blocks() -> None:
     model, batch = bigbird(), batch_of(150)
