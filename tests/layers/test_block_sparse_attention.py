@@ -5,15 +5,14 @@ import random
 import pytest
 import torch
 
-from trasluz.layers import block_sparse_attention as module
+from trasluz.layers import gathered_blocks as module
 from trasluz.layers.block_pattern import BlockPattern
 from trasluz.layers.block_sparse_attention import (
     BlockSparseAttention,
-    block_sparse_attention,
     block_sparse_weights,
-    held_weights,
 )
 from trasluz.layers.block_weights import BlockWeights
+from trasluz.layers.gathered_blocks import block_sparse_attention, held_weights
 from trasluz.layers.masks import EVERYTHING, Mask
 from trasluz.layers.self_attention import SelfAttention
 
