@@ -1,6 +1,7 @@
 """BigBirds give here what they give in `transformers` when it does not train, at any length, and are written so."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,19 @@ def test_what_the_library_does_with_short_texts_is_said(tmp_path: Path) -> None:
         load_model(tmp_path / "ours")
 
 
+def test_what_a_folder_says_itself_is_not_said_again(tmp_path: Path) -> None:
+    write_bigbird(tmp_path, "Model")
+    path = tmp_path / "config.json"
+    written = json.loads(path.read_text())
+    for further, said in (
+        ({"trasluz_random_seed": 1}, "with full attention, and longer ones without random blocks (docs"),
+        ({"trasluz_random_plan": "paper"}, "texts of up to 704 tokens with full attention (docs"),
+    ):
+        path.write_text(json.dumps(written | further))
+        with pytest.warns(TrasluzWarning, match=re.escape(said)):
+            load_model(tmp_path)
+
+
 def test_the_plan_can_be_switched_and_is_kept(tmp_path: Path) -> None:
     write_bigbird(tmp_path / "theirs", "Model", block_size=4, num_random_blocks=1)
     loaded = load_model(tmp_path / "theirs")
@@ -161,6 +175,16 @@ def test_the_plan_can_be_switched_and_is_kept(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(other.eval()(batch), again.model.eval()(batch))
         assert not torch.allclose(other(batch), loaded.model.eval()(batch))
+
+
+@pytest.mark.parametrize("global_tokens", [0, 8])
+def test_layers_that_were_kept_keep_their_blocks_in_a_folder(tmp_path: Path, global_tokens: int) -> None:
+    write_bigbird(tmp_path / "theirs", "Model", block_size=4)
+    loaded = load_model(tmp_path / "theirs")
+    # With global tokens, a folder is in our words.
+    thinner = BigBird(loaded.config.model_copy(update={"global_tokens": global_tokens})).with_layers([1])
+    save_model(tmp_path / "ours", thinner, loaded.source_tokenizer, loaded.source_tokenizer)
+    assert load_model(tmp_path / "ours").config.layer_seeds == [1]
 
 
 @pytest.mark.parametrize(

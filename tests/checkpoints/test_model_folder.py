@@ -13,9 +13,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging
 
-from trasluz.checkpoints.model_folder import load_model, save_model
+import trasluz
+from trasluz.checkpoints.model_folder import load_model, save_loaded, save_model
+from trasluz.checkpoints.sentence_vectors import Pooling
 from trasluz.errors import ModelError
 from trasluz.models.registry import build_model
+from trasluz.tasks.loading import find_model
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.tokenizer import Tokenizer, train_tokenizer
 
@@ -154,6 +157,23 @@ def test_what_an_older_model_left_behind_is_not_taken_up(
     save_model(tmp_path, build("transformer-post", tokenizer), tokenizer, tokenizer)
     loaded = load_model(tmp_path)
     assert loaded.target_tokenizer is loaded.source_tokenizer
+
+
+def test_a_lengthened_model_is_saved_with_what_it_reads(tmp_path: Path) -> None:
+    short = load_model(find_model("pocket-bert"))
+    short.pooling = Pooling(max_tokens=100)
+    before = short.config.longest_text, short.source_tokenizer.max_length
+    longer = short.lengthened(400, block_size=8)
+    assert before == (short.config.longest_text, short.source_tokenizer.max_length)
+    save_loaded(tmp_path, longer)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_max_length"] == 400
+    model = trasluz.load(tmp_path, task="embed")
+    assert model.longest_text == 400 and model.pooling.max_tokens is None
+
+
+def test_only_encoders_are_lengthened(folder: Path) -> None:
+    with pytest.raises(ModelError, match="is no encoder; only encoders are made longer"):
+        load_model(folder).lengthened(400)
 
 
 def test_half_precision_is_read_as_fp32(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -69,6 +69,11 @@ def test_the_extended_construction_has_its_global_blocks_in_front_only() -> None
     assert seen(pattern, 9, 8) == [0, 1, 7, 8]
 
 
+def test_a_block_that_stands_several_times_is_a_global_one() -> None:
+    with pytest.raises(AssertionError, match="huggingface-eval repeats a global block"):
+        BlockPattern(block_size=4, num_random=1, num_first=0, random_plan="huggingface-eval")
+
+
 def test_the_plan_of_hugging_face_takes_the_first_block_again() -> None:
     pattern = BlockPattern(block_size=4, num_random=3, random_plan="huggingface-eval")
     assert seen(pattern, 20, 9) == [0, 8, 9, 10, 19, 0, 0, 0]

@@ -5,15 +5,14 @@ import random
 import pytest
 import torch
 
-from trasluz.layers import block_sparse_attention as module
+from trasluz.layers import gathered_blocks as module
 from trasluz.layers.block_pattern import BlockPattern
 from trasluz.layers.block_sparse_attention import (
     BlockSparseAttention,
-    block_sparse_attention,
     block_sparse_weights,
-    held_weights,
 )
 from trasluz.layers.block_weights import BlockWeights
+from trasluz.layers.gathered_blocks import block_sparse_attention, held_weights
 from trasluz.layers.masks import EVERYTHING, Mask
 from trasluz.layers.self_attention import SelfAttention
 
@@ -49,6 +48,22 @@ def test_gathered_blocks_equal_the_definition(case: int) -> None:
     here = torch.autograd.grad(found, (query, key, value), gradient)
     for one, other in zip(here, there, strict=True):
         assert float((one - other).abs().max()) < 1e-5 * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize("head_dim", [4, 16])
+@pytest.mark.parametrize("lengths", [[40, 13], [3, 1]])
+def test_without_global_blocks(head_dim: int, lengths: list[int]) -> None:
+    pattern = BlockPattern(4, 2, num_first=0, num_last=0)
+    parts = [torch.randn(2, 2, max(lengths), head_dim, requires_grad=True) for _ in range(3)]
+    query, key, value = parts
+    weights = block_sparse_weights(query, key, torch.tensor(lengths), pattern)
+    found = block_sparse_attention(*parts, torch.tensor(lengths), pattern)
+    torch.testing.assert_close(found, weights @ value, rtol=0, atol=1e-5)
+    expected = torch.autograd.grad((weights @ value).square().sum(), parts)
+    for one, other in zip(torch.autograd.grad(found.square().sum(), parts), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    held = held_weights(query, key, torch.tensor(lengths), pattern)
+    torch.testing.assert_close(held.dense(), weights, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", range(20))

@@ -55,6 +55,16 @@ def test_layers_draw_blocks_of_their_own() -> None:
     assert not torch.equal(first, second)
 
 
+def test_layers_that_are_kept_see_what_they_saw() -> None:
+    model = bigbird(num_layers=4)
+    patterns = [model.config.pattern(layer) for layer in range(4)]
+    thinner = model.with_layers([1, 3])
+    assert [thinner.config.pattern(layer) for layer in (0, 1)] == [patterns[1], patterns[3]]
+    assert thinner.with_layers([1]).config.pattern(0) == patterns[3]
+    with pytest.raises(ModelError, match=r"`layer_seeds` must be one a layer, 2 of them, but are \[1\]"):
+        bigbird(layer_seeds=[1])
+
+
 @torch.inference_mode()
 def test_a_seed_draws_other_blocks() -> None:
     model, batch = bigbird(), batch_of(150)
@@ -87,7 +97,21 @@ def test_lengthened_with_global_tokens() -> None:
     assert longer(batch_of(60)).shape == (1, 60, 16) and sum(longer.depths().values()) > 0
 
 
+@torch.inference_mode()
+def test_a_bigbird_with_full_attention_is_lengthened_as_any_bert() -> None:
+    fields: dict[str, Any] = {"heads": ["classify"], "labels": ["a", "b"], "random_plan": "huggingface-eval"}
+    model, batch = bigbird(attention="full", **fields), batch_of(150, 20)
+    longer = lengthened(model, 300, block_size=8, full_up_to=200).eval()
+    assert (longer.config.attention, longer.config.random_plan) == ("block-sparse", "paper")
+    before, after = model(batch), longer(batch)
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=2e-5)
+    torch.testing.assert_close(longer.heads["classify"](after), model.heads["classify"](before), rtol=0, atol=2e-5)
+    assert longer(batch_of(300)).shape == (1, 300, 16)
+
+
 def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ModelError, match="is a BigBird already, and cannot be lengthened again"):
+        lengthened(bigbird(attention="full", global_tokens=8), 400)
     with pytest.raises(ModelError, match="is a BigBird already, and cannot be lengthened again"):
         lengthened(bigbird(), 400)
     with pytest.raises(ModelError, match="reads 32 tokens already; `max_positions` must be more, but is 32"):

@@ -126,7 +126,7 @@ def test_layers_are_overridden(taught: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model={from: TEACHER}"], r"`layers` is None: write every-second, or numbers in rising order"),
+        (["model={from: TEACHER, layers: []}"], r"`layers` is \[\]: write every-second, or numbers in rising order"),
         (["model={from: TEACHER, layers: [2, 1]}"], r"`layers` is \[2, 1\]: write every-second"),
         (
             ["model={from: TEACHER, layers: [0], num_heads: 3}"],

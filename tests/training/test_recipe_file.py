@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trasluz.errors import RecipeError
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, parse_recipe, read_recipe, write_recipe
+from trasluz.training.starting_model import starting_model
 
 MINIMAL = "data: {train: t.tsv}\noutput: runs/x\n"
 
@@ -106,6 +107,13 @@ def test_an_override_opens_a_preset_into_a_mapping() -> None:
 def test_an_override_opens_a_trained_model_into_a_mapping(override: str, key: str, value: object) -> None:
     recipe = parse_recipe("model: runs/x\n" + MINIMAL, [f"model.{override}"])
     assert recipe.model == {"from": "runs/x", key: value}
+
+
+@pytest.mark.parametrize("model", ["{from: pocket-bert}", "{from: pocket-bert, layers: null}"])
+def test_a_trained_model_may_stand_in_a_mapping_alone(model: str) -> None:
+    recipe = parse_recipe(f"task: classify\nmodel: {model}\n" + MINIMAL)
+    started = starting_model(recipe)
+    assert started is not None and started.name == "pocket-bert" and started.config.num_layers > 0
 
 
 @pytest.mark.parametrize(

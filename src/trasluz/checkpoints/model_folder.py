@@ -12,8 +12,9 @@ Where Hugging Face has the architecture, config and keys are theirs, and `transf
 model keeps our names, under `model_type: trasluz-...`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, model_tensors, r
 from trasluz.errors import ModelError, nearest
 from trasluz.layers.attention import Attention
 from trasluz.layers.int8 import to_int8
+from trasluz.models.bert import Bert
+from trasluz.models.bigbird import lengthened
 from trasluz.models.config import SequenceToSequenceConfig
 from trasluz.models.hub_format import format_for, hub_formats
 from trasluz.models.key_map import KeyMap, Row
@@ -108,6 +111,26 @@ class LoadedModel:
         if dtype == torch.int8:
             to_int8(self.model)
         return self.model
+
+    def lengthened(self, max_positions: int, **choices: Any) -> "LoadedModel":
+        """Return a BigBird of this encoder's weights that reads longer texts; see `models.bigbird.lengthened`.
+
+        All that is said of the longest text is said anew: by the tokenizer, and of what vectors are made of.
+        """
+        if not isinstance(self.model, Bert):
+            raise ModelError(f"{self.name} is no encoder; only encoders are made longer.")
+        longer = lengthened(self.model, max_positions, **choices)
+        tokenizer = copy.copy(self.source_tokenizer)
+        tokenizer.max_length = longer.config.longest_text
+        pooling = self.pooling and replace(self.pooling, max_tokens=None)
+        return replace(
+            self,
+            model=longer.eval(),
+            config=longer.config,
+            source_tokenizer=tokenizer,
+            target_tokenizer=tokenizer,
+            pooling=pooling,
+        )
 
     @property
     def longest_text(self) -> int:

@@ -57,6 +57,11 @@ class BlockPattern:
     random_plan: RandomPlan = "paper"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        # So that a block that stands several times is a whole one: the first is the text's last, which need not be
+        # full, only where all blocks are global.
+        assert self.num_first or self.random_plan == "paper", "huggingface-eval repeats a global block: the first"
+
     def num_blocks(self, num_positions: int) -> int:
         """Return how many blocks hold so many positions."""
         return -(-num_positions // self.block_size)

@@ -34,7 +34,7 @@ def dot_product_weights(
 ) -> Float[Tensor, "batch heads query key"]:
     """Return softmax(Q K^T / sqrt(head_dim)) over what the mask lets be seen."""
     scores = _in_groups(query / math.sqrt(query.shape[-1]), key) @ key.transpose(-1, -2)
-    return masked_softmax(scores.reshape(*query.shape[:3], -1), mask)
+    return masked_softmax(scores.reshape(*query.shape[:3], key.shape[2]), mask)
 
 
 def dot_product_attention(

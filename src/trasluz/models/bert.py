@@ -88,6 +88,10 @@ class BertConfig(TextConfig):
         """What a model of this config does where its folder does not say: what its head is for."""
         return next((name for name in self.heads if name in ("fill-mask", "classify", "tag", "answer")), "embed")
 
+    def with_layers(self, kept: Sequence[int]) -> "BertConfig":
+        """Return the config of a model that has only these layers of one of this config."""
+        return type(self)(**{**self.model_dump(), "num_layers": len(kept)})
+
     @property
     def longest_text(self) -> int:
         """Most tokens of a text, special ones included."""
@@ -219,7 +223,7 @@ class Bert(nn.Module):
 
     def with_layers(self, kept: Sequence[int]) -> "Bert":
         """Return a copy that has only these layers, counted from 0, in this order (Sanh et al. 2019, section 2)."""
-        other = type(self)(type(self.config)(**{**self.config.model_dump(), "num_layers": len(kept)}))
+        other = type(self)(self.config.with_layers(kept))
         self._copy_all_but("encoder", other)
         for block, number in zip(other.blocks, kept, strict=True):
             block.load_state_dict(self.blocks[number].state_dict())

@@ -8,6 +8,7 @@ which everything sees and which see everything.
 Any BERT becomes a BigBird by `lengthened`: its weights stay, its positions are repeated (section 4, "warm start").
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -49,6 +50,9 @@ class BigBirdConfig(BertConfig):
         "which transformers computes when it does not train",
     )
     random_seed: NonNegativeInt = Field(0, description="what the blocks are drawn from, for good")
+    layer_seeds: list[NonNegativeInt] | None = Field(
+        None, description="what each layer's blocks are drawn from, beside `random_seed`; null: its number, from 0 on"
+    )
     global_tokens: NonNegativeInt = Field(0, description="trained vectors before the text (ETC); 0: none (ITC)")
     full_up_to: NonNegativeInt = Field(0, description="longest text whose words all see each other; 0: none")
 
@@ -65,6 +69,22 @@ class BigBirdConfig(BertConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _layers_have_seeds(self) -> "BigBirdConfig":
+        if self.layer_seeds is not None and len(self.layer_seeds) != self.num_layers:
+            raise ValueError(
+                f"`layer_seeds` must be one a layer, {self.num_layers} of them, but are {self.layer_seeds}"
+            )
+        return self
+
+    def with_layers(self, kept: Sequence[int]) -> "BigBirdConfig":
+        """Return the config of a model that has only these layers, and sees the blocks that they were trained on."""
+        seeds = [self._seed(layer) for layer in kept]
+        return type(self)(**{**self.model_dump(), "num_layers": len(kept), "layer_seeds": seeds})
+
+    def _seed(self, layer: int) -> int:
+        return layer if self.layer_seeds is None else self.layer_seeds[layer]
+
     def pattern(self, layer: int) -> BlockPattern:
         """Return which blocks see which in a layer."""
         extended = self.global_tokens > 0
@@ -76,7 +96,7 @@ class BigBirdConfig(BertConfig):
             window=_WINDOW,
             random_plan=self.random_plan,
             # Layers differ, and so do seeds that follow each other. What is drawn from has 64 bits.
-            seed=(self.random_seed * 1_000_003 + layer) % (1 << 64),
+            seed=(self.random_seed * 1_000_003 + self._seed(layer)) % (1 << 64),
         )
 
 
@@ -143,7 +163,8 @@ def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
     """Return a BigBird with the weights of a BERT-like model, and its trained positions repeated to `max_positions`.
 
     `choices` are what `BigBirdConfig` has beyond BERT's fields, and rates of dropout. Raises ModelError for another one
-    or one that cannot be, for a model that is a BigBird already, and for one that reads as many tokens.
+    or one that cannot be, for a model that has blocks or global tokens already, and for one that reads as many tokens.
+    Of a model folder, `LoadedModel.lengthened` tells the tokenizer, too.
     """
     config = model.config
     for name in choices:
@@ -151,15 +172,16 @@ def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
             near = nearest(name, _CHOICES)
             meant = f"did you mean {near!r}?" if near else f"it takes {', '.join(sorted(_CHOICES))}."
             raise ModelError(f"`lengthen` takes no {name!r}, since the weights stay what they are; {meant}")
-    if isinstance(model, BigBird):
+    if isinstance(model, BigBird) and (model.config.attention != "full" or model.config.global_tokens):
         raise ModelError("the model is a BigBird already, and cannot be lengthened again.")
     if max_positions <= config.longest_text:
         raise ModelError(
             f"the model reads {config.longest_text} tokens already; `max_positions` must be more, but is "
             f"{max_positions}."
         )
-    fields = config.model_dump() | {"first_position": 0, "class_activation": config.pooler_activation}
-    fields |= {"max_positions": max_positions, **choices}
+    kept = config.model_dump(include={*BertConfig.model_fields, "class_activation"})
+    fields = {"class_activation": config.pooler_activation, **kept}
+    fields |= {"first_position": 0, "max_positions": max_positions, **choices}
     made = make_config(find_architecture("bigbird"), fields, "lengthen")
     assert isinstance(made, BigBirdConfig)
     longer = BigBird(made)

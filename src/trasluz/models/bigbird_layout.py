@@ -32,6 +32,7 @@ _ATTENTIONS = {"block_sparse": "block-sparse", "original_full": "full"}
 _FURTHER = {
     "trasluz_random_plan": "random_plan",
     "trasluz_random_seed": "random_seed",
+    "trasluz_layer_seeds": "layer_seeds",
     "trasluz_full_up_to": "full_up_to",
     "trasluz_class_activation": "class_activation",
 }
@@ -71,10 +72,11 @@ def read_config(given: Mapping[str, Any], keys: Collection[str]) -> BertConfig:
     if {"pooler.weight", "bert.pooler.weight"} & set(keys) and "next-sentence" not in heads:
         heads.insert(0, "pool")
     size, random = given["block_size"], given["num_random_blocks"]
-    if given["attention_type"] == "block_sparse" and not set(_FURTHER) & set(given):
+    if given["attention_type"] == "block_sparse" and "trasluz_full_up_to" not in given:
+        plan = "" if "trasluz_random_plan" in given else ", and longer ones without random blocks"
         warnings.warn(
             f"as in the library that wrote it, this BigBird reads texts of up to {full_up_to(size, random)} tokens "
-            "with full attention, and longer ones without random blocks (docs/long-texts.md).",
+            f"with full attention{plan} (docs/long-texts.md).",
             TrasluzWarning,
             stacklevel=2,
         )

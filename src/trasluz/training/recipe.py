@@ -53,8 +53,8 @@ def _check_start(value: dict[str, Any]) -> dict[str, Any]:
     layers, lengthen = value.get("layers"), value.get("lengthen")
     rates = {key: rate for key, rate in value.items() if key.endswith(DROPOUT)}
     numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
-    wrong = layers != EVERY_SECOND and not (numbers and layers and layers == sorted(set(layers)))
-    if wrong and (layers is not None or (lengthen is None and not rates)):
+    rising = numbers and layers and layers == sorted(set(layers))
+    if layers is not None and layers != EVERY_SECOND and not rising:
         raise ValueError(f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]")
     if lengthen is not None and not (isinstance(lengthen, dict) and isinstance(lengthen.get("max_positions"), int)):
         raise ValueError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}")

@@ -6,7 +6,6 @@ from typing import Any
 from trasluz.checkpoints.model_folder import LoadedModel, load_model
 from trasluz.errors import ModelError, RecipeError, nearest
 from trasluz.models.bert import Bert
-from trasluz.models.bigbird import lengthened
 from trasluz.models.registry import architecture_of, make_config, model_of, presets
 from trasluz.tasks.loading import find_model
 from trasluz.training.recipe import DROPOUT, EVERY_SECOND, Recipe
@@ -81,13 +80,8 @@ def _thinned(recipe: Recipe, given: LoadedModel) -> LoadedModel:
 
 
 def _lengthened(recipe: Recipe, given: LoadedModel) -> LoadedModel:
-    model: Any = given.model
     wanted: Any = recipe.model
     try:
-        longer = lengthened(model, **wanted["lengthen"])
+        return given.lengthened(**wanted["lengthen"])
     except ModelError as error:
         raise RecipeError(f"{recipe.place('model.lengthen')}: {error}") from None
-    # What the tokenizer says of the longest text was true of the shorter model.
-    tokenizer: Any = given.source_tokenizer
-    tokenizer.max_length = longer.config.longest_text
-    return dataclasses.replace(given, model=longer, config=longer.config)

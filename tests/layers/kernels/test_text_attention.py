@@ -264,6 +264,22 @@ def test_positions_of_no_text(dtype: torch.dtype) -> None:
     assert found[0].transpose(1, 2).flatten(0, 1)[own].all()
 
 
+@pytest.mark.parametrize("head_dim", [12, 16, 24])
+def test_without_queries_nothing_is_learnt(head_dim: int) -> None:
+    parts = [torch.randn(1, 2, positions, head_dim, requires_grad=True) for positions in (0, 40, 40)]
+    context, *found = gradients(lambda *parts: dot_product_attention(*parts, Mask()), parts, parts[0].detach())
+    assert context.shape == found[0].shape == (1, 2, 0, head_dim)
+    assert not any(x.any() for x in found)
+
+
+def test_a_text_at_which_nobody_looks_gets_zeros() -> None:
+    parts = [torch.randn(1, 2, positions, 16, requires_grad=True) for positions in (3, 80, 80)]
+    stretches = (torch.tensor([0, 3]), torch.tensor([3, 0])), (torch.tensor([0, 40]), torch.tensor([40, 40]))
+    found = gradients(lambda *parts: text_attention(*parts, *stretches), parts, torch.ones(1, 2, 3, 16))
+    for of_memory in found[2:]:
+        assert of_memory[:, :, :40].any() and not of_memory[:, :, 40:].any()
+
+
 def test_gradients_lie_as_what_they_are_of() -> None:
     whole = torch.randn(2, 5, 3, 2, 8).unbind(2)
     query, key, value = (x.transpose(1, 2).detach().requires_grad_() for x in whole)

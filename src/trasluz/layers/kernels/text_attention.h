@@ -263,8 +263,8 @@ static void gradients_of_head(const HeadOfText<Number>& head, const Dropout drop
                               const Gradients<Number>& wanted, std::vector<float>& room) {
     const std::int64_t dim = head.dim, parts = dim / kLanes, padded = vectors_of(head.keys) * kLanes;
     const std::int64_t together = std::min(head.queries, queries_together(padded));
-    // Of a long text, what the keys and values get is summed up over the queries here.
-    const bool sums = together < head.queries;
+    // Of a long text, what the keys and values get is summed up over the queries here: zeros where there are none.
+    const bool sums = together < head.queries || !head.queries;
     room.resize(static_cast<std::size_t>((3 * padded + 2 * together + 2 * padded * sums) * dim +
                                          (2 * together + kRows) * padded));
     float *const keys = room.data(), *const turned_keys = keys + dim * padded;
