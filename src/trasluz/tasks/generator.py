@@ -21,6 +21,7 @@ from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
 from trasluz.tasks.generation import Generation
+from trasluz.tasks.generation_defaults import generation_defaults
 from trasluz.tasks.generation_options import GenerationOptions, GenerationSettings, chosen_settings
 from trasluz.text.batching import CausalBatch, make_causal_batch
 from trasluz.text.growing_text import GrowingText
@@ -44,9 +45,11 @@ class Generator:
         self.name = loaded.name
         self.device = torch.device(device)
         self.longest_text: int = self.config.longest_text
-        end = self.config.eos_id
+        self._defaults = generation_defaults(loaded.generation, self.longest_text)
+        own_end = () if self.config.eos_id is None else (self.config.eos_id,)
+        self._ends = self._defaults.ends or own_end
         # A text has no token it begins with: the model takes the prompt's last.
-        self._tokens = DecodingTokens(0, NO_END if end is None else end)
+        self._tokens = DecodingTokens(0, self._ends[0] if self._ends else NO_END)
         self._loaded = loaded
 
     @overload
@@ -91,7 +94,7 @@ class Generator:
 
     def settings(self, **options: Unpack[GenerationOptions]) -> GenerationSettings:
         """Return what is done for these options; RequestError for one that cannot be."""
-        return chosen_settings(self._loaded.generation, options)
+        return chosen_settings(self._defaults, options)
 
     def batch(self, texts: Sequence[str]) -> CausalBatch:
         """Return texts as the model reads them; behind each stands the end of a document, as its last target."""
@@ -181,7 +184,7 @@ class Generator:
                 ids[one.row].append(one.token)
                 totals[one.row] += one.log_probability
                 texts[one.row].add(self.tokenizer.bytes_of(one.token))
-                if texts[one.row].stopped:
+                if texts[one.row].stopped or one.token in self._ends:
                     sampling.stop([one.row])
         for place, (prompt, prompt_ids) in enumerate(zip(prompts, source.tolist(), strict=True)):
             own = range(place * settings.samples, (place + 1) * settings.samples)
@@ -191,11 +194,10 @@ class Generator:
     def _searched(
         self, prompts: Sequence[str], source: torch.Tensor, settings: GenerationSettings
     ) -> Iterator[Generation]:
-        length_penalty = self._loaded.generation.get("length_penalty")
         how = SearchSettings(
             beam=settings.beam or 1,
             nbest=settings.samples,
-            length_penalty=1.0 if length_penalty is None else float(length_penalty),
+            length_penalty=self._defaults.length_penalty,
             normalization="power",
             max_length_ratio=_NO_RATIO,
             max_length=self._room(source.shape[1], settings),
@@ -221,7 +223,7 @@ class Generator:
         for index in found.ids:
             text.add(self.tokenizer.bytes_of(index))
         text.finish()
-        reason: Literal["end", "stop", "length"] = "end" if found.ids[-1] == self._tokens.eos_id else "length"
+        reason: Literal["end", "stop", "length"] = "end" if found.ids[-1] in self._ends else "length"
         return Generation(
             prompt=prompt,
             text=text.text,
@@ -236,10 +238,12 @@ class Generator:
     def _pieces(self, source: torch.Tensor, settings: GenerationSettings) -> Iterator[str]:
         sampling = self._sampling(source, settings)
         text = GrowingText(settings.stop)
-        while not sampling.is_over and not text.stopped:
+        while not sampling.is_over:
             (one,) = sampling.step()
             if piece := text.add(self.tokenizer.bytes_of(one.token)):
                 yield piece
+            if text.stopped or one.token in self._ends:
+                break
         if rest := text.finish():
             yield rest
 
