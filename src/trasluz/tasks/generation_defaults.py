@@ -32,12 +32,12 @@ class GenerationDefaults:
     `ends` are the tokens of which each ends a text; empty: as config.json says.
     """
 
-    drawing: SamplingSettings = SamplingSettings()
-    max_tokens: int = MAX_TOKENS
-    beam: int | None = None
-    length_penalty: float = 1.0
-    stop: tuple[str, ...] = ()
-    ends: tuple[int, ...] = ()
+    drawing: SamplingSettings
+    max_tokens: int
+    beam: int | None
+    length_penalty: float
+    stop: tuple[str, ...]
+    ends: tuple[int, ...]
 
 
 def generation_defaults(generation: Mapping[str, Any], longest: int) -> GenerationDefaults:

@@ -24,9 +24,10 @@ _COUNTS = ("max_tokens", "beam", "samples", "batch_tokens")
 class GenerationOptions(TypedDict, total=False):
     """What a call may ask for; None is the model's own choice.
 
-    `max_tokens` counts those of the text alone. `stop` are strings before which the text ends; what a beam finds is cut
-    there. `samples` are texts drawn, or the best of a `beam`. The same `seed` draws the same text. `slide` lets prompt
-    and text be longer than the model's window, which then sees their last part only.
+    `max_tokens` counts those of the text alone. `stop` are strings before which the text ends. `samples` are texts
+    drawn, or the best of a `beam`, which finds fewer where several of its hypotheses are one text up to a stop string.
+    The same `seed` draws the same text. `slide` lets prompt and text be longer than the model's window, which then sees
+    their last part only.
     """
 
     max_tokens: int | None

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.decoding.beam_search import Reading, beam_search
 from trasluz.decoding.sampling import Sampling, generator_of
-from trasluz.decoding.search import search
 from trasluz.decoding.settings import NO_END, DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads, mean_map
@@ -68,7 +68,9 @@ class Generator:
         option that cannot be, and for a prompt longer than `longest_text` tokens, unless it may slide.
         """
         settings = self.settings(**options)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list | tuple) or not all(isinstance(one, str) for one in prompts):
+            raise RequestError(f"the prompt must be a text or a list of texts, but is {prompt!r}.")
         sources = self._prompt_ids(prompts, settings)
         found: dict[int, Generation] = {}
         for group in self._groups(sources, settings):
@@ -85,6 +87,8 @@ class Generator:
         No piece holds half a character, or anything of a stop string. Raises RequestError as a call does, and for
         several samples or a beam, of which nothing is known before the last token.
         """
+        if not isinstance(prompt, str):
+            raise RequestError(f"the prompt must be one text to be gone on with piece by piece, but is {prompt!r}.")
         settings = self.settings(**options)
         for name, value in {"samples": settings.samples, "beam": settings.beam or 1}.items():
             if value > 1:
@@ -205,7 +209,7 @@ class Generator:
         )
         model: Any = self.model
         lengths = torch.full((len(source),), source.shape[1], device=self.device)
-        answers = search(model, source, lengths, how, self._tokens)
+        answers = beam_search(model, source, lengths, how, self._tokens, reading=self._reading(settings.stop))
         for prompt, prompt_ids, hypotheses in zip(prompts, source.tolist(), answers, strict=True):
             yield self._generation(prompt, prompt_ids, hypotheses, settings)
 
@@ -219,10 +223,7 @@ class Generator:
     def _one(
         self, prompt: str, prompt_ids: Sequence[int], found: Hypothesis, settings: GenerationSettings
     ) -> Generation:
-        text = GrowingText(settings.stop)
-        for index in found.ids:
-            text.add(self.tokenizer.bytes_of(index))
-        text.finish()
+        text = self._text(found.ids, settings.stop)
         reason: Literal["end", "stop", "length"] = "end" if found.ids[-1] in self._ends else "length"
         return Generation(
             prompt=prompt,
@@ -234,6 +235,33 @@ class Generator:
             ids=found.ids,
             look=self._attention,
         )
+
+    def _text(self, ids: Sequence[int], stop: Sequence[str]) -> GrowingText:
+        text = GrowingText(stop)
+        for index in ids:
+            text.add(self.tokenizer.bytes_of(index))
+        text.finish()
+        return text
+
+    def _reading(self, stop: Sequence[str]) -> Reading:
+        """Return what a beam must know: a text ends with any of the model's ends, and where a stop string is complete.
+
+        Without stop strings every sequence of tokens counts as a text of its own, as in other libraries.
+        """
+        stops = [string.encode() for string in stop]
+        longest = max(map(len, stops), default=0)
+
+        def ended(ids: Sequence[int]) -> bool:
+            tail = self.tokenizer.bytes_of(ids[-1])
+            # What the last token completes begins within these bytes.
+            enough = len(tail) + longest - 1
+            for index in reversed(ids[:-1]):
+                if len(tail) >= enough:
+                    break
+                tail = self.tokenizer.bytes_of(index) + tail
+            return ids[-1] in self._ends or any(string in tail for string in stops)
+
+        return Reading(ended, text=lambda ids: self._text(ids, stop).text if stop else tuple(ids))
 
     def _pieces(self, source: torch.Tensor, settings: GenerationSettings) -> Iterator[str]:
         sampling = self._sampling(source, settings)
@@ -250,7 +278,11 @@ class Generator:
     def _attention(self, generation: Generation) -> AttentionMap:
         layer, head = self.attention_place or (0, 0)
         heads = None if head == "mean" else [int(head)]
-        maps = self._maps([*generation.prompt_ids, *generation.ids], [layer], heads)
+        ids = [*generation.prompt_ids, *generation.ids]
+        if len(ids) == self.longest_text + 1:
+            # The text ended with the window: its last token was written, and never read.
+            ids.pop()
+        maps = self._maps(ids, [layer], heads)
         return mean_map(maps) if head == "mean" else maps[0]
 
     def _maps(
