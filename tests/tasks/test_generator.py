@@ -23,6 +23,7 @@ from trasluz.errors import ModelError, RequestError, TrasluzWarning
 from trasluz.tasks.generation import Generation
 from trasluz.tasks.generation_defaults import generation_defaults
 from trasluz.tasks.generator import Generator
+from trasluz.tasks.option_checks import one_prompt, prompts_of
 from trasluz.text.batching import CausalBatch
 
 PROMPTS = [text for pair in pairs(6, seed=4) for text in pair]
@@ -99,7 +100,7 @@ def test_the_likeliest_token_each_time_is_a_beam_of_one(generate: Generator) -> 
     drawn = generate(PROMPTS, temperature=0, max_tokens=12)
     assert [one.ids for one in searched] == [one.ids for one in drawn]
     # Penalties, too.
-    penalties = {"repetition_penalty": 1.2, "frequency_penalty": 0.5}
+    penalties: dict[str, Any] = {"repetition_penalty": 1.2, "frequency_penalty": 0.5}
     penalized = generate(PROMPTS, beam=1, max_tokens=12, **penalties)
     assert [one.ids for one in penalized] == [
         one.ids for one in generate(PROMPTS, temperature=0, max_tokens=12, **penalties)
@@ -356,14 +357,14 @@ def test_refusals(generate: Generator, options: dict[str, Any], message: str) ->
         generate("a", **options)
 
 
-def test_a_prompt_is_a_text(generate: Generator) -> None:
-    wrong: list[Any] = [5, [5], {"a": 1}]
-    for prompt in wrong:
+def test_a_prompt_is_a_text() -> None:
+    # By what the generator calls: under test, the kinds of its own arguments are checked before.
+    assert prompts_of("a") == ["a"] and prompts_of(("a", "b")) == ["a", "b"] and one_prompt("a") == "a"
+    for prompt in (5, [5], {"a": 1}):
         with pytest.raises(RequestError, match=r"the prompt must be a text or a list of texts, but is .*[5a]"):
-            generate(prompt)
-    several: Any = ["a"]
-    with pytest.raises(RequestError, match=r"must be one text to be gone on with piece by piece, but is \['a'\]"):
-        generate.stream(several)
+            prompts_of(prompt)
+    with pytest.raises(RequestError, match=r"must be a text, one that is gone on with piece by piece, but is \['a'\]"):
+        one_prompt(["a"])
 
 
 @pytest.mark.parametrize("temperature", [1e-38, 1e-300])

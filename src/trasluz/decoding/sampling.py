@@ -106,7 +106,7 @@ class Sampling(Generic[StateT]):
         self._history = source.repeat_interleave(self._per_source, dim=0)
         self._state: StateT
         self._ids: Int[Tensor, " rows"]
-        self._read(source, self._per_source)
+        self._read(source)
 
     @property
     def is_over(self) -> bool:
@@ -117,9 +117,7 @@ class Sampling(Generic[StateT]):
     def step(self) -> list[Drawn]:
         """Draw the next token of every row that goes on; a row whose token is the end stops by itself."""
         if not self._room:
-            self._per_source = 1
-            self.stop(())
-            self._read(self._history, 1)
+            self._slide()
         logits, self._state = self._stepper.step(self._ids, self._state)
         logits = logits.float()
         normalizer = log_sum_exp(logits)
@@ -148,6 +146,15 @@ class Sampling(Generic[StateT]):
     def stop(self, rows: Collection[int]) -> None:
         """Let rows go on no further; they leave the batch when all rows of their source have ended."""
         self._ended.update(rows)
+        self._drop_ended()
+
+    def _slide(self) -> None:
+        """Read anew what the window will hold, each text as a source of its own, and none that has ended."""
+        self._per_source = 1
+        self._drop_ended()
+        self._read(self._history)
+
+    def _drop_ended(self) -> None:
         if not self._ended.intersection(self._rows):
             return
         size = self._per_source
@@ -166,7 +173,7 @@ class Sampling(Generic[StateT]):
             self._state.select_rows(places, torch.tensor(sources, device=places.device))
 
     @torch.inference_mode()
-    def _read(self, source: Int[Tensor, "sources source"], num_beams: int) -> None:
+    def _read(self, source: Int[Tensor, "sources source"]) -> None:
         self._room = self._left
         if self._window is not None:
             if source.shape[1] > self._window:
@@ -174,8 +181,8 @@ class Sampling(Generic[StateT]):
             # The last token drawn needs no place of its own.
             self._room = min(self._left, self._window - source.shape[1] + 1)
         lengths = torch.full((len(source),), source.shape[1], device=source.device)
-        self._state = self._stepper.start(source, lengths, num_beams, self._room)
-        self._ids = torch.full((len(source) * num_beams,), self._tokens.start_id, device=source.device)
+        self._state = self._stepper.start(source, lengths, self._per_source, self._room)
+        self._ids = torch.full((len(source) * self._per_source,), self._tokens.start_id, device=source.device)
 
     def _uniform(self, row: int) -> float:
         if row in self._ended:

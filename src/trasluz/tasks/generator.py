@@ -23,6 +23,7 @@ from trasluz.inspection.recorder import record_attention
 from trasluz.tasks.generation import Generation
 from trasluz.tasks.generation_defaults import generation_defaults
 from trasluz.tasks.generation_options import GenerationOptions, GenerationSettings, chosen_settings
+from trasluz.tasks.option_checks import one_prompt, prompts_of
 from trasluz.text.batching import CausalBatch, make_causal_batch
 from trasluz.text.growing_text import GrowingText
 
@@ -68,9 +69,7 @@ class Generator:
         option that cannot be, and for a prompt longer than `longest_text` tokens, unless it may slide.
         """
         settings = self.settings(**options)
-        prompts = [prompt] if isinstance(prompt, str) else prompt
-        if not isinstance(prompts, list | tuple) or not all(isinstance(one, str) for one in prompts):
-            raise RequestError(f"the prompt must be a text or a list of texts, but is {prompt!r}.")
+        prompts = prompts_of(prompt)
         sources = self._prompt_ids(prompts, settings)
         found: dict[int, Generation] = {}
         for group in self._groups(sources, settings):
@@ -87,13 +86,11 @@ class Generator:
         No piece holds half a character, or anything of a stop string. Raises RequestError as a call does, and for
         several samples or a beam, of which nothing is known before the last token.
         """
-        if not isinstance(prompt, str):
-            raise RequestError(f"the prompt must be one text to be gone on with piece by piece, but is {prompt!r}.")
         settings = self.settings(**options)
         for name, value in {"samples": settings.samples, "beam": settings.beam or 1}.items():
             if value > 1:
                 raise RequestError(f"`{name}` is {value}, but only one text can be given out piece by piece.")
-        (ids,) = self._prompt_ids([prompt], settings)
+        (ids,) = self._prompt_ids([one_prompt(prompt)], settings)
         return self._pieces(torch.tensor([ids], device=self.device), settings)
 
     def settings(self, **options: Unpack[GenerationOptions]) -> GenerationSettings:

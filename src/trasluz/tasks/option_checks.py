@@ -35,6 +35,21 @@ def count(name: str, value: Any) -> int:
     return value
 
 
+def prompts_of(given: Any) -> list[str]:
+    """Return one prompt or several as a list; RequestError for what is no text."""
+    prompts = [given] if isinstance(given, str) else given
+    if not isinstance(prompts, list | tuple) or not all(isinstance(one, str) for one in prompts):
+        raise RequestError(f"the prompt must be a text or a list of texts, but is {given!r}.")
+    return list(prompts)
+
+
+def one_prompt(given: Any) -> str:
+    """Return a prompt; RequestError for what is no text, or several."""
+    if not isinstance(given, str):
+        raise RequestError(f"the prompt must be a text, one that is gone on with piece by piece, but is {given!r}.")
+    return given
+
+
 def stop_strings(name: str, given: Any) -> tuple[str, ...]:
     """Return one string or several as a tuple; RequestError for what no text could end before."""
     strings = (given,) if isinstance(given, str) else given
