@@ -28,7 +28,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
 
 
 def in_a_line(text: str) -> str:
-    return text.replace("\n", " ")
+    return "".join(" " if character.splitlines() == [""] else character for character in text)
 
 
 def test_texts_are_those_of_python_in_order(gpt_folder: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,11 +90,20 @@ def test_a_terminal_shows_line_breaks(gpt_folder: str, capsys: Captured, monkeyp
     assert len(lines_of(capsys, gpt_folder, "a", *options)) > 1
 
 
+def test_a_pipe_gets_one_line_whatever_ends_lines(
+    gpt_folder: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trasluz.tasks.generator.Generator.stream", lambda *_, **__: iter(["a\r", "\u2028b\x85c"]))
+    assert run(["generate", gpt_folder, "a"]) == 0
+    assert capsys.readouterr().out == "a  b c\n"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (("--max-tokens", "0"), "--max-tokens must be a whole number from 1 up, but is 0."),
         (("--beam", "2", "--temperature", "1"), "--temperature is for texts that are drawn, and --beam searches"),
+        (("--beam", "2", "--repetition-penalty", "2"), "--repetition-penalty does not go together with a --beam of 2"),
         (("--beam", "2", "--slide"), "--slide does not go together with a --beam of 2"),
         (("--top-p", "2"), "--top-p must be above 0 and at most 1"),
         (("--stop", ""), "--stop holds ''; texts of one character at least were expected."),

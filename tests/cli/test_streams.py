@@ -1,6 +1,7 @@
 """Texts arrive in order and in groups, from arguments, pipes and terminals."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trasluz.cli.streams import MOST_TOGETHER, input_texts
+from trasluz.cli.streams import MOST_TOGETHER, answer, answer_json, input_texts
 from trasluz.errors import DataError
 
 
@@ -20,6 +21,15 @@ def stdin_of(content: bytes) -> io.TextIOWrapper:
 def read_all(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
     monkeypatch.setattr(sys, "stdin", stdin_of(content))
     return [text for group in input_texts([]) for text in group]
+
+
+def test_an_answer_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "a\nb\rc\vd\fe\x1cf\x1dg\x1eh\x85i\u2028j\u2029k"
+    answer(text)
+    assert capsys.readouterr().out == "a b c d e f g h i j k\n"
+    answer_json({"text": text})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {"text": text}
 
 
 def test_arguments_are_one_group() -> None:

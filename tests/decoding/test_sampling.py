@@ -44,6 +44,26 @@ def test_penalties_are_their_formulas() -> None:
     assert torch.equal(penalized(logits, history, 2, SamplingSettings()), logits)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"repetition_penalty": 1e-40}, {"repetition_penalty": 3e38}, {"frequency_penalty": 3e38}, {
+        "frequency_penalty": -3e38, "repetition_penalty": 1e-300,
+    }], ids=str)  # fmt: skip
+def test_penalties_of_any_size_leave_probabilities(changes: dict[str, float]) -> None:
+    logits = torch.tensor([[3.0, -2.0, 0.0], [1.0, 1.0, -1.0]])
+    history = torch.tensor([[0, 1, 1, 2], [0, 0, 0, 0]])
+    settings = SamplingSettings(**changes)  # type: ignore[arg-type]
+    probabilities = filtered(penalized(logits, history, 1, settings), settings).softmax(-1)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, dtype=torch.float64))
+    # In the second row a tiny repetition penalty makes the first token certain, the others impossible.
+    likelier = changes.get("frequency_penalty", 0) < 0 or changes.get("repetition_penalty", 1) < 1
+    assert float(probabilities[1, 0]) == pytest.approx(1.0 if likelier else 0.0, abs=0.3)
+
+
+def test_top_k_leaves_exactly_k() -> None:
+    found = filtered(torch.tensor([[1.0, 2.0, 2.0, 2.0, 0.0]]), SamplingSettings(top_k=2))
+    assert found.isfinite().sum() == 2 and set(found[found.isfinite()].tolist()) == {2.0}
+
+
 def kept_by_hand(logits: list[float], settings: SamplingSettings) -> set[int]:
     """Return the tokens that may be drawn, one rule after the other."""
     scaled = [logit / settings.temperature for logit in logits]
@@ -189,6 +209,7 @@ def logits_behind(model: Any, ids: list[int]) -> torch.Tensor:
         ({"top_p": 1.5}, "`top_p` must be above 0 and at most 1"),
         ({"min_p": 2.0}, r"`min_p` must be from 0 \(all tokens\) to 1, but is 2.0"),
         ({"repetition_penalty": 0.0}, r"`repetition_penalty` must be above 0 \(1: none\), but is 0"),
+        ({"frequency_penalty": -1e39}, r"`frequency_penalty` must not be larger than 3.4e\+38, but is -1e\+39"),
         ({"frequency_penalty": math.inf}, "`frequency_penalty` must be a number, but is inf"),
     ],
 )

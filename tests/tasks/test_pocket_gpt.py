@@ -24,3 +24,12 @@ def test_it_goes_on_in_the_words_of_its_book() -> None:
     words = result.text.lower().split()
     assert len(words) > 20 and len({"que", "de", "y", "la", "a", "el", "en", "no"} & set(words)) >= 4
     assert "".join(generate.stream("Respondió el caballero", max_tokens=60, seed=3)) == result.text
+
+
+def test_a_beams_texts_up_to_a_stop_string_differ() -> None:
+    generate = trasluz.load("pocket-gpt-es")
+    best = generate("En un lugar", beam=4, samples=4, max_tokens=30, stop=",")
+    texts = [best, *best.alternatives]
+    assert len({one.text for one in texts}) == len(texts) > 1
+    for one in texts:
+        assert "," not in generate.tokenizer.decode(one.ids[:-1])

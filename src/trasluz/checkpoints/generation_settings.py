@@ -26,7 +26,34 @@ _GENERATION_NAMES = (
     "top_p",
     "min_p",
     "repetition_penalty",
+    "stop_strings",
 )
+UNFOLLOWED: dict[str, Any] = {
+    "bad_words_ids": None,
+    "begin_suppress_tokens": None,
+    "constraints": None,
+    "diversity_penalty": 0.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "exponential_decay_length_penalty": None,
+    "force_words_ids": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "guidance_scale": 1.0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "no_repeat_ngram_size": 0,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "penalty_alpha": 0.0,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "top_h": 1.0,
+    "typical_p": 1.0,
+}
+"""What of it does not act on a text that goes on, with the value that asks for nothing."""
 
 
 def max_target_tokens(generation: Mapping[str, Any]) -> int | None:
@@ -66,7 +93,7 @@ def write_generation(folder: Path, config: Any, tokenizer: Any, given: Mapping[s
 def write_continuation(folder: Path, config: Any, given: Mapping[str, Any]) -> None:
     """Write the generation_config.json of a model that continues texts; a text without a prompt begins with its end."""
     settings = {name: value for name, value in given.items() if name != "normalization"}
-    write_json(folder / GENERATION, {**settings, "bos_token_id": config.eos_id, "eos_token_id": config.eos_id})
+    write_json(folder / GENERATION, {"bos_token_id": config.eos_id, "eos_token_id": config.eos_id, **settings})
 
 
 def read_generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,5 +101,10 @@ def read_generation(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / GENERATION
     found = read_json(path) if path.is_file() else config
     ours = (found.get(_OURS) or {}) if path.is_file() else {}
-    settings = {name: found[name] for name in _GENERATION_NAMES if found.get(name) is not None}
+    # A config.json of an older library has every name, whether or not anybody meant it.
+    names = dict.fromkeys([*_GENERATION_NAMES, *(UNFOLLOWED if path.is_file() else ())])
+    settings = {name: found[name] for name in names if found.get(name) is not None}
+    if isinstance(found.get("eos_token_id"), list):
+        # A single one stands in the config of the model.
+        settings["eos_token_id"] = found["eos_token_id"]
     return settings | {"normalization": ours.get("normalization", "power")}

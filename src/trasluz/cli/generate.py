@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trasluz.cli.options import AsJson, CommonOptions, Model, load_task, with_common_options
-from trasluz.cli.streams import answer, answer_json, answered, input_texts
+from trasluz.cli.streams import answer, answer_json, answered, in_one_line, input_texts
 
 if TYPE_CHECKING:
     from trasluz.tasks.generation import Generation
@@ -76,7 +76,7 @@ def generate(
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
         "frequency_penalty": frequency_penalty,
-        "stop": stop,
+        "stop": stop or None,
         "beam": beam,
         "samples": samples,
         "seed": common.seed,
@@ -128,7 +128,7 @@ def _write_along(task: "Generator", prompts: list[str], options: dict[str, Any])
             number += 1
             try:
                 for piece in task.stream(prompt, **options) if prompts or prompt else ():
-                    sys.stdout.write(piece.replace("\n", " ") if whole_lines else piece)
+                    sys.stdout.write(in_one_line(piece) if whole_lines else piece)
                     sys.stdout.flush()
             except RequestError as error:
                 raise RequestError(f"{place}:{number}: {error}") from error

@@ -19,6 +19,11 @@ MOST_TOGETHER = 256
 
 _END = None
 
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_BLANKS = str.maketrans(dict.fromkeys(_LINE_ENDS, " "))
+# Of these JSON itself escapes those below a blank only.
+_ESCAPES = str.maketrans({end: f"\\u{ord(end):04x}" for end in _LINE_ENDS})
+
 
 def input_texts(texts: Sequence[str], *, prompt: str = "> ") -> Iterator[list[str]]:
     """Give the texts to work on, in groups: the arguments, else the lines of standard input as they arrive.
@@ -57,15 +62,20 @@ def answered(work: Callable[[list[str]], Sequence[T]], texts: Sequence[str], *, 
             yield from results
 
 
+def in_one_line(text: str) -> str:
+    """Return a text with a blank for each character that `str.splitlines` takes for a line's end."""
+    return text.translate(_BLANKS)
+
+
 def answer(line: str) -> None:
     """Write one line of results; it leaves at once, as the reader may be waiting for it."""
-    sys.stdout.write(line.replace("\n", " ") + "\n")
+    sys.stdout.write(in_one_line(line) + "\n")
     sys.stdout.flush()
 
 
 def answer_json(value: dict[str, Any]) -> None:
     """Write one result as one line of JSON."""
-    answer(json.dumps(value, ensure_ascii=False))
+    answer(json.dumps(value, ensure_ascii=False).translate(_ESCAPES))
 
 
 def remark(line: str, *, quiet: bool = False) -> None:

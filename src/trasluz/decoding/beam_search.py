@@ -4,12 +4,16 @@ Every source keeps `beam` running hypotheses. At each step the 2 * beam likelies
 `beam` of them go on even if all others end. An extension that ends counts as finished when it is among the first
 `beam`. A source is done when it has `beam` finished hypotheses and its best running one, ranked as if it ended here,
 would not be better than the worst of them; its rows then leave the batch.
+
+What a text is, ids do not tell. A `Reading` does: where a text ends without an end token, and which hypotheses are one
+text, of which the best alone is kept.
 """
 
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trasluz.decoding.constraints import IMPOSSIBLE, Constraints
@@ -19,22 +23,41 @@ from trasluz.layers.kernels.likeliest import best_of_rows
 from trasluz.models.stepper import StateT, Stepper
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a search must know of texts: whether the last of some ids ends one, and what text they are."""
+
+    ended: Callable[[Sequence[int]], bool]
+    text: Callable[[Sequence[int]], Hashable]
+
+
+_IDS_ALONE = Reading(ended=lambda ids: False, text=tuple)
+
+
 @dataclass
 class _Finished:
-    """The best finished hypotheses of one source."""
+    """The best finished hypotheses of one source, no two of them one text."""
 
     settings: SearchSettings
-    hypotheses: list[Hypothesis] = field(default_factory=list)
+    reading: Reading
+    by_text: dict[Hashable, Hypothesis] = field(default_factory=dict)
+
+    @property
+    def hypotheses(self) -> list[Hypothesis]:
+        return list(self.by_text.values())
 
     def add(self, hypothesis: Hypothesis) -> None:
-        self.hypotheses.append(hypothesis)
-        self.hypotheses.sort(key=lambda found: -found.score)
-        del self.hypotheses[self.settings.beam :]
+        text = self.reading.text(hypothesis.ids)
+        other = self.by_text.get(text)
+        if other is None or other.score < hypothesis.score:
+            self.by_text[text] = hypothesis
+        ordered = sorted(self.by_text.items(), key=lambda found: -found[1].score)
+        self.by_text = dict(ordered[: self.settings.beam])
 
     def cannot_improve(self, best_running: float, length: int) -> bool:
         if best_running == IMPOSSIBLE:
             return True
-        if len(self.hypotheses) < self.settings.beam:
+        if len(self.by_text) < self.settings.beam:
             return False
         return self.settings.normalized(best_running, length) <= self.hypotheses[-1].score
 
@@ -47,13 +70,14 @@ def beam_search(
     settings: SearchSettings,
     tokens: DecodingTokens,
     coverage: Coverage | None = None,
+    reading: Reading | None = None,
 ) -> list[list[Hypothesis]]:
-    """Return up to `nbest` hypotheses a source, best first."""
+    """Return up to `nbest` hypotheses a source, best first; without a `reading` the end token alone ends one."""
     device, beam = source.device, settings.beam
     constraints = Constraints(settings, tokens, source_lengths, beam)
     state = stepper.start(source, source_lengths, beam, constraints.capacity)
     active = list(range(len(source)))
-    finished = [_Finished(settings) for _ in active]
+    finished = [_Finished(settings, reading or _IDS_ALONE) for _ in active]
     ids = torch.full((len(source) * beam,), tokens.start_id, device=device)
     history = ids.new_empty(len(ids), 0)
     # All beams of a source begin alike, so only the first may be extended at first.
@@ -70,6 +94,8 @@ def beam_search(
         first_rows = torch.arange(len(active), device=device)[:, None] * beam
         # What has no room for more stands as it is.
         ends = (ids_tried == tokens.eos_id) | constraints.run_out(length)[::beam, None]
+        if reading is not None:
+            ends |= _ended(reading, history[first_rows + beams], ids_tried)
         for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
             row = place * beam + int(beams[place, rank])
             total = float(totals[place, rank])
@@ -103,6 +129,14 @@ def beam_search(
             if coverage is not None:
                 coverage.select_rows(rows)
     return [best.hypotheses[: settings.nbest] for best in finished]
+
+
+def _ended(
+    reading: Reading, history: Int[Tensor, "sources tried target"], ids_tried: Int[Tensor, "sources tried"]
+) -> Bool[Tensor, "sources tried"]:
+    """Tell of each extension whether it ends its text."""
+    extended = torch.cat([history, ids_tried[:, :, None]], dim=2)
+    return torch.tensor([[reading.ended(ids) for ids in of_one] for of_one in extended.tolist()], device=history.device)
 
 
 def _best_extensions(

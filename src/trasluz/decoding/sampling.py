@@ -3,7 +3,7 @@
     repetition penalty (Keskar et al. 2019, section 4.1)     x_v / r for every token v of prompt and text so far
     frequency penalty                                        x_v - f * (times that v stands in the text so far)
     temperature (Ackley et al. 1985)                         x_v / T;  0: the likeliest token, nothing is drawn
-    top-k (Fan et al. 2018, section 5.4)                     only the k likeliest tokens
+    top-k (Fan et al. 2018, section 5.4)                     only the k likeliest tokens, whatever ties with the last
     top-p (Holtzman et al. 2020, section 3.1)                only the fewest tokens whose probabilities sum to p
     min-p (Nguyen et al. 2024, section 3)                    only tokens at least m times as likely as the likeliest
 
@@ -26,6 +26,9 @@ from trasluz.errors import RequestError
 from trasluz.layers.kernels.likeliest import best_of_rows, log_sum_exp
 from trasluz.models.stepper import StateT, Stepper
 
+# Of float32, in which logits are.
+_LARGEST, _SMALLEST = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -45,6 +48,8 @@ class SamplingSettings:
             if not math.isfinite(value) or (value < 0 and field.name != "frequency_penalty"):
                 least = "a number" if field.name == "frequency_penalty" else "a number from 0 up"
                 raise RequestError(f"`{field.name}` must be {least}, but is {value}.")
+            if abs(value) > _LARGEST:
+                raise RequestError(f"`{field.name}` must not be larger than {_LARGEST:.2g}, but is {value}.")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"`top_p` must be above 0 and at most 1 (1: all tokens), but is {self.top_p}.")
         if self.min_p > 1:
@@ -63,7 +68,10 @@ class Drawn:
 
 
 def generator_of(seed: int, sample: int, source: Sequence[int] = ()) -> torch.Generator:
-    """Return the random numbers of one sample of a source; those of a neighbour of any of the three are others."""
+    """Return the random numbers of one sample of a source.
+
+    Those of another seed, sample or source are others; but sources that differ in zeros at their end alone share them.
+    """
     (word,) = np.random.SeedSequence((seed, sample, *source)).generate_state(1, np.uint64)
     # Torch takes whole numbers with a sign.
     return torch.Generator().manual_seed(int(word >> np.uint64(1)))
@@ -98,7 +106,7 @@ class Sampling(Generic[StateT]):
         self._history = source.repeat_interleave(self._per_source, dim=0)
         self._state: StateT
         self._ids: Int[Tensor, " rows"]
-        self._read(source, self._per_source)
+        self._read(source)
 
     @property
     def is_over(self) -> bool:
@@ -109,15 +117,13 @@ class Sampling(Generic[StateT]):
     def step(self) -> list[Drawn]:
         """Draw the next token of every row that goes on; a row whose token is the end stops by itself."""
         if not self._room:
-            self._per_source = 1
-            self.stop(())
-            self._read(self._history, 1)
+            self._slide()
         logits, self._state = self._stepper.step(self._ids, self._state)
         logits = logits.float()
         normalizer = log_sum_exp(logits)
-        if self._tokens.forbidden_ids:
-            logits[:, list(self._tokens.forbidden_ids)] = IMPOSSIBLE
         shaped = penalized(logits, self._history, self._begins, self._settings)
+        if self._tokens.forbidden_ids:
+            shaped[:, list(self._tokens.forbidden_ids)] = IMPOSSIBLE
         if self._settings.temperature:
             uniform = [self._uniform(row) for row in self._rows]
             ids = drawn(filtered(shaped, self._settings), torch.tensor(uniform, dtype=torch.float64))
@@ -140,6 +146,15 @@ class Sampling(Generic[StateT]):
     def stop(self, rows: Collection[int]) -> None:
         """Let rows go on no further; they leave the batch when all rows of their source have ended."""
         self._ended.update(rows)
+        self._drop_ended()
+
+    def _slide(self) -> None:
+        """Read anew what the window will hold, each text as a source of its own, and none that has ended."""
+        self._per_source = 1
+        self._drop_ended()
+        self._read(self._history)
+
+    def _drop_ended(self) -> None:
         if not self._ended.intersection(self._rows):
             return
         size = self._per_source
@@ -158,7 +173,7 @@ class Sampling(Generic[StateT]):
             self._state.select_rows(places, torch.tensor(sources, device=places.device))
 
     @torch.inference_mode()
-    def _read(self, source: Int[Tensor, "sources source"], num_beams: int) -> None:
+    def _read(self, source: Int[Tensor, "sources source"]) -> None:
         self._room = self._left
         if self._window is not None:
             if source.shape[1] > self._window:
@@ -166,8 +181,8 @@ class Sampling(Generic[StateT]):
             # The last token drawn needs no place of its own.
             self._room = min(self._left, self._window - source.shape[1] + 1)
         lengths = torch.full((len(source),), source.shape[1], device=source.device)
-        self._state = self._stepper.start(source, lengths, num_beams, self._room)
-        self._ids = torch.full((len(source) * num_beams,), self._tokens.start_id, device=source.device)
+        self._state = self._stepper.start(source, lengths, self._per_source, self._room)
+        self._ids = torch.full((len(source) * self._per_source,), self._tokens.start_id, device=source.device)
 
     def _uniform(self, row: int) -> float:
         if row in self._ended:
@@ -181,24 +196,27 @@ def penalized(
     """Return logits with both penalties for the tokens of `history`, whose first `begins` are the prompt."""
     if settings.repetition_penalty != 1.0:
         found = logits.gather(1, history)
-        by = settings.repetition_penalty
-        logits = logits.scatter(1, history, torch.where(found < 0, found * by, found / by))
+        by = max(settings.repetition_penalty, _SMALLEST)
+        # Without infinities, of which no probabilities can be made.
+        changed = torch.where(found < 0, found * by, found / by).clamp(-_LARGEST, _LARGEST)
+        logits = logits.scatter(1, history, changed)
     if settings.frequency_penalty:
         text = history[:, begins:]
         cost = torch.full(text.shape, -settings.frequency_penalty, device=logits.device)
-        logits = logits.scatter_add(1, text, cost)
+        logits = logits.scatter_add(1, text, cost).clamp(-_LARGEST, _LARGEST)
     return logits
 
 
 def filtered(logits: Float[Tensor, "rows vocab"], settings: SamplingSettings) -> Float[Tensor, "rows vocab"]:
     """Return logits over the temperature, minus infinity where a token may not be drawn; one always may."""
-    logits = logits / settings.temperature
+    # As float64, which holds every logit over the lowest temperature.
+    logits = logits.double() / max(settings.temperature, _SMALLEST)
     if 0 < settings.top_k < logits.shape[1]:
-        least = logits.topk(settings.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, IMPOSSIBLE)
+        likeliest, places = logits.topk(settings.top_k, dim=-1)
+        logits = torch.full_like(logits, IMPOSSIBLE).scatter(1, places, likeliest)
     if settings.top_p < 1.0:
         ordered, places = logits.sort(dim=-1, descending=True)
-        probabilities = ordered.double().softmax(-1)
+        probabilities = ordered.softmax(-1)
         # Likelier tokens, without this one, have reached the sum already.
         surplus = probabilities.cumsum(-1) - probabilities >= settings.top_p
         surplus[:, 0] = False

@@ -3,36 +3,31 @@
 Where neither asks for a beam, tokens are drawn; `temperature=0` or `beam=1` takes the likeliest one each time.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import torch
 
 from trasluz.decoding.sampling import SamplingSettings
-from trasluz.errors import RequestError, nearest
+from trasluz.errors import RequestError, TrasluzWarning
+from trasluz.tasks.generation_defaults import CHOICES, PENALTIES, GenerationDefaults
+from trasluz.tasks.option_checks import check_names, count, number, stop_strings
 
-MAX_TOKENS = 256
 # Tokens in a batch, prompts and texts together, where nobody says how many.
 BATCH_TOKENS = 4096
 
-_DRAWING = {
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-    "min_p": float,
-    "repetition_penalty": float,
-    "frequency_penalty": float,
-}
 _COUNTS = ("max_tokens", "beam", "samples", "batch_tokens")
 
 
 class GenerationOptions(TypedDict, total=False):
     """What a call may ask for; None is the model's own choice.
 
-    `max_tokens` counts those of the text alone. `stop` are strings before which the text ends; what a beam finds is cut
-    there. `samples` are texts drawn, or the best of a `beam`. The same `seed` draws the same text. `slide` lets prompt
-    and text be longer than the model's window, which then sees their last part only.
+    `max_tokens` counts those of the text alone. `stop` are strings before which the text ends. `samples` are texts
+    drawn, or the best of a `beam`, which finds fewer where several of its hypotheses are one text up to a stop string.
+    The same `seed` draws the same text. `slide` lets prompt and text be longer than the model's window, which then sees
+    their last part only.
     """
 
     max_tokens: int | None
@@ -64,63 +59,51 @@ class GenerationSettings:
     batch_tokens: int
 
 
-def chosen_settings(generation: Mapping[str, Any], options: GenerationOptions) -> GenerationSettings:
+def chosen_settings(defaults: GenerationDefaults, options: GenerationOptions) -> GenerationSettings:
     """Return what a model is to do for a call; RequestError for an option that cannot be, or not beside another."""
-    known = GenerationOptions.__annotations__
-    for name in options:
-        if name not in known:
-            close = nearest(name, known)
-            hint = f" Did you mean {close}?" if close else f" There are {', '.join(known)}."
-            raise RequestError(f"there is no option {name!r}.{hint}")
+    check_names(options, GenerationOptions.__annotations__)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    counts = {name: _count(name, given[name]) for name in _COUNTS if name in given}
-    drawing = {name: _number(name, given[name], kind) for name, kind in _DRAWING.items() if name in given}
+    counts = {name: count(name, given[name]) for name in _COUNTS if name in given}
+    choices, penalties = (
+        {name: number(name, given[name], kind) for name, kind in kinds.items() if name in given}
+        for kinds in (CHOICES, PENALTIES)
+    )
     beam = counts.get("beam")
-    if beam is not None and drawing:
-        name = next(iter(drawing))
+    if beam is not None and choices:
+        name = next(iter(choices))
         raise RequestError(
             f"`{name}` is for texts that are drawn, and `beam` searches the likeliest: give one of them."
         )
-    drawn = bool(generation.get("do_sample"))
-    if beam is None and not drawing and not drawn and generation.get("num_beams", 1) > 1:
-        beam = int(generation["num_beams"])
-    theirs = {name: generation[name] for name in _DRAWING if drawn and generation.get(name) is not None}
+    if beam is not None and beam > 1 and penalties:
+        raise RequestError(
+            f"`{next(iter(penalties))}` does not go together with a `beam` of {beam}: draw, or take a beam of 1."
+        )
+    if beam is None and not choices and not penalties:
+        beam = defaults.beam
     samples = counts.get("samples", 1)
     if beam is not None and samples > beam:
         raise RequestError(f"`samples` must not exceed `beam` ({beam}), but is {samples}.")
     slide = bool(given.get("slide", False))
     if slide and beam is not None and beam > 1:
         raise RequestError(f"`slide` does not go together with a `beam` of {beam}: draw, or take a beam of 1.")
+    if beam is not None and beam > 1 and defaults.drawing.repetition_penalty != 1.0:
+        warnings.warn(
+            "generation_config.json: repetition_penalty is not followed by a beam over 1.", TrasluzWarning, stacklevel=2
+        )
+    temperature = 0.0 if beam is not None else defaults.drawing.temperature
+    if choices:
+        # Who asks for the K likeliest means to draw, though the model by itself would not.
+        temperature = temperature or 1.0
     return GenerationSettings(
-        drawing=replace(SamplingSettings(**theirs), **drawing) if beam is None else SamplingSettings(temperature=0.0),
-        max_tokens=counts.get("max_tokens", generation.get("max_new_tokens") or MAX_TOKENS),
+        drawing=replace(defaults.drawing, **{"temperature": temperature, **choices, **penalties}),
+        max_tokens=counts.get("max_tokens", defaults.max_tokens),
         beam=beam,
         samples=samples,
-        stop=_stop(given.get("stop", ())),
+        stop=stop_strings("stop", given.get("stop", defaults.stop)),
         seed=_seed(given.get("seed")),
         slide=slide,
         batch_tokens=counts.get("batch_tokens", BATCH_TOKENS),
     )
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise RequestError(f"`{name}` must be a whole number from 1 up, but is {value!r}.")
-    return value
-
-
-def _number(name: str, value: Any, kind: type) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value)):
-        return kind(value)
-    raise RequestError(f"`{name}` must be a {'number' if kind is float else 'whole number'}, but is {value!r}.")
-
-
-def _stop(given: Any) -> tuple[str, ...]:
-    strings = (given,) if isinstance(given, str) else tuple(given)
-    for string in strings:
-        if not isinstance(string, str) or not string:
-            raise RequestError(f"`stop` holds {string!r}; texts of one character at least were expected.")
-    return strings
 
 
 def _seed(given: Any) -> int:

@@ -14,14 +14,16 @@ import torch
 from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.decoding.beam_search import Reading, beam_search
 from trasluz.decoding.sampling import Sampling, generator_of
-from trasluz.decoding.search import search
 from trasluz.decoding.settings import NO_END, DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads, mean_map
 from trasluz.inspection.recorder import record_attention
 from trasluz.tasks.generation import Generation
+from trasluz.tasks.generation_defaults import generation_defaults
 from trasluz.tasks.generation_options import GenerationOptions, GenerationSettings, chosen_settings
+from trasluz.tasks.option_checks import one_prompt, prompts_of
 from trasluz.text.batching import CausalBatch, make_causal_batch
 from trasluz.text.growing_text import GrowingText
 
@@ -44,9 +46,11 @@ class Generator:
         self.name = loaded.name
         self.device = torch.device(device)
         self.longest_text: int = self.config.longest_text
-        end = self.config.eos_id
+        self._defaults = generation_defaults(loaded.generation, self.longest_text)
+        own_end = () if self.config.eos_id is None else (self.config.eos_id,)
+        self._ends = self._defaults.ends or own_end
         # A text has no token it begins with: the model takes the prompt's last.
-        self._tokens = DecodingTokens(0, NO_END if end is None else end)
+        self._tokens = DecodingTokens(0, self._ends[0] if self._ends else NO_END)
         self._loaded = loaded
 
     @overload
@@ -65,7 +69,7 @@ class Generator:
         option that cannot be, and for a prompt longer than `longest_text` tokens, unless it may slide.
         """
         settings = self.settings(**options)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = prompts_of(prompt)
         sources = self._prompt_ids(prompts, settings)
         found: dict[int, Generation] = {}
         for group in self._groups(sources, settings):
@@ -86,12 +90,12 @@ class Generator:
         for name, value in {"samples": settings.samples, "beam": settings.beam or 1}.items():
             if value > 1:
                 raise RequestError(f"`{name}` is {value}, but only one text can be given out piece by piece.")
-        (ids,) = self._prompt_ids([prompt], settings)
+        (ids,) = self._prompt_ids([one_prompt(prompt)], settings)
         return self._pieces(torch.tensor([ids], device=self.device), settings)
 
     def settings(self, **options: Unpack[GenerationOptions]) -> GenerationSettings:
         """Return what is done for these options; RequestError for one that cannot be."""
-        return chosen_settings(self._loaded.generation, options)
+        return chosen_settings(self._defaults, options)
 
     def batch(self, texts: Sequence[str]) -> CausalBatch:
         """Return texts as the model reads them; behind each stands the end of a document, as its last target."""
@@ -181,7 +185,7 @@ class Generator:
                 ids[one.row].append(one.token)
                 totals[one.row] += one.log_probability
                 texts[one.row].add(self.tokenizer.bytes_of(one.token))
-                if texts[one.row].stopped:
+                if texts[one.row].stopped or one.token in self._ends:
                     sampling.stop([one.row])
         for place, (prompt, prompt_ids) in enumerate(zip(prompts, source.tolist(), strict=True)):
             own = range(place * settings.samples, (place + 1) * settings.samples)
@@ -191,11 +195,10 @@ class Generator:
     def _searched(
         self, prompts: Sequence[str], source: torch.Tensor, settings: GenerationSettings
     ) -> Iterator[Generation]:
-        length_penalty = self._loaded.generation.get("length_penalty")
         how = SearchSettings(
             beam=settings.beam or 1,
             nbest=settings.samples,
-            length_penalty=1.0 if length_penalty is None else float(length_penalty),
+            length_penalty=self._defaults.length_penalty,
             normalization="power",
             max_length_ratio=_NO_RATIO,
             max_length=self._room(source.shape[1], settings),
@@ -203,7 +206,7 @@ class Generator:
         )
         model: Any = self.model
         lengths = torch.full((len(source),), source.shape[1], device=self.device)
-        answers = search(model, source, lengths, how, self._tokens)
+        answers = beam_search(model, source, lengths, how, self._tokens, reading=self._reading(settings.stop))
         for prompt, prompt_ids, hypotheses in zip(prompts, source.tolist(), answers, strict=True):
             yield self._generation(prompt, prompt_ids, hypotheses, settings)
 
@@ -217,11 +220,8 @@ class Generator:
     def _one(
         self, prompt: str, prompt_ids: Sequence[int], found: Hypothesis, settings: GenerationSettings
     ) -> Generation:
-        text = GrowingText(settings.stop)
-        for index in found.ids:
-            text.add(self.tokenizer.bytes_of(index))
-        text.finish()
-        reason: Literal["end", "stop", "length"] = "end" if found.ids[-1] == self._tokens.eos_id else "length"
+        text = self._text(found.ids, settings.stop)
+        reason: Literal["end", "stop", "length"] = "end" if found.ids[-1] in self._ends else "length"
         return Generation(
             prompt=prompt,
             text=text.text,
@@ -233,20 +233,53 @@ class Generator:
             look=self._attention,
         )
 
+    def _text(self, ids: Sequence[int], stop: Sequence[str]) -> GrowingText:
+        text = GrowingText(stop)
+        for index in ids:
+            text.add(self.tokenizer.bytes_of(index))
+        text.finish()
+        return text
+
+    def _reading(self, stop: Sequence[str]) -> Reading:
+        """Return what a beam must know: a text ends with any of the model's ends, and where a stop string is complete.
+
+        Without stop strings every sequence of tokens counts as a text of its own, as in other libraries.
+        """
+        stops = [string.encode() for string in stop]
+        longest = max(map(len, stops), default=0)
+
+        def ended(ids: Sequence[int]) -> bool:
+            tail = self.tokenizer.bytes_of(ids[-1])
+            # What the last token completes begins within these bytes.
+            enough = len(tail) + longest - 1
+            for index in reversed(ids[:-1]):
+                if len(tail) >= enough:
+                    break
+                tail = self.tokenizer.bytes_of(index) + tail
+            return ids[-1] in self._ends or any(string in tail for string in stops)
+
+        return Reading(ended, text=lambda ids: self._text(ids, stop).text if stop else tuple(ids))
+
     def _pieces(self, source: torch.Tensor, settings: GenerationSettings) -> Iterator[str]:
         sampling = self._sampling(source, settings)
         text = GrowingText(settings.stop)
-        while not sampling.is_over and not text.stopped:
+        while not sampling.is_over:
             (one,) = sampling.step()
             if piece := text.add(self.tokenizer.bytes_of(one.token)):
                 yield piece
+            if text.stopped or one.token in self._ends:
+                break
         if rest := text.finish():
             yield rest
 
     def _attention(self, generation: Generation) -> AttentionMap:
         layer, head = self.attention_place or (0, 0)
         heads = None if head == "mean" else [int(head)]
-        maps = self._maps([*generation.prompt_ids, *generation.ids], [layer], heads)
+        ids = [*generation.prompt_ids, *generation.ids]
+        if len(ids) == self.longest_text + 1:
+            # The text ended with the window: its last token was written, and never read.
+            ids.pop()
+        maps = self._maps(ids, [layer], heads)
         return mean_map(maps) if head == "mean" else maps[0]
 
     def _maps(

@@ -10,7 +10,8 @@ from typing import Any, TypedDict
 
 from trasluz.checkpoints.generation_settings import max_target_tokens
 from trasluz.decoding.settings import SearchSettings
-from trasluz.errors import ModelError, RequestError, nearest
+from trasluz.errors import ModelError, RequestError
+from trasluz.tasks.option_checks import check_names, number
 
 # Source tokens, padding included, that are translated together.
 BATCH_TOKENS = 1024
@@ -66,22 +67,11 @@ def _or(value: Any, otherwise: Any) -> Any:
 def changed_settings(settings: SearchSettings, options: SearchOptions) -> tuple[SearchSettings, int]:
     """Return a model's settings with what a call changes, and the batch's tokens; RequestError for a wrong option."""
     known = SearchOptions.__annotations__
-    for name in options:
-        if name not in known:
-            close = nearest(name, known)
-            hint = f" Did you mean {close}?" if close else f" There are {', '.join(known)}."
-            raise RequestError(f"there is no option {name!r}.{hint}")
-    changes = {name: _number(name, value, known[name]) for name, value in options.items() if value is not None}
+    check_names(options, known)
+    changes = {name: number(name, value, known[name]) for name, value in options.items() if value is not None}
     batch_tokens = changes.pop("batch_tokens", BATCH_TOKENS)
     if batch_tokens < 1:
         raise RequestError(f"`batch_tokens` must be at least 1, but is {batch_tokens}.")
     # Who asks for several translations wants them looked for, too.
     changes.setdefault("beam", max(settings.beam, changes.get("nbest", 1)))
     return replace(settings, **changes), batch_tokens
-
-
-def _number(name: str, value: Any, kind: type) -> Any:
-    """Return an option's value as its kind; RequestError for what is no number, or no whole one where one is needed."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and (kind is float or value == int(value)):
-        return kind(value)
-    raise RequestError(f"`{name}` must be a {'number' if kind is float else 'whole number'}, but is {value!r}.")
