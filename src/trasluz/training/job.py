@@ -80,7 +80,7 @@ class Job(ABC):
         try:
             return build_config(self.recipe.model, **fields)
         except ModelError as error:
-            raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
+            raise RecipeError(f"{self.recipe.place('model', *error.keys)}: {error}") from None
 
     def starting_config(self, does: str) -> Any:
         """Return the config of the model to start from, or of the recipe's preset; `does` stands after "does not".
