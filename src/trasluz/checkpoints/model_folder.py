@@ -26,7 +26,7 @@ from trasluz.checkpoints.folder_files import read_json, read_text, write_json, w
 from trasluz.checkpoints.generation_settings import read_generation, write_continuation, write_generation
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
-from trasluz.checkpoints.task_folders import weights_of_task
+from trasluz.checkpoints.task_folders import copy_tasks, task_folders, weights_of_task
 from trasluz.checkpoints.tokenizer_files import TokenizerKind, load_tokenizers, save_tokenizers, tokenizer_kind
 from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
@@ -98,6 +98,8 @@ class LoadedModel:
     name: str = ""
     card: str = ""
     recipe_yaml: str | None = None
+    further_tasks: dict[str, Path] = field(default_factory=dict)
+    """Where the folder it came from keeps what further tasks change of it."""
 
     def placed(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
         """Put the model on a device and into a number type, where it is not there yet, and return it."""
@@ -215,7 +217,7 @@ def save_model(
 
 
 def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") -> None:
-    """Write again what a model folder held; see `save_model`."""
+    """Write again what a model folder held, further tasks as well; see `save_model`."""
     save_model(
         folder,
         loaded.model,
@@ -231,6 +233,7 @@ def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") ->
         pooling=loaded.pooling,
         dtype=dtype,
     )
+    copy_tasks(loaded.further_tasks, Path(folder))
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
@@ -268,6 +271,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Loaded
         name=shared.resolve().name,
         card=read_text(folder / CARD) or read_text(shared / CARD) or "",
         recipe_yaml=read_text(folder / RECIPE),
+        further_tasks=task_folders(folder),
     )
 
 
