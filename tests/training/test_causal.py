@@ -81,6 +81,7 @@ def test_a_language_is_learnt_and_the_folder_is_everybodys(
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [their_class]
     card = (tmp_path / "run" / "README.md").read_text()
     assert "continues texts" in card and "text-generation" in card and "training documents" in card
+    assert "\\|windows:end-to-end\\|document:line\\|trasluz:" in card
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "run").eval()
     ids = AutoTokenizer.from_pretrained(tmp_path / "run")("friday then monday ¡2!", return_tensors="pt").input_ids
     ours = generate.model(generate.batch(["friday then monday ¡2!"]))

@@ -121,6 +121,10 @@ class EncoderJob(Job):
     def usage(self, data: PreparedData[Any]) -> Sequence[str]:
         """Return lines of Python that use the model."""
 
+    @abstractmethod
+    def signature(self, data: PreparedData[Any], model: nn.Module) -> str:
+        """Return how the figures of the validation examples are counted (`signatures.py`)."""
+
     def encoder_config(self) -> BertConfig:
         """Return the config of the recipe's encoder; RecipeError where its model is none, or has too few layers."""
         recipe = self.recipe
@@ -164,7 +168,15 @@ class EncoderJob(Job):
             config: Any = model.config
             data.source_tokenizer.max_length = min(self.recipe.data.max_length, config.longest_text)
         write_text_model(
-            self.recipe, data, model, chosen, ended, parameters, what=self.about(data), usage=self.usage(data)
+            self.recipe,
+            data,
+            model,
+            chosen,
+            ended,
+            parameters,
+            what=self.about(data),
+            usage=self.usage(data),
+            signature=self.signature(data, model),
         )
 
 
@@ -178,12 +190,17 @@ def write_text_model(
     *,
     what: str,
     usage: Sequence[str],
+    signature: str,
 ) -> None:
-    """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python."""
+    """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python.
+
+    `signature` says how its scores are counted.
+    """
     card = write_text_card(
         recipe,
         data.counts,
         chosen.metrics,
+        signature,
         what=what,
         usage=usage,
         parameters=parameters,

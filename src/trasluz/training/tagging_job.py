@@ -18,6 +18,7 @@ from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
 from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
+from trasluz.training.signatures import entity_signature
 from trasluz.training.tagged_examples import OUTSIDE, TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
@@ -84,6 +85,10 @@ class TaggingJob(EncoderJob):
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
         return ['tag = trasluz.load("PATH OF THIS FOLDER")', 'print(tag("...").entities)']
+
+    def signature(self, data: PreparedData[Any], model: Any) -> str:
+        """Return how the figures of the validation examples are counted."""
+        return entity_signature([decode_entities(one.tags) for one in data.valid])
 
 
 @dataclass(frozen=True)
