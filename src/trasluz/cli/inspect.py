@@ -54,9 +54,9 @@ def inspect(
     """Show what a model looks at.
 
     A page (.html) and data (.json, .npz, --json) hold all kinds, layers and heads, or those asked for; data are in
-    pieces, as the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model names for
-    its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for each such
-    layer and head tells in words what the word looks at.
+    pieces, as the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model
+    names for its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for
+    each such layer and head tells in words what the word looks at.
     """
     from trasluz.errors import RequestError
     from trasluz.inspection.attention_file import PICTURES, check_ending, save_maps

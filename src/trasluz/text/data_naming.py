@@ -1,6 +1,6 @@
 """What a `data` entry names: files, their format and columns.
 
-pairs.tsv  rows.jsonl  xquad.json  corpus.gz     by its ending
+pairs.tsv  rows.jsonl  dump.parquet  corpus.gz   by its ending
 corpus.{en,es}                                   two Moses files, one sentence a line in each
 data/*.tsv                                       every file that fits, in the order of their names
 [corpus.en, corpus.es]                           a brace pair that the shell has already expanded
@@ -21,20 +21,20 @@ from trasluz.errors import DataError, nearest
 # A list holds entries; the type checker is spared the recursion.
 Entry = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "conll", "squad")
+FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "parquet", "conll", "squad")
 _COMPRESSIONS = (".gz", ".xz")
 _ENDINGS = {
     ".tsv": "tsv",
     ".csv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".parquet": "parquet",
     ".conll": "conll",
     ".iob": "conll",
     ".bio": "conll",
     ".json": "squad",
 }
 _LATER = {
-    ".parquet": "parquet",
     ".arrow": "arrow",
     ".xlsx": "Excel",
     ".zip": "zip",

@@ -44,6 +44,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
+def read_value(text: str) -> Any:
+    """Return what a YAML text says, read as a recipe is; yaml.YAMLError where it is none."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a YAML file, with `key.path=value` overrides laid over it.
 
@@ -164,7 +169,7 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
     if not equals or not all(parts):
         raise RecipeError(f"the override {override!r} is not of the form key.path=value, such as training.seed=2")
     try:
-        node, value = yaml.compose(written, Loader=_Loader), yaml.load(written, Loader=_Loader)
+        node, value = yaml.compose(written, Loader=_Loader), read_value(written)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of the override {override!r} is not YAML") from error
     section, place = values, f"override {override}"
