@@ -111,26 +111,21 @@ class LoadedModel:
     @property
     def attention_kind(self) -> str | None:
         """Which kind of attention is shown: over the source where there is one, else of a text over itself."""
-        model: Any = self.model
-        kinds = model.attentions()
-        return next((kind for kind in ("cross", "encoder", "decoder") if kinds.get(kind)), None)
+        return _attention_kind(self.model)
 
     @property
     def attention_place(self) -> tuple[int, int | str] | None:
         """Layer and head whose attention is shown; None for a model without attention.
 
-        A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
-        ("Jointly Learning to Align and Translate with Transformer Models") found to align best. Raises ModelError for
-        names that the model does not have.
+        A model that does not name them shows the usual ones. Raises ModelError for names that the model does not have.
         """
         kind = self.attention_kind
         if kind is None:
             return None
+        if self.attention_default is None:
+            return usual_attention(self.model)
         model: Any = self.model
         stack: list[Attention] = model.attentions()[kind]
-        if self.attention_default is None:
-            layer = max(0, len(stack) - 2)
-            return layer, "mean" if stack[layer].num_heads > 1 else 0
         layer, head = self.attention_default
         if not 0 <= layer < len(stack) or (head != "mean" and not 0 <= int(head) < stack[layer].num_heads):
             raise ModelError(
@@ -138,6 +133,25 @@ class LoadedModel:
                 f"{len(stack)} layers of {stack[0].num_heads} heads."
             )
         return layer, head
+
+
+def usual_attention(model: Any) -> AttentionPlace | None:
+    """Return the mean over the heads of the last layer but one; None for a model without attention.
+
+    Garg et al. 2019 ("Jointly Learning to Align and Translate with Transformer Models") found it to align best. A text
+    over itself has no alignment to choose by; it is shown in the same way.
+    """
+    kind = _attention_kind(model)
+    if kind is None:
+        return None
+    stack: list[Attention] = model.attentions()[kind]
+    layer = max(0, len(stack) - 2)
+    return layer, "mean" if stack[layer].num_heads > 1 else 0
+
+
+def _attention_kind(model: Any) -> str | None:
+    kinds = model.attentions()
+    return next((kind for kind in ("cross", "encoder", "decoder") if kinds.get(kind)), None)
 
 
 def language_tag(language: str) -> str:

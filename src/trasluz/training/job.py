@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_model
+from trasluz.checkpoints.model_folder import LoadedModel, save_model, usual_attention
 from trasluz.errors import ModelError, RecipeError
 from trasluz.models.bert import Bert, BertConfig
 from trasluz.models.heads import HeadName
@@ -194,7 +194,7 @@ def write_text_model(
 ) -> None:
     """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python.
 
-    `signature` says how its scores are counted.
+    `signature` says how its scores are counted. The attention shown by default is the usual one, `usual_attention`.
     """
     card = write_text_card(
         recipe,
@@ -209,7 +209,13 @@ def write_text_model(
         tokens=ended.tokens,
     )
     save_model(
-        recipe.output, model.eval(), *data.tokenizers, task=recipe.task, card=card, recipe_yaml=dump_recipe(recipe)
+        recipe.output,
+        model.eval(),
+        *data.tokenizers,
+        task=recipe.task,
+        card=card,
+        recipe_yaml=dump_recipe(recipe),
+        attention_default=usual_attention(model),
     )
 
 
