@@ -14,7 +14,7 @@ def translation_signatures(metrics: Iterable[str]) -> dict[str, str]:
     from sacrebleu.metrics.chrf import CHRF
 
     names = list(metrics)
-    found = {}
+    found: dict[str, str] = {}
     for kind, metric in (("bleu", BLEU()), ("chrf", CHRF())):
         # A metric knows its signature once it has seen how many references there are.
         metric.corpus_score(["one"], [["one"]])
