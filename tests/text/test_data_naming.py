@@ -121,7 +121,7 @@ def test_a_mapping_says_what_the_ending_does_not(folder):
         ({"path": "a.tsv", "format": "tvs"}, r"^the format 'tvs' of a\.tsv is not known: did you mean tsv\?$"),
         (
             {"path": "a.tsv", "format": "xml"},
-            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, conll, squad\.$",
+            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, parquet, conll, squad\.$",
         ),
         (
             {"path": "a.tsv", "columns": {"en": 0}},
