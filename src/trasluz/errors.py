@@ -24,9 +24,16 @@ class TrasluzError(Exception):
 
 
 class RequestError(TrasluzError):
-    """An option, a file or a key is wrong; nothing was begun."""
+    """An option, a file or a key is wrong; nothing was begun.
+
+    `keys` are those, of a mapping that was given, which the message is about.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class RecipeError(RequestError):

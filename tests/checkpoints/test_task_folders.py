@@ -13,6 +13,7 @@ import trasluz
 from trasluz.checkpoints.model_folder import load_model, save_loaded, save_model
 from trasluz.checkpoints.task_folders import add_task, task_folders
 from trasluz.errors import ModelError, RequestError
+from trasluz.tasks.embedder import Embedder
 
 TEXT = "A light in the window."
 
@@ -94,3 +95,16 @@ def test_what_is_not_there_is_refused(base: Path, tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("../..", "/etc"))
     with pytest.raises(ModelError, match=r"trasluz\.base is '/etc'"):
         trasluz.load(base, task="classify")
+
+
+def test_what_is_saved_stays_for_its_task_and_keeps_the_others(base: Path, tmp_path: Path) -> None:
+    embed = trasluz.load(base, task="embed")
+    embed.save(tmp_path / "saved")
+    again = trasluz.load(tmp_path / "saved")
+    assert type(again) is Embedder and again.pooling == embed.pooling
+    assert (tmp_path / "saved" / "1_Pooling" / "config.json").is_file()
+    assert list(task_folders(tmp_path / "saved")) == ["classify", "tag"]
+    scores = trasluz.load(base, task="classify")(TEXT).scores
+    assert trasluz.load(tmp_path / "saved", task="classify")(TEXT).scores == pytest.approx(scores, abs=1e-4)
+    again.save(tmp_path / "saved")
+    assert list(task_folders(tmp_path / "saved")) == ["classify", "tag"]

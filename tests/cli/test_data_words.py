@@ -94,3 +94,25 @@ def test_what_is_told_is_said_of_each_file() -> None:
     assert shown([{"path": "a.txt", **told}, {"path": "b.txt", **told}]) == "a.txt b.txt"
     entry = [{"path": "a.{en,es}", "format": "moses"}, {"path": "b.{en,es}", "format": "moses"}]
     assert guess_languages(entry) == ("en", "es")
+
+
+def test_an_entry_is_spelt_out_as_in_a_recipe() -> None:
+    word = "{path: rows, format: tsv, columns: {no: 1, es: 2}, header: false}"
+    entry = {"path": "rows", "format": "tsv", "columns": {"no": 1, "es": 2}, "header": False}
+    assert data_entry("--data", [word]) == entry
+    assert data_entry("--data", [word, "b.tsv"]) == [entry, "b.tsv"]
+    assert data_entry("--data", ["{path: a, format: csv}"], told_of_data("tsv", "text=1")) == {
+        "path": "a",
+        "format": "csv",
+        "columns": {"text": 1},
+    }
+    assert guess_languages(entry) == ("no", "es")
+    assert repeat_data_options(["evaluate", "--data", word, word]) == ["evaluate", "--data", word, "--data", word]
+    with pytest.raises(RequestError, match=r"^--data is '\{path: a', which is no mapping; one was expected, as in '"):
+        data_entry("--data", ["{path: a"])
+
+
+def test_languages_of_a_parquet_file(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"en": ["a"], "es": ["b"]}), tmp_path / "a.parquet")
+    assert guess_languages(str(tmp_path / "a.parquet")) == ("en", "es")

@@ -40,6 +40,15 @@ def test_data_hold_everything_the_own_choice_first(transformer_folder: str, tmp_
         assert np.allclose(np.sum(one["weights"], axis=1), 1.0, atol=1e-5)
 
 
+def test_data_are_printed_an_object_a_line(transformer_folder: str, tmp_path: Path, capsys: Captured) -> None:
+    options = ("--target-text", "la lámpara", "--to", "es")
+    maps = written(transformer_folder, tmp_path / "all.json", *options)
+    assert run(["inspect", transformer_folder, TEXT, *options, "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == maps
+    assert run(["inspect", transformer_folder, TEXT, "--json", "--word", "lamp"]) == 2
+    assert "--json writes objects here; give it or --word, not both." in capsys.readouterr().err
+
+
 def test_layers_heads_and_kinds_are_chosen(transformer_folder: str, tmp_path: Path) -> None:
     options = ("--to", "es", "--layers", "0", "--heads", "1,0", "--kinds", "encoder")
     maps = written(transformer_folder, tmp_path / "some.json", *options)

@@ -183,6 +183,20 @@ def test_impossible_common_options_are_refused() -> None:
             CommonOptions(seed=seed).prepare()
 
 
+@pytest.mark.parametrize("verb", ["plan", "models", "init", "export"])
+def test_verbs_that_may_download_take_the_common_options(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    needed = {"plan": ["nobody/none"], "init": ["classify", "--data", "none.tsv"]}
+    needed["export"] = ["nobody/none", "none", "--to", "onnx"]
+    code = run([verb, *needed.get(verb, []), "--offline", "--quiet", "--threads", "1", "--device", "cpu"])
+    assert code == (0 if verb == "models" else 2)
+    message = capsys.readouterr().err
+    assert os.environ["HF_HUB_OFFLINE"] == "1" and "No such option" not in message
+    assert ("offline, nothing is downloaded" in message) == (verb in ("plan", "export"))
+
+
 def test_offline_reaches_every_library_that_might_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     CommonOptions(offline=True).prepare()

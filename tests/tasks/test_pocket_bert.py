@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import trasluz
+from trasluz.checkpoints.model_folder import load_model
 from trasluz.tasks.loading import bundled_models
 
 FOLDER = bundled_models().get("pocket-bert")
@@ -20,7 +21,9 @@ def size_of(folder: Path) -> int:
 def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert FOLDER is not None
     assert (FOLDER / "model.safetensors").stat().st_size <= 8_000_000 and size_of(FOLDER) <= 14_000_000
-    config = trasluz.load("pocket-bert").config
+    fill = trasluz.load("pocket-bert")
+    config = fill.config
+    assert load_model(FOLDER).attention_default == fill.attention_place == (config.num_layers - 2, "mean")
     assert config.num_layers >= 4 and config.num_heads >= 6
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     for named in ("Tatoeba", "CC-BY", "python-docs", "tldr", "react.dev", "XQuAD", "CC-BY-SA"):

@@ -121,7 +121,7 @@ def test_a_mapping_says_what_the_ending_does_not(folder):
         ({"path": "a.tsv", "format": "tvs"}, r"^the format 'tvs' of a\.tsv is not known: did you mean tsv\?$"),
         (
             {"path": "a.tsv", "format": "xml"},
-            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, conll, squad\.$",
+            r"^the format 'xml' of a\.tsv is not known; known: text, moses, tsv, csv, jsonl, parquet, conll, squad\.$",
         ),
         (
             {"path": "a.tsv", "columns": {"en": 0}},
@@ -139,11 +139,11 @@ def test_what_cannot_be_found_is_said_in_a_sentence(folder, entry, sentence):
 
 
 def test_files_of_later_formats_are_told_apart_from_text(folder):
-    (folder / "a.parquet").write_bytes(b"PAR1")
+    (folder / "a.arrow").write_bytes(b"ARROW1")
     with pytest.raises(
-        DataError, match=r"^a\.parquet is a parquet file, which cannot be read; it can be one of text, moses"
+        DataError, match=r"^a\.arrow is a arrow file, which cannot be read; it can be one of text, moses"
     ):
-        find_files("a.parquet")
+        find_files("a.arrow")
 
 
 def test_names_may_be_paths(folder):

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -363,3 +364,39 @@ def test_a_whole_file_is_one_text(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"a\0b")
     with pytest.raises(DataError, match=r"c\.txt:1: NUL character"):
         list(read_texts(str(tmp_path / "c.txt"), whole_files=True))
+
+
+def test_parquet_rows_are_those_of_json_lines(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "dump.parquet"
+    rows = [{"English": en, "es": es, "source": "own", "n": 1} for en, es in ROWS]
+    parquet.write_table(arrow.Table.from_pylist(rows * 800), path)
+    entry = {"path": path, "columns": {"en": "English"}}
+    assert sides(entry) == sides(entry, sources=["own"]) == ROWS * 800
+    with pytest.raises(DataError, match=r"allowed source \(other\): found: own"):
+        sides(entry, sources=["other"])
+    last = list(read_pairs(entry))[-1]
+    assert last.place == Place(str(path), 1600)
+    assert (
+        sides({"path": path.rename(tmp_path / "dump"), "format": "parquet", "columns": {"en": "English"}})[0] == ROWS[0]
+    )
+    nested = [{"translation": dict(zip(("en", "es"), row, strict=True))} for row in ROWS]
+    parquet.write_table(arrow.Table.from_pylist(nested), path)
+    assert sides(path) == ROWS
+    with pytest.raises(DataError, match=r"dump has no column en; did you mean|dump has no column en; it has: English"):
+        sides({"path": tmp_path / "dump", "format": "parquet"})
+    with pytest.raises(DataError, match=r"dump\.parquet has named columns; 1 is a number: give its name"):
+        sides({"path": path, "columns": {"en": 1}})
+    parquet.write_table(arrow.Table.from_pylist([{"en": None, "es": "x"}, {"en": "a", "es": "b"}]), path)
+    with pytest.raises(DataError, match=r"dump\.parquet:1: column en is missing"):
+        sides(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"dump\.parquet cannot be read as parquet, it may be damaged: "):
+        sides(path)
+
+
+def test_parquet_without_its_package(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"needs the package pyarrow: install it \(the extra `parquet`\)"):
+        sides(tmp_path / "a.parquet")

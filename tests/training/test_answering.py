@@ -125,6 +125,7 @@ def test_scenes_are_learnt_by_heart_and_served(tmp_path: Path, capsys: pytest.Ca
     torch.testing.assert_close(torch.stack([found.start_logits[0], found.end_logits[0]], 1), logits)
     card = (tmp_path / "run" / "README.md").read_text()
     assert "finds answers in a text" in card and "pipeline_tag: question-answering" in card and "exact_match" in card
+    assert "\\|rules:squad-1.1\\|longest:30\\|window:" in card
     assert "task: answer" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 

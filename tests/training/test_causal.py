@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trasluz
+from trasluz.checkpoints.model_folder import load_model
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.next_words import NextWordsObjective
 from trasluz.text.batching import make_causal_batch
@@ -79,8 +80,10 @@ def test_a_language_is_learnt_and_the_folder_is_everybodys(
     generate: Any = trasluz.load(tmp_path / "run")
     assert generate("monday then", beam=1, max_tokens=1).text == " tuesday"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [their_class]
+    assert generate.attention_place == load_model(tmp_path / "run").attention_default is not None
     card = (tmp_path / "run" / "README.md").read_text()
     assert "continues texts" in card and "text-generation" in card and "training documents" in card
+    assert "\\|windows:end-to-end\\|document:line\\|trasluz:" in card
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "run").eval()
     ids = AutoTokenizer.from_pretrained(tmp_path / "run")("friday then monday ¡2!", return_tensors="pt").input_ids
     ours = generate.model(generate.batch(["friday then monday ¡2!"]))

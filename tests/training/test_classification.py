@@ -78,7 +78,8 @@ def test_labels_are_learnt_and_used(tmp_path: Path) -> None:
     assert [result.label for result in found] == ["sea", "bread", "sky"]
     card = (tmp_path / "run" / "README.md").read_text()
     assert "labels texts with bread, sea, sky" in card and "pipeline_tag: text-classification" in card
-    assert "| accuracy |" in card
+    (row,) = (line for line in card.splitlines() if line.startswith("| accuracy |"))
+    assert "| texts:30\\|labels:3\\|kind:one\\|trasluz:" in row and "texts:30|labels:3|kind:one|trasluz:" in card
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == [
         "BertForSequenceClassification"
     ]

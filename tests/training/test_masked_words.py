@@ -14,6 +14,7 @@ from tests.checkpoints.hub_encoders import write_encoder
 from torch.nn.functional import cross_entropy
 
 import trasluz
+from trasluz.checkpoints.model_folder import load_model, usual_attention
 from trasluz.errors import RecipeError
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.text.batching import make_masked_batch
@@ -29,7 +30,10 @@ def test_words_are_learnt_from_their_neighbours(tmp_path: Path) -> None:
     fill = trasluz.load(tmp_path / "run")
     assert fill("monday then [MASK] then wednesday, 2 times").masks[0].candidates[0].token == "tuesday"
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
-    assert "guesses masked words" in (tmp_path / "run" / "README.md").read_text()
+    loaded = load_model(tmp_path / "run")
+    assert loaded.attention_default == loaded.attention_place == usual_attention(loaded.model)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "guesses masked words" in card and "\\|masked:words\\|rate:0.15\\|next_sentence:false\\|" in card
 
 
 def test_every_epoch_masks_otherwise_and_the_same_epoch_alike(tmp_path: Path) -> None:

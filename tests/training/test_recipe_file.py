@@ -164,6 +164,12 @@ def test_a_trained_model_may_stand_in_a_mapping_alone(model: str) -> None:
         ("data: {train: [a\noutput: b\n", "r.yaml:2: this is not YAML"),
         ("- a\n- b\n", "r.yaml: a recipe is a mapping of keys"),
         ("", "r.yaml: a recipe is a mapping of keys"),
+        (
+            MINIMAL + "model:\n  from: runs/x\n  dropuot: 0.1\n",
+            "r.yaml:5: model.dropuot: a model that is started from has its shape: beside `from` there are `layers`, "
+            "`lengthen` and rates of dropout, not 'dropuot'; did you mean dropout?",
+        ),
+        (MINIMAL + "model:\n  from: runs/x\n  layers: [2, 1]\n", "r.yaml:5: model.layers: `layers` is [2, 1]: write"),
         (MINIMAL + "training: {seed: -1, betas: x}\n", r"\(and 1 more mistake after it\)"),
     ],
 )
@@ -183,12 +189,30 @@ def test_mistakes_are_refused_with_their_place(text: str, sentence: str) -> None
         ("output.x=3", "looks into output, which is no section"),
         ("training.sed=3", "override training.sed=3: unknown key training.sed; did you mean seed?"),
         ("training.seed=[", "is not YAML"),
+        ("trainng.seed=2", "override trainng.seed=2: unknown key trainng; did you mean training?"),
+        ("training={seed: 1, sed: 2}", "override training={seed: 1, sed: 2}: unknown key training.sed; did you mean"),
+        ("data={valid: a}", "override data={valid: a}: the key data.train is missing"),
+        ("training={seed: 1, seed: 2}", "the key training.seed is written twice, first at override"),
     ],
 )
 def test_overrides_are_refused_with_a_sentence(override: str, sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_recipe(MINIMAL, [override])
     assert sentence in str(caught.value)
+
+
+def test_overrides_have_places() -> None:
+    recipe = parse_recipe(
+        "model: bert-tiny\ndata:\n  train: a\n  valid: {path: b, colums: {text: 1}}\noutput: b\n",
+        ["model.num_heads=3", "data.valid={path: c}", "evaluation.patience=2"],
+        name="r.yaml",
+    )
+    assert recipe.place("model", "num_heads") == "override model.num_heads=3: model.num_heads"
+    assert recipe.place("model", "model_dim") == "r.yaml:1: model"
+    assert recipe.place("model.preset") == "r.yaml:1: model.preset"
+    assert recipe.place("data.valid", "colums", "path") == "override data.valid={path: c}: data.valid.path"
+    assert recipe.place("data.valid.colums") == "data.valid.colums"
+    assert recipe.place("evaluation") == "override evaluation.patience=2: evaluation"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -224,8 +224,11 @@ def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_inst
             "model=transformer-tinny",
             r"override model=transformer-tinny: model: .*did you mean the preset transformer-tiny",
         ),
-        ("model.num_heads=3", r"model: .*`model_dim` \(16\) must be a multiple of `num_heads`, but that is 3"),
-        ("model.num_haeds=2", r"model: .*num_haeds.*Did you mean num_heads"),
+        (
+            "model.num_heads=3",
+            r"override model\.num_heads=3: model\.num_heads: .*`model_dim` \(16\) must be a multiple of `num_heads`",
+        ),
+        ("model.num_haeds=2", r"override model\.num_haeds=2: model\.num_haeds: .*Did you mean num_heads"),
     ],
 )
 def test_impossible_sizes_are_refused_before_any_reading(tmp_path: Path, override: str, sentence: str) -> None:
@@ -237,6 +240,21 @@ def test_impossible_sizes_are_refused_before_any_reading(tmp_path: Path, overrid
 def test_a_vocabulary_too_small_for_its_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"tokenizer\.vocab_size.*too small: a bpe tokenizer"):
         run(small_recipe(tmp_path, "tokenizer={kind: bpe, vocab_size: 50}"))
+
+
+def test_what_stands_below_a_key_is_refused_with_its_own_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("cat\tCAT\n")
+    text = (
+        "model:\n  preset: transformer-tiny\n  num_encoder_layerz: 3\n"
+        f"data:\n  train:\n    - {tmp_path / 'pairs.tsv'}\n    - path: {tmp_path / 'pairs.tsv'}\n      formt: tsv\n"
+        f"output: {tmp_path / 'run'}\n"
+    )
+    with pytest.raises(RecipeError, match=r"^r:3: model\.num_encoder_layerz: .*Did you mean num_encoder_layers"):
+        run(parse_recipe(text, name="r"))
+    with pytest.raises(RecipeError, match=r"^r:2: model\.preset: .*no preset 'transformer-tinny'"):
+        run(parse_recipe(text.replace("transformer-tiny", "transformer-tinny"), name="r"))
+    with pytest.raises(DataError, match=r"^r:7: data\.train\.1\.formt: the key 'formt' .*did you mean format"):
+        run(parse_recipe(text.replace("  num_encoder_layerz: 3\n", ""), name="r"))
 
 
 def test_data_that_is_not_there_is_refused_with_its_key(tmp_path: Path) -> None:

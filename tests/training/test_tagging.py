@@ -77,7 +77,8 @@ def test_names_are_learnt_and_found(tmp_path: Path) -> None:
     found = tag("irene saw the old boat near vigo").entities
     assert [(one.label, one.text, one.start) for one in found] == [("PER", "irene", 0), ("LOC", "vigo", 28)]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == ["BertForTokenClassification"]
-    assert "finds entities: LOC, PER" in (tmp_path / "run" / "README.md").read_text()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "finds entities: LOC, PER" in card and "\\|matching:conlleval\\|" in card
 
 
 def test_other_forms_of_the_same_sentences(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from trasluz.checkpoints.folder_files import read_json, read_text, write_json, w
 from trasluz.checkpoints.generation_settings import read_generation, write_continuation, write_generation
 from trasluz.checkpoints.model_card import plain_card
 from trasluz.checkpoints.sentence_vectors import Pooling, read_pooling, write_pooling
-from trasluz.checkpoints.task_folders import weights_of_task
+from trasluz.checkpoints.task_folders import copy_tasks, task_folders, weights_of_task
 from trasluz.checkpoints.tokenizer_files import TokenizerKind, load_tokenizers, save_tokenizers, tokenizer_kind
 from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, model_tensors, read_weights, write_weights
 from trasluz.errors import ModelError, nearest
@@ -104,6 +104,8 @@ class LoadedModel:
     name: str = ""
     card: str = ""
     recipe_yaml: str | None = None
+    further_tasks: dict[str, Path] = field(default_factory=dict)
+    """Where the folder it came from keeps what further tasks change of it."""
 
     def placed(self, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
         """Put the model on a device and into a number type, where it is not there yet, and return it."""
@@ -141,26 +143,21 @@ class LoadedModel:
     @property
     def attention_kind(self) -> str | None:
         """Which kind of attention is shown: over the source where there is one, else of a text over itself."""
-        model: Any = self.model
-        kinds = model.attentions()
-        return next((kind for kind in ("cross", "encoder", "decoder") if kinds.get(kind)), None)
+        return _attention_kind(self.model)
 
     @property
     def attention_place(self) -> tuple[int, int | str] | None:
         """Layer and head whose attention is shown; None for a model without attention.
 
-        A model that does not name them shows the mean over the heads of its last layer but one, which Garg et al. 2019
-        ("Jointly Learning to Align and Translate with Transformer Models") found to align best. Raises ModelError for
-        names that the model does not have.
+        A model that does not name them shows the usual ones. Raises ModelError for names that the model does not have.
         """
         kind = self.attention_kind
         if kind is None:
             return None
+        if self.attention_default is None:
+            return usual_attention(self.model)
         model: Any = self.model
         stack: list[Attention] = model.attentions()[kind]
-        if self.attention_default is None:
-            layer = max(0, len(stack) - 2)
-            return layer, "mean" if stack[layer].num_heads > 1 else 0
         layer, head = self.attention_default
         if not 0 <= layer < len(stack) or (head != "mean" and not 0 <= int(head) < stack[layer].num_heads):
             raise ModelError(
@@ -168,6 +165,25 @@ class LoadedModel:
                 f"{len(stack)} layers of {stack[0].num_heads} heads."
             )
         return layer, head
+
+
+def usual_attention(model: Any) -> AttentionPlace | None:
+    """Return the mean over the heads of the last layer but one; None for a model without attention.
+
+    Garg et al. 2019 ("Jointly Learning to Align and Translate with Transformer Models") found it to align best. A text
+    over itself has no alignment to choose by; it is shown in the same way.
+    """
+    kind = _attention_kind(model)
+    if kind is None:
+        return None
+    stack: list[Attention] = model.attentions()[kind]
+    layer = max(0, len(stack) - 2)
+    return layer, "mean" if stack[layer].num_heads > 1 else 0
+
+
+def _attention_kind(model: Any) -> str | None:
+    kinds = model.attentions()
+    return next((kind for kind in ("cross", "encoder", "decoder") if kinds.get(kind)), None)
 
 
 def language_tag(language: str) -> str:
@@ -249,7 +265,7 @@ def save_model(
 
 
 def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") -> None:
-    """Write again what a model folder held; see `save_model`."""
+    """Write again what a model folder held, further tasks as well; see `save_model`."""
     save_model(
         folder,
         loaded.model,
@@ -265,6 +281,7 @@ def save_loaded(folder: str | Path, loaded: LoadedModel, dtype: str = "fp32") ->
         pooling=loaded.pooling,
         dtype=dtype,
     )
+    copy_tasks(loaded.further_tasks, Path(folder))
 
 
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
@@ -306,6 +323,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> Loaded
         name=shared.resolve().name,
         card=read_text(folder / CARD) or read_text(shared / CARD) or "",
         recipe_yaml=read_text(folder / RECIPE),
+        further_tasks=task_folders(folder),
     )
 
 

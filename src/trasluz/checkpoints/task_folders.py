@@ -8,6 +8,7 @@
 An encoder whose lower layers stayed frozen while it was tuned is stored once, however many tasks it learnt.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from trasluz.checkpoints.folder_files import read_json, write_json
 from trasluz.checkpoints.weights import WEIGHTS, StoredWeights, read_weights, write_weights
 from trasluz.errors import ModelError
+from trasluz.files import atomic_write
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 
 HEADS = "heads"
@@ -32,6 +34,18 @@ def weights_of_task(folder: Path, own: StoredWeights, wanted: set[str]) -> Store
     base = read_weights(folder / BASE)
     tensors = {name: tensor for name, tensor in base.tensors.items() if name in wanted} | own.tensors
     return StoredWeights(tensors, base.files + own.files)
+
+
+def copy_tasks(tasks: Mapping[str, Path], folder: Path) -> None:
+    """Put further tasks, as `task_folders` found them, into another folder of the same encoder."""
+    for task, place in tasks.items():
+        to = folder / HEADS / task
+        if to.resolve() == place.resolve():
+            continue
+        to.mkdir(parents=True, exist_ok=True)
+        for name in (WEIGHTS, _CONFIG):
+            with atomic_write(to / name) as file:
+                file.write((place / name).read_bytes())
 
 
 def add_task(folder: str | Path, tuned: str | Path, task: str) -> Path:

@@ -50,10 +50,12 @@ def data_entry(option: str, words: Sequence[str], told: Mapping[str, Any] | None
     from trasluz.errors import RequestError
     from trasluz.text.data_naming import is_one_side
 
+    # What is told of all gives way to what an entry says itself.
+    named = [_spelt_out(option, word) for word in words]
     if not words:
         raise RequestError(f"no data is named; say for instance {option} corpus.{{en,es}} or {option} pairs.tsv.")
     if told:
-        entries = [{"path": word, **told} for word in words]
+        entries = [{**told, **(one if isinstance(one, dict) else {"path": one})} for one in named]
         return entries[0] if len(entries) == 1 else entries
     if len(words) == 2 and all(map(is_one_side, words)):
         sides = [re.split(r"([._/-])", word) for word in words]
@@ -62,7 +64,27 @@ def data_entry(option: str, words: Sequence[str], told: Mapping[str, Any] | None
             (place,) = different
             sides[0][place] = f"{{{sides[0][place]},{sides[1][place]}}}"
             return "".join(sides[0])
-    return words[0] if len(words) == 1 else list(words)
+    return named[0] if len(named) == 1 else named
+
+
+def _spelt_out(option: str, word: str) -> Any:
+    """Return the mapping that `{path: rows, format: tsv}` writes as a recipe does; any other word is a name."""
+    if not (word.startswith("{") and "path:" in word):
+        return word
+    import yaml
+
+    from trasluz.errors import RequestError
+    from trasluz.training.recipe_file import read_value
+
+    try:
+        entry = read_value(word)
+    except yaml.YAMLError:
+        entry = None
+    if not isinstance(entry, dict) or "path" not in entry:
+        raise RequestError(
+            f"{option} is {word!r}, which is no mapping; one was expected, as in '{{path: rows, format: tsv}}'."
+        )
+    return entry
 
 
 def told_of_data(form: str | None, columns: str | None) -> dict[str, Any]:
@@ -103,6 +125,8 @@ def guess_languages(entry: Any, remedy: str = "say them, as in --languages en,es
     first = shown(entry if isinstance(entry, str | dict) else entry[0])
     if braces := re.search(r"\{([^{}]*)\}", first):
         names = braces[1].split(",")
+    elif isinstance(entry, dict) and isinstance(entry.get("columns"), dict) and entry["columns"]:
+        names = list(map(str, entry["columns"]))
     else:
         file = find_files(entry)[0]
         names = _column_names(file.paths[0], file.format)
@@ -122,7 +146,10 @@ def shown(entry: Any) -> str:
 def _column_names(path: str, form: str) -> list[str]:
     """Return what the first line of a table says its columns are."""
     from trasluz.text.lines import read_lines
+    from trasluz.text.parquet_records import parquet_columns
 
+    if form == "parquet":
+        return parquet_columns(path)
     first = str(next(iter(read_lines(path)), ""))
     if form == "jsonl":
         try:

@@ -22,13 +22,12 @@ def evaluate_answers(
     batch_tokens: int | None,
 ) -> None:
     """Score answers in per cent; that there is none is an answer where some question of the data has none."""
-    import trasluz
     from trasluz.errors import RequestError, nearest
-    from trasluz.tasks.answer_spans import LONGEST_ANSWER
     from trasluz.tasks.grouping import TOGETHER, windows
     from trasluz.text.readers import ReadReport
     from trasluz.training.answer_examples import read_questions
     from trasluz.training.answer_metrics import RULES, answer_metrics, rules_for
+    from trasluz.training.signatures import answer_signature
 
     if rules_name not in RULES:
         close = nearest(rules_name, RULES)
@@ -55,12 +54,7 @@ def evaluate_answers(
     if out is not None:
         # An answer that goes over several lines is still one.
         write_lines(out, (" ".join(text.split()) for text in found))
-    version = {"squad": "2.0" if rules.may_have_no_answer else "1.1"}.get(rules_name)
-    signature = (
-        f"questions:{len(found)}|unanswerable:{sum(not one for one in gold)}"
-        f"|rules:{rules_name}{f'-{version}' if version else ''}|longest:{LONGEST_ANSWER}|window:{answerer.longest_text}"
-        f"|trasluz:{trasluz.__version__}"
-    )
+    signature = answer_signature(gold, rules_name, answerer.longest_text)
     if as_json:
         answer_json({**metrics, "signature": signature})
         return

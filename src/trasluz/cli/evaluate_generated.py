@@ -20,9 +20,9 @@ def evaluate_documents(
     batch_tokens: int | None,
 ) -> None:
     """Tell perplexity, loss and number of tokens; documents are lines of plain files, or whole files."""
-    import trasluz
     from trasluz.tasks.perplexity import measure_perplexity
     from trasluz.text.readers import ReadReport, read_texts
+    from trasluz.training.signatures import document_signature
 
     check_document(document)
     report = ReadReport()
@@ -31,7 +31,7 @@ def evaluate_documents(
     if report.malformed:
         remark(report.summary(), quiet=quiet)
     measured = measure_perplexity(generator, texts, stride=stride, batch_tokens=batch_tokens)
-    signature = f"{measured.signature}|document:{document}|trasluz:{trasluz.__version__}"
+    signature = document_signature(measured.signature, document)
     metrics = {"perplexity": measured.perplexity, "loss": measured.loss}
     if as_json:
         answer_json({**metrics, "tokens": measured.tokens, "signature": signature})

@@ -23,12 +23,12 @@ def evaluate_classes(
     batch_tokens: int | None,
 ) -> None:
     """Score a classifier on labelled texts; each figure with its name, then how many texts there were."""
-    import trasluz
     from trasluz.tasks.grouping import TOGETHER, windows
     from trasluz.text.readers import ReadReport
     from trasluz.training.classification_job import label_metrics
     from trasluz.training.labelled_examples import label_numbers, read_labelled
     from trasluz.training.labelled_stream import label_tensor
+    from trasluz.training.signatures import label_signature
 
     report = ReadReport()
     kind, labels = classifier.config.label_kind, classifier.labels
@@ -50,7 +50,7 @@ def evaluate_classes(
     metrics = label_metrics(truth, _scores(classifier, found), kind)
     if out is not None:
         write_lines(out, (", ".join(one.labels) if kind != "number" else str(one.score) for one in found))
-    signature = f"texts:{len(found)}|labels:{len(classifier.labels)}|kind:{kind}|trasluz:{trasluz.__version__}"
+    signature = label_signature(len(found), len(classifier.labels), kind)
     if as_json:
         answer_json({**metrics, "signature": signature})
         return
@@ -69,9 +69,9 @@ def evaluate_tags(
     batch_tokens: int | None,
 ) -> None:
     """Score a tagger on tagged words, which it gets as they are cut in the file."""
-    import trasluz
     from trasluz.text.readers import ReadReport
     from trasluz.training.entity_metrics import entity_metrics, entity_scores
+    from trasluz.training.signatures import entity_signature
     from trasluz.training.tagged_examples import read_tagged
 
     report = ReadReport()
@@ -95,9 +95,7 @@ def evaluate_tags(
         pairs = [pair for one, other in zip(examples, tags, strict=True) for pair in zip(one.tags, other, strict=True)]
         metrics = {"accuracy": sum(a == b for a, b in pairs) / max(len(pairs), 1), **metrics}
     by_label = {label: score.f1 for label, score in entity_scores(gold, found).items()}
-    signature = (
-        f"sentences:{len(found)}|entities:{sum(map(len, gold))}|matching:conlleval|trasluz:{trasluz.__version__}"
-    )
+    signature = entity_signature(gold)
     if as_json:
         answer_json({**metrics, "entity_f1_by_label": by_label, "signature": signature})
         return

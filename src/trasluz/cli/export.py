@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from trasluz.cli.options import CommonOptions, Model, TaskName
+from trasluz.cli.options import CommonOptions, Model, TaskName, with_common_options
 
 FORMATS = ("ctranslate2", "onnx")
 
 
+@with_common_options
 def export(
+    common: CommonOptions,
     model: Model,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; it must not hold anything yet.")],
     to: Annotated[str, typer.Option(metavar="ctranslate2|onnx", help="The engine that is to run it.")],
@@ -22,9 +24,6 @@ def export(
         ),
     ] = "auto",
     task: TaskName = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No remarks on standard error.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never reach for the network.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Write a model for another engine.
 
@@ -44,7 +43,7 @@ def export(
         raise RequestError(f"there is no format {to!r}; {hint}")
     if to == "onnx" and dtype not in ("auto", "fp32"):
         raise RequestError(f"--dtype is {dtype!r}, but onnx files hold fp32; leave it out, or use --to ctranslate2.")
-    CommonOptions(offline=offline).prepare()
+    common.prepare()
     from trasluz.tasks.loading import read_model
 
     loaded = read_model(model, task)
@@ -56,4 +55,4 @@ def export(
         from trasluz.checkpoints.onnx import write_onnx
 
         write_onnx(folder, loaded)
-    remark(f"{folder / 'README.md'} says how to run it", quiet=quiet)
+    remark(f"{folder / 'README.md'} says how to run it", quiet=common.quiet)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trasluz.cli.data_words import data_entry, guess_languages, parse_languages, shown, told_of_data
-from trasluz.cli.options import Columns, Format, Pairs
+from trasluz.cli.options import Columns, CommonOptions, Format, Pairs, with_common_options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,7 +28,9 @@ _COMMENT_COLUMN = 42
 _WIDTH = 130
 
 
+@with_common_options
 def init(
+    common: CommonOptions,
     task: Annotated[
         str,
         typer.Argument(
@@ -78,7 +80,6 @@ def init(
         str | None,
         typer.Option(metavar="FOLDER", help="Where the run will write; runs/FROM-TO or runs/TASK if not given."),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Print a recipe for one's own files.
 
@@ -96,6 +97,7 @@ def init(
         close = nearest(task, TASKS)
         hint = f"did you mean {close}?" if close else f"so far there are {', '.join(TASKS)}."
         raise RequestError(f"there is no task {task!r}; {hint}")
+    common.prepare()
     told = told_of_data(format_, columns)
     entry: Any = data_entry("--data", data or [], told)
     machine = this_machine()
@@ -123,6 +125,8 @@ def init(
         "on_error": on_error,
     }
     values["training"]["max_time"] = max_time
+    if common.seed is not None:
+        values["training"]["seed"] = common.seed
     values["output"] = output or values["output"]
     for line in commented(parse_recipe(json.dumps(values), name="init"), top).splitlines():
         answer(line)

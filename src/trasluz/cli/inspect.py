@@ -8,7 +8,7 @@ import typer
 
 from trasluz.cli.encoders import which_left_out
 from trasluz.cli.options import CommonOptions, From, Model, TaskName, To, load_task, with_common_options
-from trasluz.cli.streams import answer, input_texts, remark
+from trasluz.cli.streams import answer, answer_json, input_texts, remark
 
 if TYPE_CHECKING:
     from trasluz.inspection.attention_map import AttentionMap
@@ -49,21 +49,25 @@ def inspect(
         str | None, typer.Option(metavar="WORD", help="Say only what this word looks at, most first, a line a head.")
     ] = None,
     pieces: Annotated[bool, typer.Option("--pieces", help="Leave words in the pieces that the model reads.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a map: what a .json file holds.")] = False,
     task_name: TaskName = None,
 ) -> None:
     """Show what a model looks at.
 
-    A page (.html) and data (.json, .npz) hold all kinds, layers and heads, or those asked for; data are in pieces, as
-    the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model names for
-    its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for each such
-    layer and head tells in words what the word looks at.
+    A page (.html) and data (.json, .npz, --json) hold all kinds, layers and heads, or those asked for; data are in
+    pieces, as the model reads them. A picture, and the drawing in the terminal, show the layer and head that the model
+    names for its alignment, unless others are asked for; several heads are drawn side by side. With --word, a line for
+    each such layer and head tells in words what the word looks at.
     """
     from trasluz.errors import RequestError
     from trasluz.inspection.attention_file import PICTURES, check_ending, save_maps
 
     if word is not None and out is not None:
         raise RequestError("--word writes lines and --out writes a file; give one of them.")
+    if as_json and (word is not None or out is not None):
+        raise RequestError(f"--json writes objects here; give it or {'--word' if out is None else '--out'}, not both.")
     ending = check_ending(out) if out is not None else None
+    is_drawn = not as_json and (ending is None or ending in PICTURES)
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
     task = load_task(common, model, task_name)
     translates, continues = hasattr(task, "directions"), getattr(task, "attention_kind", None) == "decoder"
@@ -81,7 +85,7 @@ def inspect(
         chosen = chosen[0], chosen[1], None
     source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
     # Few are drawn side by side; a page and data have room for everything.
-    alone = chosen == (None, None, None) and (ending is None or ending in PICTURES)
+    alone = chosen == (None, None, None) and is_drawn
     if translates:
         maps = attention_of(task, source, target_text, to, from_, chosen, alone=alone)
     else:
@@ -93,7 +97,11 @@ def inspect(
         for line in looks_of(word, [one if pieces else one.words() for one in maps]):
             answer(line)
         return
-    if not pieces and (ending is None or ending in PICTURES):
+    if as_json:
+        for one in maps:
+            answer_json(one.to_dict())
+        return
+    if not pieces and is_drawn:
         maps = [one.words() for one in maps]
     if out is not None:
         save_maps(maps, out)

@@ -5,17 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
+from trasluz.cli.options import CommonOptions, with_common_options
+
 # Sizes depend on the vocabulary; where a paper names none, they are given for this one.
 USUAL_VOCAB_SIZE = 8_000
 
 
+@with_common_options
 def models(
+    common: CommonOptions,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """List what can be trained, and what can be loaded."""
     from trasluz.cli.streams import answer, answer_json
 
+    common.prepare()
     if as_json:
         for row in [*presets(), *bundled(), *loadable()]:
             answer_json(row)

@@ -91,21 +91,25 @@ class CommonOptions:
 def with_common_options(
     verb: Callable[Concatenate[CommonOptions, Parameters], None],
 ) -> Callable[..., None]:
-    """Give a verb the common options: they arrive as its first argument, one `CommonOptions`."""
+    """Give a verb the common options: they arrive as its first argument, one `CommonOptions`.
+
+    What the verb has an option of its own for is left to that one.
+    """
 
     @functools.wraps(verb)
     def command(**values: Any) -> None:
-        common = CommonOptions(**{name: values.pop(name) for name in names})
-        verb(common, **values)  # type: ignore[call-arg]  # typer calls by name only
+        verb(CommonOptions(**{name: values.pop(name) for name in names}), **values)  # type: ignore[call-arg]  # typer calls by name only
 
-    names = [field.name for field in fields(CommonOptions)]
     hints = get_type_hints(CommonOptions, include_extras=True)
     own = list(inspect.signature(verb).parameters.values())[1:]
+    taken = {parameter.name for parameter in own}
+    common = [field for field in fields(CommonOptions) if field.name not in taken]
+    names = [field.name for field in common]
     shared = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in fields(CommonOptions)
+        for field in common
     ]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     # typer builds the command from the signature it sees.

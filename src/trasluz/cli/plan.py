@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trasluz.cli.options import CommonOptions, with_common_options
+
 if TYPE_CHECKING:
     from trasluz.planning.layout import Layout
     from trasluz.planning.machines import Accelerator
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 _GB, _TERA = 1e9, 1e12
 
 
+@with_common_options
 def plan(
+    common: CommonOptions,
     model: Annotated[
         str,
         typer.Argument(metavar="MODEL", help="A preset (`trasluz models`), a recipe's file, or a trained model."),
@@ -46,7 +50,6 @@ def plan(
         str | None, typer.Option(metavar="TIME", help="What share of the peak would it take to be done by then: 84h.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Say what training a model of any size takes: parameters, memory, operations, devices and time.
 
@@ -62,6 +65,7 @@ def plan(
     for option, value in (("--batch", batch), ("--gpus", gpus)):
         if value is not None and value < 1:
             raise RequestError(f"{option} must be at least 1, but is {value}.")
+    common.prepare()
     counted = None if tokens is None else amount("--tokens", tokens, parse_count)
     known = {"tokens": counted, "length": length, "batch_sequences": batch}
     run = run_of(model, vocab_size, {name: value for name, value in known.items() if value is not None})

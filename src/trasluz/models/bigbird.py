@@ -171,13 +171,14 @@ def lengthened(model: Bert, max_positions: int, **choices: Any) -> BigBird:
         if name not in _CHOICES:
             near = nearest(name, _CHOICES)
             meant = f"did you mean {near!r}?" if near else f"it takes {', '.join(sorted(_CHOICES))}."
-            raise ModelError(f"`lengthen` takes no {name!r}, since the weights stay what they are; {meant}")
+            raise ModelError(f"`lengthen` takes no {name!r}, since the weights stay what they are; {meant}", name)
     if isinstance(model, BigBird) and (model.config.attention != "full" or model.config.global_tokens):
         raise ModelError("the model is a BigBird already, and cannot be lengthened again.")
     if max_positions <= config.longest_text:
         raise ModelError(
             f"the model reads {config.longest_text} tokens already; `max_positions` must be more, but is "
-            f"{max_positions}."
+            f"{max_positions}.",
+            "max_positions",
         )
     kept = config.model_dump(include={*BertConfig.model_fields, "class_activation"})
     fields = {"class_activation": config.pooler_activation, **kept}

@@ -6,6 +6,7 @@ build_model("transformer-tiny", source_vocab_size=8000, target_vocab_size=8000)
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ def find_preset(name: str) -> tuple[Architecture, Preset]:
     if name not in known:
         close = nearest(name, known)
         hint = f" Did you mean {close}?" if close else ""
-        raise ModelError(f"there is no preset {name!r}.{hint} `trasluz models` lists them all.")
+        raise ModelError(f"there is no preset {name!r}.{hint} `trasluz models` lists them all.", "preset")
     return known[name]
 
 
@@ -113,7 +114,7 @@ def build_config(preset: str | Mapping[str, Any], **fields: Any) -> ModelConfig:
 
 
 def make_config(architecture: Architecture, fields: Mapping[str, Any], where: str) -> ModelConfig:
-    """Return a checked config; ModelError says which field is wrong, and `where` names its origin."""
+    """Return a checked config; ModelError says which field is wrong, or which do not fit, and `where` their origin."""
     try:
         config: ModelConfig = architecture.config_class(**fields)
     except ValidationError as error:
@@ -122,10 +123,12 @@ def make_config(architecture: Architecture, fields: Mapping[str, Any], where: st
         if problem["type"] == "extra_forbidden":
             close = nearest(field, architecture.config_class.model_fields)
             hint = f" Did you mean {close}?" if close else ""
-            raise ModelError(f"{where}: there is no field {field!r} in a {architecture.model_type}.{hint}") from None
+            sentence = f"{where}: there is no field {field!r} in a {architecture.model_type}.{hint}"
+            raise ModelError(sentence, field) from None
         reason = problem["msg"].removeprefix("Value error, ")
         value = f"{field}={problem['input']!r}: " if field else ""
-        raise ModelError(f"{where}: {value}{reason}.") from None
+        keys = [field] if field else re.findall(r"`(\w+)`", reason)
+        raise ModelError(f"{where}: {value}{reason}.", *keys) from None
     return config
 
 

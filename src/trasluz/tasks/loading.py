@@ -53,8 +53,8 @@ def load(model: str | Path, task: str | None = None, device: str = "auto", dtype
     _check_task(task)
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    loaded, chosen = _read_for(model, task, chosen_dtype)
-    return TASKS[chosen](loaded, chosen_device, chosen_dtype)
+    loaded = _read_for(model, task, chosen_dtype)
+    return TASKS[loaded.task](loaded, chosen_device, chosen_dtype)
 
 
 def tasks_of(loaded: LoadedModel) -> tuple[str, ...]:
@@ -68,13 +68,11 @@ def tasks_of(loaded: LoadedModel) -> tuple[str, ...]:
 def read_model(model: str | Path, task: str | None = None) -> LoadedModel:
     """Return what the folder of a model holds for a task, in fp32 on the CPU; arguments and errors are `load`'s."""
     _check_task(task)
-    loaded, chosen = _read_for(model, task)
-    loaded.task = chosen
-    return loaded
+    return _read_for(model, task)
 
 
-def _read_for(model: str | Path, task: str | None, dtype: torch.dtype = torch.float32) -> tuple[LoadedModel, str]:
-    """Return what the folder holds for a task, and which task it is where none is named."""
+def _read_for(model: str | Path, task: str | None, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """Return what the folder holds for a task, which is from then on what the model is for."""
     folder = find_model(model)
     further = task_folders(folder)
     loaded = _read(model, further.get(task or "", folder), dtype)
@@ -84,7 +82,8 @@ def _read_for(model: str | Path, task: str | None, dtype: torch.dtype = torch.fl
     known = dict.fromkeys([*tasks_of(loaded), *further])
     if chosen not in known:
         raise RequestError(f"{model} is for the task {' or '.join(map(repr, known))}, not {chosen!r}.")
-    return loaded, chosen
+    loaded.task = chosen
+    return loaded
 
 
 def _check_task(task: str | None) -> None:

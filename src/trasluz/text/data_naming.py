@@ -1,6 +1,6 @@
 """What a `data` entry names: files, their format and columns.
 
-pairs.tsv  rows.jsonl  xquad.json  corpus.gz     by its ending
+pairs.tsv  rows.jsonl  dump.parquet  corpus.gz   by its ending
 corpus.{en,es}                                   two Moses files, one sentence a line in each
 data/*.tsv                                       every file that fits, in the order of their names
 [corpus.en, corpus.es]                           a brace pair that the shell has already expanded
@@ -21,20 +21,20 @@ from trasluz.errors import DataError, nearest
 # A list holds entries; the type checker is spared the recursion.
 Entry = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Any]
 
-FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "conll", "squad")
+FORMATS = ("text", "moses", "tsv", "csv", "jsonl", "parquet", "conll", "squad")
 _COMPRESSIONS = (".gz", ".xz")
 _ENDINGS = {
     ".tsv": "tsv",
     ".csv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".parquet": "parquet",
     ".conll": "conll",
     ".iob": "conll",
     ".bio": "conll",
     ".json": "squad",
 }
 _LATER = {
-    ".parquet": "parquet",
     ".arrow": "arrow",
     ".xlsx": "Excel",
     ".zip": "zip",
@@ -68,7 +68,8 @@ def find_files(entry: Any, languages: Sequence[str] = ()) -> list[DataFile]:
     """Return the files that a `data` entry names, in order; with two languages, as pairs.
 
     The entry comes from people, so that anything may stand there; what is expected is an `Entry`.
-    Raises DataError for a file that is not there, a pattern that fits nothing, an unknown format or key.
+    Raises DataError, with the key path below the entry, for a file that is not there, a pattern that fits nothing, an
+    unknown format or key.
     """
     if isinstance(entry, Mapping):
         return _from_mapping(entry, languages)
@@ -79,17 +80,21 @@ def find_files(entry: Any, languages: Sequence[str] = ()) -> list[DataFile]:
     if not entry:
         raise DataError("the data entry is an empty list: name at least one file.")
     files: list[DataFile] = []
-    parts = iter(entry)
-    for part in parts:
-        if len(languages) == 2 and is_one_side(part):
-            # A shell has expanded corpus.{en,es}: two plain names in a row are the two sides.
-            other = next(parts, None)
-            if other is None or not is_one_side(other):
-                raise DataError(one_side_message(os.fspath(part), languages))
-            sides = _in_order(os.fspath(part), os.fspath(other), languages)
-            files += _pairs(" ".join(sides), sides, {})
-        else:
-            files += find_files(part, languages)
+    parts = iter(enumerate(entry))
+    for number, part in parts:
+        try:
+            if len(languages) == 2 and is_one_side(part):
+                # A shell has expanded corpus.{en,es}: two plain names in a row are the two sides.
+                _, other = next(parts, (0, None))
+                if other is None or not is_one_side(other):
+                    raise DataError(one_side_message(os.fspath(part), languages))
+                sides = _in_order(os.fspath(part), os.fspath(other), languages)
+                files += _pairs(" ".join(sides), sides, {})
+            else:
+                files += find_files(part, languages)
+        except DataError as error:
+            error.keys = (*(f"{number}.{key}" for key in error.keys), str(number))
+            raise
     return files
 
 
@@ -116,20 +121,29 @@ def ending_format(path: str) -> str:
 
 def _from_mapping(entry: Mapping[str, Any], languages: Sequence[str]) -> list[DataFile]:
     for key in entry:
-        _check_known(f"the key {key!r} of a data entry", key, _KEYS)
+        _check_known(f"the key {key!r} of a data entry", key, _KEYS, key)
     if entry.get("path") is None:
         raise DataError(f"a data entry with the keys {', '.join(entry) or 'none'} has no path: say which file it is.")
     path = entry["path"]
     options = {key: entry[key] for key in _KEYS[1:] if entry.get(key) is not None}
     if "format" in options:
-        _check_known(f"the format {options['format']!r} of {path}", options["format"], FORMATS)
+        _check_known(f"the format {options['format']!r} of {path}", options["format"], FORMATS, "format")
     columns = options.get("columns", {})
     if not isinstance(columns, Mapping) or not all(map(_is_column, columns.values())):
         raise DataError(
-            f"the columns of {path} are {columns!r}; names, or numbers from 1, were expected, as in {{en: 1, es: 2}}."
+            f"the columns of {path} are {columns!r}; names, or numbers from 1, were expected, as in {{en: 1, es: 2}}.",
+            "columns",
         )
     if not isinstance(options.get("header", True), bool):
-        raise DataError(f"the header of {path} is {options['header']!r}; it can be true or false.")
+        raise DataError(f"the header of {path} is {options['header']!r}; it can be true or false.", "header")
+    try:
+        return _from_path(path, languages, options)
+    except DataError as error:
+        error.keys = error.keys or ("path",)
+        raise
+
+
+def _from_path(path: Any, languages: Sequence[str], options: dict[str, Any]) -> list[DataFile]:
     if isinstance(path, str | os.PathLike):
         return _from_name(os.fspath(path), languages, options)
     if isinstance(path, Sequence) and len(path) == 2 and all(map(is_one_side, path)):
@@ -150,7 +164,7 @@ def _from_name(name: str, languages: Sequence[str], options: dict[str, Any]) -> 
         paths = _expand(name)
         form = options.get("format")
         if form == "moses":
-            raise DataError(f"{name} is one file; the format moses is two: name both as in corpus.{{en,es}}.")
+            raise DataError(f"{name} is one file; the format moses is two: name both as in corpus.{{en,es}}.", "format")
         columns, header, source = options.get("columns", {}), options.get("header"), options.get("source")
         return [DataFile((path,), form or ending_format(path), columns, header, source) for path in paths]
     choices = [choice.strip() for choice in braces[1].split(",")]
@@ -225,9 +239,8 @@ def _is_column(column: Any) -> bool:
     return isinstance(column, str) or (isinstance(column, int) and not isinstance(column, bool) and column >= 1)
 
 
-def _check_known(what: str, name: Any, choices: Sequence[str]) -> None:
+def _check_known(what: str, name: Any, choices: Sequence[str], key: Any) -> None:
     if name not in choices:
         close = nearest(str(name), choices)
-        raise DataError(
-            f"{what} is not known" + (f": did you mean {close}?" if close else f"; known: {', '.join(choices)}.")
-        )
+        hint = f": did you mean {close}?" if close else f"; known: {', '.join(choices)}."
+        raise DataError(f"{what} is not known{hint}", str(key))

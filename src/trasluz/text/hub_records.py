@@ -50,7 +50,7 @@ def read_hub_records(path: str, columns: Sequence[str]) -> Iterator[dict[str, An
         }
         for number, record in enumerate(rows):
             if number == 0:
-                _check_columns(path, columns, record)
+                check_columns(path, columns, record)
             # What was left without a label is stored as -1.
             named = {
                 column: names[record[column]]
@@ -65,7 +65,8 @@ def read_hub_records(path: str, columns: Sequence[str]) -> Iterator[dict[str, An
         raise DataError(f"{path} cannot be read: {told.splitlines()[0].rstrip('.')}.") from None
 
 
-def _check_columns(path: str, columns: Sequence[str], record: Mapping[str, Any]) -> None:
+def check_columns(path: str, columns: Sequence[str], record: Mapping[str, Any]) -> None:
+    """Raise DataError with the nearest name for a column that records do not have; `record` is the first of them."""
     inner = record.get(TRANSLATION)
     known = [*record, *(inner if isinstance(inner, Mapping) else ())]
     # Question sets of the hub keep texts and places of their answers in one column.

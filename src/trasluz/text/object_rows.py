@@ -1,4 +1,4 @@
-"""Rows of objects: a JSON object a line, or the records of a data set of the hub; columns by name.
+"""Rows of objects: a JSON object a line, or the records of a parquet file or a data set of the hub; columns by name.
 
 JSON can hold half a surrogate pair, which no UTF-8 can: every text is made `readable`.
 """
@@ -11,6 +11,7 @@ from trasluz.errors import DataError
 from trasluz.text.data_naming import DataFile
 from trasluz.text.hub_records import TRANSLATION, read_hub_records
 from trasluz.text.lines import NUL, Fault, read_lines
+from trasluz.text.parquet_records import read_parquet_records
 from trasluz.text.questions import ANSWER_COLUMNS, answer_cell
 from trasluz.text.row import SOURCE, WORDS_AND_TAGS, Row, empty_cell
 from trasluz.text.segmentation import readable
@@ -40,6 +41,14 @@ def hub_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     (path,) = file.paths
     columns = [str(file.columns.get(name, name)) for name in names]
     return _record_rows(file, path, names, enumerate(read_hub_records(path, columns), 1))
+
+
+def parquet_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a parquet file."""
+    (path,) = file.paths
+    columns = [str(file.columns.get(name, name)) for name in names]
+    records = read_parquet_records(path, columns, [str(file.columns.get(SOURCE, SOURCE))])
+    return _record_rows(file, path, names, enumerate(records, 1))
 
 
 def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Iterator[tuple[int, Any]]) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trasluz.errors import DataError
 from trasluz.text.data_naming import DataFile, one_side_message
 from trasluz.text.lines import Fault, read_lines, read_whole
-from trasluz.text.object_rows import hub_rows, jsonl_rows
+from trasluz.text.object_rows import hub_rows, jsonl_rows, parquet_rows
 from trasluz.text.questions import QUESTION_COLUMNS, question_cells
 from trasluz.text.row import WORDS_AND_TAGS, Row, empty_cell
 from trasluz.text.squad import read_squad
@@ -31,7 +31,8 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
     asks = tuple(names) == QUESTION_COLUMNS
     if asks and file.format in ("text", "moses"):
         raise DataError(
-            f"{file.name} is plain text; questions with answers stand in .json as of SQuAD, in .jsonl, .tsv or .csv."
+            f"{file.name} is plain text; questions with answers stand in .json as of SQuAD, in .jsonl, .parquet, .tsv "
+            "or .csv."
         )
     reader: Callable[[DataFile, Sequence[str]], Iterator[Row]] = {
         "text": _text_rows,
@@ -41,6 +42,7 @@ def read_rows(file: DataFile, names: Sequence[str]) -> Iterator[Row]:
         "tsv": tsv_rows,
         "csv": csv_rows,
         "jsonl": jsonl_rows,
+        "parquet": parquet_rows,
         "conll": _conll_rows,
         "squad": _squad_rows,
         "hf": hub_rows,

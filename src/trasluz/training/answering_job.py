@@ -16,6 +16,7 @@ from trasluz.training.answer_metrics import SQUAD_1, AnswerRules, answer_metrics
 from trasluz.training.data import PreparedData
 from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
+from trasluz.training.signatures import answer_signature
 
 
 class AnsweringJob(EncoderJob):
@@ -80,6 +81,12 @@ class AnsweringJob(EncoderJob):
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
         return ['answer = trasluz.load("PATH OF THIS FOLDER")', 'print(answer("...?", context="...").text)']
+
+    def signature(self, data: PreparedData[Any], model: Any) -> str:
+        """Return how the figures of the validation examples are counted."""
+        gold = [one.answers for one in data.valid]
+        window = min(self.recipe.data.max_length, model.config.longest_text)
+        return answer_signature(gold, self.recipe.evaluation.answer_rules, window)
 
 
 @dataclass(frozen=True)

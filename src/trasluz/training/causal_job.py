@@ -22,6 +22,7 @@ from trasluz.training.data import PreparedData
 from trasluz.training.job import Job, Measure, settings_of_stream, write_text_model
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.reports import Chosen, Ended
+from trasluz.training.signatures import window_signature
 from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
 from trasluz.training.trainer import Loss
@@ -101,7 +102,18 @@ class CausalJob(Job):
             'generate = trasluz.load("PATH OF THIS FOLDER")',
             'print(generate("...", max_tokens=100, temperature=0.8, seed=1).text)',
         ]
-        write_text_model(self.recipe, data, model, chosen, ended, parameters, what="continues texts", usage=usage)
+        wanted = self.recipe.data
+        write_text_model(
+            self.recipe,
+            data,
+            model,
+            chosen,
+            ended,
+            parameters,
+            what="continues texts",
+            usage=usage,
+            signature=window_signature(len(data.valid), wanted.max_length, wanted.document),
+        )
 
     def _config(self) -> CausalConfig:
         """Return the config of the recipe's model; RecipeError where that one does something else."""

@@ -18,6 +18,7 @@ from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.labelled_examples import LabelledExamples, LabelledText
 from trasluz.training.labelled_stream import LabelledStream, label_tensor
 from trasluz.training.processes import ALONE, Processes
+from trasluz.training.signatures import label_signature
 
 
 class ClassificationJob(EncoderJob):
@@ -97,6 +98,10 @@ class ClassificationJob(EncoderJob):
     def usage(self, data: PreparedData[Any]) -> list[str]:
         """Return how it is used."""
         return ['classify = trasluz.load("PATH OF THIS FOLDER")', 'print(classify("...").label)']
+
+    def signature(self, data: PreparedData[Any], model: Any) -> str:
+        """Return how the figures of the validation examples are counted."""
+        return label_signature(len(data.valid), len(data.labels), self.recipe.data.label_kind)
 
     def _weights(self, data: PreparedData[LabelledText]) -> tuple[float, ...] | None:
         """Return what an example of each label counts; "balanced": the mean over all examples is 1."""

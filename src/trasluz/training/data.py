@@ -177,7 +177,7 @@ def _files(recipe: Recipe, key: str, examples: Examples[Any]) -> list[str]:
             return []
         return [path for file in find_files(entry, examples.languages) for path in file.paths]
     except DataError as error:
-        raise DataError(f"{recipe.place(f'data.{key}')}: {error}") from None
+        raise DataError(f"{recipe.place(f'data.{key}', *error.keys)}: {error}") from None
 
 
 def _file_state(path: str) -> list[Any]:

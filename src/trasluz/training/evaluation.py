@@ -21,19 +21,6 @@ from trasluz.text.batching import make_batch
 from trasluz.training.processes import ALONE, Processes
 
 
-def signatures() -> dict[str, str]:
-    """Return sacreBLEU's signatures of bleu and chrf as they are computed here, so that others can repeat them."""
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-
-    found = {}
-    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
-        # A metric knows its signature once it has seen how many references there are.
-        metric.corpus_score(["one"], [["one"]])
-        found[name] = str(metric.get_signature())
-    return found
-
-
 @dataclass(frozen=True)
 class ValidationSet:
     """The validation pairs of one direction; sources are as the model reads them, with a tag where it wants one."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_model
+from trasluz.checkpoints.model_folder import LoadedModel, save_model, usual_attention
 from trasluz.errors import ModelError, RecipeError
 from trasluz.models.bert import Bert, BertConfig
 from trasluz.models.heads import HeadName
@@ -80,7 +80,7 @@ class Job(ABC):
         try:
             return build_config(self.recipe.model, **fields)
         except ModelError as error:
-            raise RecipeError(f"{self.recipe.place('model')}: {error}") from None
+            raise RecipeError(f"{self.recipe.place('model', *error.keys)}: {error}") from None
 
     def starting_config(self, does: str) -> Any:
         """Return the config of the model to start from, or of the recipe's preset; `does` stands after "does not".
@@ -120,6 +120,10 @@ class EncoderJob(Job):
     @abstractmethod
     def usage(self, data: PreparedData[Any]) -> Sequence[str]:
         """Return lines of Python that use the model."""
+
+    @abstractmethod
+    def signature(self, data: PreparedData[Any], model: nn.Module) -> str:
+        """Return how the figures of the validation examples are counted (`signatures.py`)."""
 
     def encoder_config(self) -> BertConfig:
         """Return the config of the recipe's encoder; RecipeError where its model is none, or has too few layers."""
@@ -166,7 +170,15 @@ class EncoderJob(Job):
         config: Any = model.config
         data.source_tokenizer.max_length = self.longest_text(config)
         write_text_model(
-            self.recipe, data, model, chosen, ended, parameters, what=self.about(data), usage=self.usage(data)
+            self.recipe,
+            data,
+            model,
+            chosen,
+            ended,
+            parameters,
+            what=self.about(data),
+            usage=self.usage(data),
+            signature=self.signature(data, model),
         )
 
 
@@ -180,12 +192,17 @@ def write_text_model(
     *,
     what: str,
     usage: Sequence[str],
+    signature: str,
 ) -> None:
-    """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python."""
+    """Write the folder and card of a model with one tokenizer; `what` says what it does, `usage` how, in Python.
+
+    `signature` says how its scores are counted. The attention shown by default is the usual one, `usual_attention`.
+    """
     card = write_text_card(
         recipe,
         data.counts,
         chosen.metrics,
+        signature,
         what=what,
         usage=usage,
         parameters=parameters,
@@ -194,7 +211,13 @@ def write_text_model(
         tokens=ended.tokens,
     )
     save_model(
-        recipe.output, model.eval(), *data.tokenizers, task=recipe.task, card=card, recipe_yaml=dump_recipe(recipe)
+        recipe.output,
+        model.eval(),
+        *data.tokenizers,
+        task=recipe.task,
+        card=card,
+        recipe_yaml=dump_recipe(recipe),
+        attention_default=usual_attention(model),
     )
 
 

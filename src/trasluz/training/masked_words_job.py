@@ -23,6 +23,7 @@ from trasluz.training.job import EncoderJob, Measure, settings_of_stream
 from trasluz.training.masked_stream import MaskedStream, PackedStream
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.raw_text import RawTextExamples, masked_piece, pieces_of
+from trasluz.training.signatures import masked_words_signature
 from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
 from trasluz.training.trainer import Loss
@@ -104,6 +105,11 @@ class MaskedWordsJob(EncoderJob):
             'fill = trasluz.load("PATH OF THIS FOLDER")',
             f'print(fill("... {mask} ...").masks[0].candidates[0].token)',
         ]
+
+    def signature(self, data: PreparedData[Any], model: Any) -> str:
+        """Return how the figures of the validation examples are counted."""
+        wanted = self.recipe.masking
+        return masked_words_signature(len(data.valid), wanted.unit, wanted.rate, wanted.next_sentence)
 
     def masking(self, tokenizer: EncoderTokenizer) -> Masking:
         """Return how words are masked."""

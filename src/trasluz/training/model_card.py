@@ -46,6 +46,7 @@ def write_text_card(
     recipe: Recipe,
     counts: DataCounts,
     metrics: dict[str, float],
+    signature: str,
     *,
     what: str,
     usage: Sequence[str],
@@ -59,7 +60,7 @@ def write_text_card(
         recipe,
         counts,
         metrics,
-        {},
+        dict.fromkeys(metrics, signature),
         languages=(),
         title=Path(recipe.output).name,
         about=f"A model with {parameters:,} parameters that {what}. It was trained by trasluz in "
@@ -87,9 +88,8 @@ def _card(
     unscored: Sequence[str],
 ) -> str:
     data = recipe.data
-    signature = {name: signatures.get(name.split("_")[0], "") for name in metrics}
     # A bar inside a table's cell would end it.
-    shown = {name: words.replace("|", "\\|") for name, words in signature.items()}
+    shown = {name: signatures.get(name, "").replace("|", "\\|") for name in metrics}
     rows = [f"| {name} | {value:.4g} | {shown[name]} |" for name, value in sorted(metrics.items())]
     valid = (
         _named(data.valid)
@@ -104,7 +104,7 @@ def _card(
         ("validation text", valid),
     ]
     scores = [
-        Score(name, value, f"validation {counts.kind}s", signature=signature[name])
+        Score(name, value, f"validation {counts.kind}s", signature=signatures.get(name, ""))
         for name, value in sorted(metrics.items())
         # Of several directions the mean alone is told up here.
         if name not in unscored and name in METRIC_NAMES

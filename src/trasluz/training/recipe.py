@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from trasluz.errors import nearest
 from trasluz.text.encoder_template import Keep
 from trasluz.training.quantities import (
     Averaging,
@@ -30,6 +31,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
 
+class _ModelKeyError(ValueError):
+    """A key below `model` is wrong: which one."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def _check_model(value: Any) -> Any:
     if isinstance(value, str) and value:
         return value
@@ -46,18 +55,22 @@ def _check_model(value: Any) -> Any:
 def _check_start(value: dict[str, Any]) -> dict[str, Any]:
     unknown = [key for key in value if key not in ("from", "layers", "lengthen") and not key.endswith(DROPOUT)]
     if unknown:
-        raise ValueError(
+        close = nearest(unknown[0], ("layers", "lengthen", DROPOUT))
+        raise _ModelKeyError(
             f"a model that is started from has its shape: beside `from` there are `layers`, `lengthen` and rates of "
-            f"dropout, not {unknown[0]!r}"
+            f"dropout, not {unknown[0]!r}" + (f"; did you mean {close}?" if close else ""),
+            unknown[0],
         )
     layers, lengthen = value.get("layers"), value.get("lengthen")
     rates = {key: rate for key, rate in value.items() if key.endswith(DROPOUT)}
     numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
     rising = numbers and layers and layers == sorted(set(layers))
     if layers is not None and layers != EVERY_SECOND and not rising:
-        raise ValueError(f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]")
+        raise _ModelKeyError(
+            f"`layers` is {layers!r}: write {EVERY_SECOND}, or numbers in rising order, such as [0, 2, 4]", "layers"
+        )
     if lengthen is not None and not (isinstance(lengthen, dict) and isinstance(lengthen.get("max_positions"), int)):
-        raise ValueError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}")
+        raise _ModelKeyError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}", "lengthen")
     parts = {"layers": layers, "lengthen": lengthen, **rates}
     return {"from": value["from"]} | {key: part for key, part in parts.items() if part is not None}
 
@@ -368,8 +381,13 @@ class Recipe(Section):
     # Where each key stands in the file the recipe was read from: key path -> "recipe.yaml:12".
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    def place(self, key: str) -> str:
-        """Return where a key stands, for messages: `recipe.yaml:12: training.batch_tokens`, or the key alone."""
+    def place(self, key: str, *below: str) -> str:
+        """Return where a key stands, for messages: `recipe.yaml:12: training.batch_tokens`, or the key alone.
+
+        In its place is taken which of the keys `below` it was written last: overrides come after the file.
+        """
+        inner = {f"{key}.{one}" for one in below}
+        key = next((one for one in reversed(self._places) if one in inner), key)
         return f"{self._places[key]}: {key}" if key in self._places else key
 
     @model_validator(mode="before")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -42,6 +42,11 @@ def _construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def read_value(text: str) -> Any:
+    """Return what a YAML text says, read as a recipe is; yaml.YAMLError where it is none."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def read_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -126,7 +131,7 @@ def _load_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not isinstance(node, yaml.MappingNode):
         raise RecipeError(f"{name}: a recipe is a mapping of keys such as task, model, data and output")
     places: dict[str, str] = {}
-    _collect_places(node, (), places, name)
+    _collect_places(node, (), places, lambda mark: f"{name}:{mark.line + 1}")
     loader = _Loader("")
     try:
         values = loader.construct_document(node)
@@ -139,21 +144,23 @@ def _load_yaml(text: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     return values, places
 
 
-def _collect_places(node: yaml.Node, path: tuple[str, ...], places: dict[str, str], name: str) -> None:
+def _collect_places(
+    node: yaml.Node | None, path: tuple[str, ...], places: dict[str, str], place_of: Callable[[yaml.Mark], str]
+) -> None:
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = (*path, str(key_node.value))
-            place = f"{name}:{key_node.start_mark.line + 1}"
+            place = place_of(key_node.start_mark)
             if ".".join(key) in places:
                 raise RecipeError(
                     f"{place}: the key {'.'.join(key)} is written twice, first at {places['.'.join(key)]}"
                 )
             places[".".join(key)] = place
-            _collect_places(value_node, key, places, name)
+            _collect_places(value_node, key, places, place_of)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            places[".".join((*path, str(index)))] = f"{name}:{item.start_mark.line + 1}"
-            _collect_places(item, (*path, str(index)), places, name)
+            places[".".join((*path, str(index)))] = place_of(item.start_mark)
+            _collect_places(item, (*path, str(index)), places, place_of)
 
 
 def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> None:
@@ -162,23 +169,28 @@ def _lay_over(values: dict[str, Any], places: dict[str, str], override: str) -> 
     if not equals or not all(parts):
         raise RecipeError(f"the override {override!r} is not of the form key.path=value, such as training.seed=2")
     try:
-        value = yaml.load(written, Loader=_Loader)
+        node, value = yaml.compose(written, Loader=_Loader), read_value(written)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of the override {override!r} is not YAML") from error
-    section = values
+    section, place = values, f"override {override}"
     for depth, part in enumerate(parts[:-1]):
-        inner = section.get(part)
+        inner, path = section.get(part), ".".join(parts[: depth + 1])
         if part == "model" and depth == 0 and (inner is None or isinstance(inner, str)):
             section[part] = inner = _opened(inner or Recipe.model_fields["model"].default, parts[1])
+            # What was the value is now that of its first key.
+            places |= {f"{path}.{key}": places.setdefault(path, place) for key in inner}
         elif inner is None:
             section[part] = inner = {}
+            places.setdefault(path, place)
         if not isinstance(inner, dict):
-            raise RecipeError(
-                f"the override {override!r} looks into {'.'.join(parts[: depth + 1])}, which is no section"
-            )
+            raise RecipeError(f"the override {override!r} looks into {path}, which is no section")
         section = inner
     section[parts[-1]] = value
-    places[".".join(parts)] = f"override {override}"
+    path = ".".join(parts)
+    for replaced in [one for one in places if one == path or one.startswith(path + ".")]:
+        del places[replaced]
+    places[path] = place
+    _collect_places(node, tuple(parts), places, lambda mark: place)
 
 
 def _opened(model: str, key: str) -> dict[str, Any]:
@@ -200,9 +212,12 @@ def _explain(error: ValidationError, places: Mapping[str, str], name: str) -> st
 
 def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
     path = [str(part) for part in problem["loc"]]
+    context = problem.get("ctx") or {}
+    below = getattr(context.get("error"), "key", None)
+    if below:
+        path.append(below)
     key = ".".join(path)
     place = next((places[".".join(path[:n])] for n in range(len(path), 0, -1) if ".".join(path[:n]) in places), name)
-    context = problem.get("ctx") or {}
     value = problem.get("input")
     kind = problem["type"]
     if kind == "extra_forbidden":
@@ -215,6 +230,8 @@ def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
         return f"{place}: the key {key} is missing"
     if kind in _HIDDEN:
         sentence = str(context.get("error", problem["msg"]))
+        if below:
+            return f"{place}: {key}: {sentence}"
         return (
             f"{place}: {key} is {value!r}: {sentence}" if key else f"{_mentioned(sentence, places, name)}: {sentence}"
         )

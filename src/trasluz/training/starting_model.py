@@ -37,7 +37,8 @@ def starting_model(recipe: Recipe) -> LoadedModel | None:
         given = _with_dropout(recipe, given, rates)
     if recipe.model.keys() & {"layers", "lengthen"} and not isinstance(given.model, Bert):
         raise RecipeError(
-            f"{recipe.place('model')}: {given.name} is no encoder; only encoders are cut in layers or made longer"
+            f"{recipe.place('model', 'layers', 'lengthen')}: {given.name} is no encoder; only encoders are cut in "
+            "layers or made longer"
         )
     if "layers" in recipe.model:
         given = _thinned(recipe, given)
@@ -53,14 +54,14 @@ def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = Fals
         if hint_presets:
             close = nearest(name, presets())
             hint = f" Or did you mean the preset {close}?" if close else " Presets are listed by `trasluz models`."
-        raise RecipeError(f"{recipe.place(key)}: {error}{hint}") from None
+        raise RecipeError(f"{recipe.place(key, 'from')}: {error}{hint}") from None
 
 
 def _with_dropout(recipe: Recipe, given: LoadedModel, rates: dict[str, Any]) -> LoadedModel:
     try:
         config = make_config(architecture_of(given.config), given.config.model_dump() | rates, given.name)
     except ModelError as error:
-        raise RecipeError(f"{recipe.place('model')}: {error}") from None
+        raise RecipeError(f"{recipe.place('model', *error.keys)}: {error}") from None
     model = model_of(config)
     model.load_state_dict(given.model.state_dict())
     return dataclasses.replace(given, model=model, config=config)
@@ -84,4 +85,4 @@ def _lengthened(recipe: Recipe, given: LoadedModel) -> LoadedModel:
     try:
         return given.lengthened(**wanted["lengthen"])
     except ModelError as error:
-        raise RecipeError(f"{recipe.place('model.lengthen')}: {error}") from None
+        raise RecipeError(f"{recipe.place('model.lengthen', *error.keys)}: {error}") from None

@@ -18,6 +18,7 @@ from trasluz.training.data import PreparedData
 from trasluz.training.entity_metrics import entity_metrics
 from trasluz.training.job import EncoderJob, settings_of_stream
 from trasluz.training.processes import ALONE, Processes
+from trasluz.training.signatures import entity_signature
 from trasluz.training.tagged_examples import TaggedExamples, TaggedStream, TaggedWords, tagged_batch
 
 
@@ -88,6 +89,11 @@ class TaggingJob(EncoderJob):
         """Return how it is used."""
         found = "entities" if is_entity_scheme(data.labels) else "words"
         return ['tag = trasluz.load("PATH OF THIS FOLDER")', f'print(tag("...").{found})']
+
+    def signature(self, data: PreparedData[Any], model: Any) -> str:
+        """Return how the figures of the validation examples are counted."""
+        decode = entity_decoder(data.labels)
+        return entity_signature([decode(one.tags) for one in data.valid])
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from trasluz.text.readers import Pair
 from trasluz.text.tokenizer import Tokenizer
 from trasluz.training.attention_choice import choose_attention
 from trasluz.training.data import PreparedData
-from trasluz.training.evaluation import TranslationEvaluator, ValidationSet, signatures
+from trasluz.training.evaluation import TranslationEvaluator, ValidationSet
 from trasluz.training.job import Job, Measure, settings_of_stream
 from trasluz.training.model_card import write_card
 from trasluz.training.processes import Processes
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe
 from trasluz.training.reports import Chosen, Ended
+from trasluz.training.signatures import translation_signatures
 from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
 from trasluz.training.translation_examples import TranslationExamples, direction_tags
@@ -149,7 +150,7 @@ class TranslationJob(Job):
             recipe,
             data.counts,
             chosen.metrics,
-            signatures(),
+            translation_signatures(chosen.metrics),
             parameters=parameters,
             steps=chosen.steps,
             seconds=ended.seconds,
