@@ -36,7 +36,7 @@ from trasluz.text.batching import pad_sequences
 
 NUM_BEAMS, NUM_STEPS = 3, 7
 
-# Drawing a graph takes seconds. All small models, and the bundled one, with TRASLUZ_ONNX_MODELS=all.
+# Drawing a graph takes seconds. All small models with TRASLUZ_ONNX_MODELS=all.
 EVERY_MODEL = os.environ.get("TRASLUZ_ONNX_MODELS") == "all"
 NAMES = tuple(SMALL_MODELS) if EVERY_MODEL else ("transformer-pre", "rnn-encdec-lstm", "rnnsearch")
 
@@ -157,7 +157,6 @@ def test_a_state_put_together_again_goes_on_alike(name: str) -> None:
         torch.testing.assert_close(found, logits, rtol=0, atol=2e-5)
 
 
-@pytest.mark.skipif(not EVERY_MODEL, reason="TRASLUZ_ONNX_MODELS is not all")
 def test_the_bundled_model_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     translate = program_of(drawn(tmp_path / "out", read_model("pocket-en-es")), monkeypatch)["translate"]
     pocket = trasluz.load("pocket-en-es")

@@ -98,18 +98,19 @@ def with_common_options(
 
     @functools.wraps(verb)
     def command(**values: Any) -> None:
-        verb(CommonOptions(**{name: values.pop(name) for name in names}), **values)  # type: ignore[call-arg]  # typer calls by name only
+        common = CommonOptions(**{name: values.pop(name) for name in names})
+        verb(common, **values)  # type: ignore[call-arg]  # typer calls by name only
 
     hints = get_type_hints(CommonOptions, include_extras=True)
     own = list(inspect.signature(verb).parameters.values())[1:]
     taken = {parameter.name for parameter in own}
-    common = [field for field in fields(CommonOptions) if field.name not in taken]
-    names = [field.name for field in common]
+    untaken = [field for field in fields(CommonOptions) if field.name not in taken]
+    names = [field.name for field in untaken]
     shared = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in common
+        for field in untaken
     ]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     # typer builds the command from the signature it sees.
