@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tokenizers
 
 from trasluz.errors import ModelError, RequestError, WriteError
 from trasluz.text.encoder_template import truncate_pair
@@ -483,3 +484,16 @@ def test_without_blanks_words_begin_beside_signs():
     ids = tokenizer.encode_arrays(["明日は晴れ。今日は雨。"])[0]
     groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
     assert [tokenizer.decode(group) for group in groups] == ["明日は晴れ", "。", "今日は雨", "。"]
+
+
+def test_where_pieces_write_the_blank_words_begin_with_it():
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.decoder = tokenizers.decoders.Metaspace()
+    names = {"pad": "<pad>", "cls": "<s>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=40, special_tokens=[*names.values()], unk_token="<unk>")
+    backend.train_from_iterator(["the old lamplighter", "an older lamp"] * 5, trainer)
+    tokenizer = EncoderTokenizer(backend, names)
+    ids = tokenizer.encode_arrays(["the old lamplighter"])[0]
+    groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
+    assert [tokenizer.decode(group) for group in groups] == ["the", "old", "lamplighter"] and len(ids) > 3
