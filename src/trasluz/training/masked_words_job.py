@@ -78,8 +78,8 @@ class MaskedWordsJob(EncoderJob):
         pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
         if not pieces:
             raise DataError(
-                f"{self.valid_place()}: nothing is left to guess in the validation texts, since the tokenizer drops all "
-                "of their characters: name other texts in data.valid"
+                f"{self.valid_place()}: nothing is left to guess in the validation texts, since the tokenizer drops "
+                "all of their characters: name other texts in data.valid"
             )
         return MaskedWordsEvaluator(
             pieces=[
