@@ -213,3 +213,11 @@ def test_a_recipe_for_continuing_texts(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(["init", "generate", *data, *options]) == 0
     recipe = parse_recipe(capsys.readouterr().out)
     assert recipe.data.document == "file" and recipe.model == "owner/gpt" and recipe.training.learning_rate == 1e-4
+
+
+def test_documents_may_have_empty_lines_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "documents.txt").write_text("a day\na night\n\n" * 30)
+    assert run(["init", "fill-mask", "--data", str(tmp_path / "documents.txt")]) == 0
+    text = capsys.readouterr().out
+    assert parse_recipe(text).data.on_error == "stop" and "60 texts of 2.0 words" in text
+    assert "30 documents, by empty lines between them: train with masking.next_sentence=true, or leave" in text

@@ -307,6 +307,19 @@ def test_what_every_token_looks_at(tmp_path: Path) -> None:
     assert fill.attention_place == (1, "mean")
 
 
+def test_a_record_around_a_task_has_a_row_for_each_text_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path, "BertModel")
+    embed = trasluz.load(tmp_path, task="embed")
+    with trasluz.record_attention(embed.model) as record:
+        embed(TEXTS)
+    weights, longest = record.encoder[0].weights, embed.batch(TEXTS).ids.shape[1]
+    assert weights.shape == (len(TEXTS), embed.config.num_heads, longest, longest)
+    for text, row in zip(TEXTS, weights, strict=True):
+        alone = np.stack([one.weights for one in embed.attention_maps(text, layers=[0])])
+        length = alone.shape[-1]
+        np.testing.assert_allclose(row[:, :length, :length].cpu().numpy(), alone, atol=1e-5)
+
+
 def test_saved_and_loaded_again(tmp_path: Path) -> None:
     write(tmp_path / "first", "DistilBertForSequenceClassification")
     classify = trasluz.load(tmp_path / "first")

@@ -16,6 +16,7 @@ from tests.hub_server import HubServer, ask_this_hub
 
 import trasluz
 from trasluz.errors import ModelError
+from trasluz.tasks.loading import bundled_models
 
 TEXT = "the old miller has forgotten the bread."
 POOLING = '[{"type": "m.Transformer", "path": ""}, {"type": "m.Pooling", "path": "1_Pooling"}]'
@@ -71,6 +72,13 @@ def test_shards(hub: HubServer, folders: Path) -> None:
     embed = trasluz.load("someone/shards")
     assert len([name for name in hub.fetched() if name.startswith("model-")]) > 1
     assert np.array_equal(embed(TEXT).vector, trasluz.load(folders / "encoder")(TEXT).vector)
+
+
+def test_further_tasks_are_fetched_too(hub: HubServer) -> None:
+    bundled = bundled_models()["pocket-bert"]
+    hub.add("someone/tasks", bundled)
+    found = trasluz.load("someone/tasks", task="tag")("Ana Ruiz moved from Lima to Lisbon.")
+    assert found == trasluz.load(bundled, task="tag")("Ana Ruiz moved from Lima to Lisbon.")
 
 
 def test_offline_it_is_what_was_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tokenizers
 
 from trasluz.errors import ModelError, RequestError, WriteError
 from trasluz.text.encoder_template import truncate_pair
@@ -495,3 +496,16 @@ def test_accents_that_are_characters_of_their_own_belong_to_their_letters(folder
         assert covered >= {place for place, letter in enumerate(text) if letter != " "}
         # Two pieces of bytes may have a character in common.
         assert all(end <= after + form.startswith("merges") for (_, end), (after, _) in pairwise(spans.tolist()))
+
+
+def test_where_pieces_write_the_blank_words_begin_with_it():
+    backend = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    backend.decoder = tokenizers.decoders.Metaspace()
+    names = {"pad": "<pad>", "cls": "<s>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    trainer = tokenizers.trainers.UnigramTrainer(vocab_size=40, special_tokens=[*names.values()], unk_token="<unk>")
+    backend.train_from_iterator(["the old lamplighter", "an older lamp"] * 5, trainer)
+    tokenizer = EncoderTokenizer(backend, names)
+    ids = tokenizer.encode_arrays(["the old lamplighter"])[0]
+    groups = np.split(ids, np.flatnonzero(tokenizer.word_starts(ids))[1:])
+    assert [tokenizer.decode(group) for group in groups] == ["the", "old", "lamplighter"] and len(ids) > 3

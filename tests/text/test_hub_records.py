@@ -30,7 +30,9 @@ dataset_info:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories: `moods`, two splits and a card that says so; `pairs`, a parquet file alone; `questions`, lines."""
+    """Repositories: `moods`, two splits and a card that says so; `pairs`, a parquet file alone; `lists`, one, too;
+    `questions`, lines.
+    """
     root = tmp_path_factory.mktemp("sets")
     (root / "moods").mkdir()
     (root / "moods" / "README.md").write_text(CARD)
@@ -50,6 +52,26 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = {"translation": pairs, "left": texts["en"], "right": texts["es"], "kind": [0, 1]}
     (root / "pairs").mkdir()
     datasets.Dataset.from_dict(columns, features=features).to_parquet(root / "pairs" / "train.parquet")
+    features = datasets.Features(
+        {
+            "tokens": datasets.Sequence(datasets.Value("string")),
+            "ner_tags": datasets.Sequence(datasets.ClassLabel(names=["O", "B-PER"])),
+            "text": datasets.Value("string"),
+            "labels": datasets.Sequence(datasets.ClassLabel(names=["joy", "fear", "calm"])),
+            "numbers": datasets.Sequence(datasets.Value("int64")),
+            "is_merry": datasets.Value("bool"),
+        }
+    )
+    columns = {
+        "tokens": [["Ana", "rowed"], ["all", "slept"]],
+        "ner_tags": [[1, 0], [0, 0]],
+        "text": ["Ana rowed", "all slept"],
+        "labels": [[0, 2], []],
+        "numbers": [[0, 2], [1]],
+        "is_merry": [True, False],
+    }
+    (root / "lists").mkdir()
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(root / "lists" / "train.parquet")
     (root / "questions").mkdir()
     asked = [("Who rowed?", ["Ana"], [0]), ("Who sang?", [], [])]
     rows = [
@@ -104,6 +126,22 @@ def test_classes_are_their_names(hub: HubServer) -> None:
     assert [label.text for label in labels] == ["merry", "gloomy"]
     with pytest.raises(DataError, match=r"^hf:someone/moods:3: column mood is missing\."):
         texts_of("hf:someone/moods", column="mood")
+
+
+def test_classes_in_lists_are_their_names(hub: HubServer) -> None:
+    entry = {"path": "hf:someone/lists", "columns": {"words": "tokens", "tags": "ner_tags"}}
+    assert [[*one.cells] for one in read_records(entry, ("words", "tags"))] == [
+        ["Ana rowed", "B-PER O"],
+        ["all slept", "O O"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"), [("labels", ["joy, calm", ","]), ("numbers", ["0, 2", "1"]), ("is_merry", ["true", "false"])]
+)
+def test_labels_of_all_kinds_are_texts(hub: HubServer, column: str, labels: list[str]) -> None:
+    entry = {"path": "hf:someone/lists", "columns": {"label": column}}
+    assert [one.cells[0] for one in read_records(entry, ("label",))] == labels
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,25 @@ def test_the_share_is_the_one_asked_for(unit: str, rate: float) -> None:
         assert round(rate * 200) <= chosen.sum() < round(rate * 200) + longest
 
 
+@pytest.mark.parametrize("unit", MASKING_UNITS)
+@pytest.mark.parametrize(("length", "share", "within"), [(5, 0.2, 0.05), (10, 0.15, 0.015), (25, 0.15, 0.01)])
+def test_short_texts_keep_the_share_on_average(unit: str, length: int, share: float, within: float) -> None:
+    # One of five is more than the rate, and some texts have only words of more than one.
+    mean = np.mean([draw(unit, length=length, seed=seed)[1].mean() for seed in range(1000)])
+    assert mean == pytest.approx(share, abs=within)
+
+
+@pytest.mark.parametrize("unit", ["words", "spans"])
+def test_where_only_long_words_are_left_the_share_is_kept_on_average(unit: str) -> None:
+    masking = Masking(4, ORDINARY, unit=unit)  # type: ignore[arg-type]
+    starts = np.arange(30) % 3 == 0
+    chosen = [masking.choose(starts, np.random.default_rng(seed)) for seed in range(1000)]
+    assert {int(one.sum()) for one in chosen} == {3, 6}
+    assert np.mean(chosen) == pytest.approx(0.15, abs=0.005)
+    # None fits at all: one is chosen nonetheless.
+    assert all(masking.choose(starts[:6], np.random.default_rng(seed)).sum() == 3 for seed in range(20))
+
+
 @pytest.mark.parametrize("unit", ["words", "spans"])
 def test_words_stay_whole(unit: str) -> None:
     for seed in range(20):
@@ -41,7 +60,8 @@ def test_of_a_word_that_is_all_of_a_text_a_stretch_is_chosen(unit: str, length: 
     found = set()
     for seed in range(20):
         places = np.flatnonzero(masking.choose(np.zeros(length, bool), np.random.default_rng(seed)))
-        assert places.tolist() == list(range(places[0], places[0] + round(0.15 * length)))
+        assert places.tolist() == list(range(places[0], places[0] + len(places)))
+        assert abs(len(places) - 0.15 * length) < 1
         found.add(int(places[0]))
     assert len(found) > 4
 

@@ -247,6 +247,14 @@ def test_questions_without_room_are_counted_or_answered_by_nothing(tmp_path: Pat
     assert evaluator._answers({})[-1] == "" and metrics["exact_match"] <= 100 * len(MADE) / (len(MADE) + 1)
 
 
+def test_validation_questions_that_all_have_no_room_are_refused(tmp_path: Path) -> None:
+    long = {"question": "Who " + "was there " * 30 + "?", "context": MADE[0][1], "answer": "", "answer_start": ""}
+    (tmp_path / "valid.jsonl").write_text(json.dumps(long))
+    job, data = prepare(answer_recipe(tmp_path, f"data.valid={tmp_path / 'valid.jsonl'}"))
+    with pytest.raises(DataError, match=r"data\.valid: every validation question is so long that no context has room"):
+        job.evaluator(data, job.build_model(data), torch.device("cpu"), ALONE)
+
+
 def test_processes_that_share_the_windows_say_the_same(tmp_path: Path) -> None:
     # Windows of one question are looked at here and there.
     job, data = prepare(answer_recipe(tmp_path, "data.max_length=16", "data.overlap=4"))

@@ -317,10 +317,13 @@ def test_labels_of_json(tmp_path: Path) -> None:
         {"text": "b", "label": ["x", "y"]},
         {"text": "c", "label": []},
         {"text": "d", "label": 1.5},
+        {"text": "e", "label": [0, 2]},
+        {"text": "f", "label": True},
+        {"text": "g", "label": [False, True]},
     ]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     read = list(
         read_labelled(str(tmp_path / "a.jsonl"), pairs=False, kind="several", on_error="stop", report=ReadReport())
     )
-    assert [one.label for one in read] == ["2", "x, y", ",", "1.5"]
+    assert [one.label for one in read] == ["2", "x, y", ",", "1.5", "0, 2", "true", "false, true"]
     assert label_numbers(read[1], "several", ["x", "y"]) == [0, 1] and label_numbers(read[2], "several", ["x"]) == []

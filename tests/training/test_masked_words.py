@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import trasluz
 from trasluz.checkpoints.model_folder import load_model, usual_attention
-from trasluz.errors import RecipeError
+from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.text.batching import make_masked_batch
 from trasluz.training.processes import ALONE
@@ -108,6 +108,13 @@ def test_pre_training_goes_on_and_tuning_follows(tmp_path: Path) -> None:
     run(text_recipe(tmp_path, "training.max_steps=20"))
     run(text_recipe(tmp_path, f"model={tmp_path / 'run'}", "training.max_steps=10", "masking.unit=spans", name="on"))
     assert trasluz.load(tmp_path / "on", task="embed")("monday").vector.shape == (32,)
+
+
+def test_validation_texts_of_which_nothing_is_left_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("\u200b\n")
+    job, data = prepare(text_recipe(tmp_path, f"data.valid={tmp_path / 'valid.txt'}"))
+    with pytest.raises(DataError, match=r"data\.valid: nothing is left to guess in the validation texts, since"):
+        job.evaluator(data, job.build_model(data), torch.device("cpu"), ALONE)
 
 
 @pytest.mark.parametrize(

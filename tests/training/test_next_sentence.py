@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from small_run import run
-from small_text import document_recipe, prepare
+from small_text import document_recipe, prepare, write_documents
 
 import trasluz
 from trasluz.errors import DataError, RecipeError
@@ -152,6 +152,24 @@ def test_one_document_alone_is_refused(tmp_path: Path) -> None:
     job, data = prepare(lacking)
     with pytest.raises(DataError, match=r"data\.valid: next sentences need two documents .* put an empty line between"):
         job.evaluator(data, job.build_model(data), torch.device("cpu"), ALONE)
+
+
+def test_of_few_documents_two_are_held_out(tmp_path: Path) -> None:
+    write_documents(tmp_path / "documents.txt", 6)
+    job, data = prepare(document_recipe(tmp_path, "data.held_out=1"))
+    assert len(data.valid) == 2
+    assert job.evaluator(data, job.build_model(data), torch.device("cpu"), ALONE).pairs
+
+
+def test_where_two_documents_cannot_be_held_out_it_is_said_before_tokens_are_made(tmp_path: Path) -> None:
+    write_documents(tmp_path / "documents.txt", 3)
+    with pytest.raises(
+        DataError,
+        match=r"data\.train: no text can be held out, since next sentences need two documents to train on and two to "
+        r"choose by, with an empty line .*: name others in data\.valid",
+    ):
+        prepare(document_recipe(tmp_path))
+    assert not list((tmp_path / "run" / "cache").glob("*/tokens"))
 
 
 @pytest.mark.parametrize(

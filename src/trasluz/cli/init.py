@@ -24,6 +24,7 @@ TASKS = ("translate", "fill-mask", "classify", "tag", "answer", "generate")
 MOST_COUNTED = 1_000_000
 HOW_TO_TRAIN = "To train: trasluz train recipe.yaml        One change: trasluz train recipe.yaml training.seed=2"
 _FROM_NOTHING = "It learns from nothing; with --model it starts from a pre-trained encoder, which is worth a lot."
+_DOCUMENTS = "train with masking.next_sentence=true, or leave empty lines out with data.on_error=skip."
 _COMMENT_COLUMN = 42
 _WIDTH = 130
 
@@ -282,10 +283,22 @@ def masked_words_recipe(
     """Return the parts of a recipe for pre-training that data and machine decide, and what to say of them."""
     from trasluz.cli import sizing
     from trasluz.models.registry import presets
-    from trasluz.text.readers import read_texts
+    from trasluz.text.data_naming import find_files
+    from trasluz.text.readers import read_documents, read_texts
 
-    found = read_texts(entry, on_error=on_error)
-    corpus = sizing.count_labelled(((one.text, "") for one in found), MOST_COUNTED, "one")
+    num_documents = 0
+
+    def lines_of_documents() -> Iterator[str]:
+        nonlocal num_documents
+        for one in read_documents(entry, on_error=on_error):
+            num_documents += 1
+            yield from one.lines
+
+    files = find_files(entry)
+    # Between the lines of plain files empty ones may stand, for next sentences.
+    is_plain = all(file.format in ("text", "moses") for file in files)
+    texts = lines_of_documents() if is_plain else (one.text for one in read_texts(entry, on_error=on_error))
+    corpus = sizing.count_labelled(((text, "") for text in texts), MOST_COUNTED, "one")
     name = model or ("bert-small" if machine.has_gpu else "bert-mini")
     values = {
         "task": "fill-mask",
@@ -296,9 +309,11 @@ def masked_words_recipe(
         "output": "runs/fill-mask",
     }
     at_least = "at least " if corpus.more else ""
+    has_empty_lines = num_documents > len(files) and on_error == "stop"
     return values, [
         origin(entry),
         f"{at_least}{corpus.num_texts:,} texts of {corpus.words / corpus.num_texts:.1f} words; {on(machine)}.",
+        *([f"{num_documents:,} documents, by empty lines between them: {_DOCUMENTS}"] if has_empty_lines else []),
         HOW_TO_TRAIN,
     ]
 

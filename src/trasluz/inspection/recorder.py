@@ -88,6 +88,11 @@ def record_attention(
         yield record
 
 
+def is_recorded(model: Attentive) -> bool:
+    """Return whether anybody records what the model attends to."""
+    return any(attention.tap is not None for stack in model.attentions().values() for attention in stack)
+
+
 def _refuse_unknown(
     attentions: dict[str, list[Attention]], layers: Collection[int] | None, heads: Collection[int] | None
 ) -> None:

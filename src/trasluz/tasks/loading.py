@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trasluz.checkpoints.model_folder import CONFIG, LoadedModel, load_model
-from trasluz.checkpoints.task_folders import task_folders
+from trasluz.checkpoints.task_folders import HEADS, task_folders
 from trasluz.checkpoints.weights import INDEX, WEIGHTS, hub_class
 from trasluz.devices import choose_device, choose_dtype
 from trasluz.errors import ModelError, RequestError, nearest
@@ -39,9 +39,9 @@ TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
 _POCKET = Path(__file__).parent.parent / "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # No pickle is even fetched, nor the same weights once more for another engine, which lie in a folder of its name; a
-# number begins those of the modules behind an encoder: 1_Pooling.
-_HUB_FILES = ["*.json", "model*.safetensors", "*.spm", "*.txt", "*.yaml", "README.md"]
-_NO_HUB_FILES = ["[!0-9]*/*"]
+# number begins those of the modules behind an encoder: 1_Pooling. Further tasks lie in `heads`.
+_HUB_FILES = ["*.json", "model*.safetensors", f"{HEADS}/*.safetensors", "*.spm", "*.txt", "*.yaml", "README.md"]
+_NO_HUB_FILES = ["[!0-9h]*/*", "h[!e]*/*"]
 
 
 def load(model: str | Path, task: str | None = None, device: str = "auto", dtype: str = "auto") -> Any:

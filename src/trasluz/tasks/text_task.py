@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
-from trasluz.inspection.recorder import record_attention
+from trasluz.inspection.recorder import is_recorded, record_attention
 from trasluz.layers.kernels.text_attention import attends_to_texts
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import TextBatch, make_text_batch, make_text_row
@@ -178,10 +178,15 @@ class TextTask:
         """Yield groups of inputs of like length: their numbers, their lengths, and the model's states of them."""
         _check_batch_tokens(batch_tokens)
         lengths_of_all, budget = [len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS
-        for group in groups_by_length(lengths_of_all, budget, padded=not self._shares_rows):
+        model: Any = self.model
+        # A record has a row for each text, in their order.
+        recorded = is_recorded(model)
+        shares_rows = self._shares_rows and not recorded
+        for group in groups_by_length(lengths_of_all, budget, padded=not shares_rows):
+            group = sorted(group) if recorded else group
             some = [inputs[number] for number in group]
             with torch.inference_mode():
-                lengths, hidden = (self._states_of_row if self._shares_rows else self._states_of_batch)(some)
+                lengths, hidden = (self._states_of_row if shares_rows else self._states_of_batch)(some)
             yield group, lengths, hidden
 
     def _states_of_batch(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ from trasluz.text.encoder_files import (
 )
 from trasluz.text.encoder_template import Keep, find_template, kept_places, truncate_pair
 from trasluz.text.encoder_vocabulary import learn_encoder_vocabulary
-from trasluz.text.segmentation import readable, words_of_pieces
+from trasluz.text.segmentation import MARK, readable, words_of_pieces
 
 _CONTINUES = "##"
 # How pieces of bytes write the blank before a word.
@@ -252,8 +252,8 @@ class EncoderTokenizer:
     def word_starts(self, ids: Integer[np.ndarray, " length"]) -> Bool[np.ndarray, " length"]:
         """Tell of each piece of a text whether it begins a word, and does not go on with one as ##ing does.
 
-        A piece of bytes begins one with the blank before it, and where a sign or a line end meets a letter: text may
-        be written without blanks.
+        Where pieces write the blank before a word, those that do begin one; pieces of bytes also where a sign or a line
+        end meets a letter: text may be written without blanks.
         """
         starts = self._begins[ids]
         if self._is_byte_level:
@@ -270,9 +270,10 @@ class EncoderTokenizer:
     @functools.cached_property
     def _begins(self) -> Bool[np.ndarray, " vocab"]:
         names = [self._name(index) for index in range(self.vocab_size)]
-        if self._is_byte_level:
-            begins = [name.startswith(_BLANK) for name in names]
-        else:
+        begins = [
+            self.kind != "wordpiece" and name.startswith(_BLANK if self._is_byte_level else MARK) for name in names
+        ]
+        if not any(begins):
             begins = [not name.startswith(_CONTINUES) or len(name) == len(_CONTINUES) for name in names]
         return np.array(begins) | np.isin(np.arange(self.vocab_size), list(self._special_ids))
 

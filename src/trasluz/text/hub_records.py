@@ -3,7 +3,8 @@
 hf:someone/reviews                  the split `train` of the set's own choice of config
 hf:someone/pairs/en-es:test         the split `test` of the config `en-es`
 
-They are read as they arrive, and not kept on this machine. A class, which such sets store as a number, is its name.
+They are read as they arrive, and not kept on this machine. A class, which such sets store as a number, is its name;
+so is each of a list.
 """
 
 import os
@@ -43,26 +44,31 @@ def read_hub_records(path: str, columns: Sequence[str]) -> Iterator[dict[str, An
         rows = datasets.load_dataset(
             f"{owner}/{name}" if name else owner, config or None, split=split or "train", streaming=True
         )
+        features = {column: _of_one(feature) for column, feature in (rows.features or {}).items()}
         classes = {
-            column: feature.names
-            for column, feature in (rows.features or {}).items()
-            if isinstance(feature, datasets.ClassLabel)
+            column: feature.names for column, feature in features.items() if isinstance(feature, datasets.ClassLabel)
         }
         for number, record in enumerate(rows):
             if number == 0:
                 check_columns(path, columns, record)
-            # What was left without a label is stored as -1.
-            named = {
-                column: names[record[column]]
-                for column, names in classes.items()
-                if record[column] is not None and record[column] >= 0
-            }
-            yield record | dict.fromkeys(classes) | named
+            yield record | {column: _named(record[column], names) for column, names in classes.items()}
     except DataError:
         raise
     except Exception as error:  # Whatever hub, network and data set can raise.
         told = str(error).strip() or type(error).__name__
         raise DataError(f"{path} cannot be read: {told.splitlines()[0].rstrip('.')}.") from None
+
+
+def _of_one(feature: Any) -> Any:
+    """Return what a column's features say of one value, where it holds lists of them."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", feature)
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    # What was left without a label is stored as -1.
+    return None if value is None or value < 0 else names[value]
 
 
 def check_columns(path: str, columns: Sequence[str], record: Mapping[str, Any]) -> None:

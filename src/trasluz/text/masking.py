@@ -37,25 +37,39 @@ class Masking:
     def choose(
         self, starts: Bool[np.ndarray, " length"], generator: np.random.Generator
     ) -> Bool[np.ndarray, " length"]:
-        """Return which pieces are chosen; `starts` tells of each whether it begins a word. At least one is."""
+        """Return which pieces are chosen; `starts` tells of each whether it begins a word. At least one is.
+
+        Their number is that of the rate, rounded by chance; a word that has more than are missing is passed over.
+        """
         length = len(starts)
         chosen = np.zeros(length, bool)
-        wanted = max(1, round(self.rate * length))
+        wanted = missing = max(1, int(self.rate * length + generator.random()))
         begins = np.arange(length) if self.unit == "tokens" else np.flatnonzero(starts | (np.arange(length) == 0))
         ends = np.append(begins[1:], length)
+        passed_over: list[tuple[int, int]] = []
         for unit in generator.permutation(len(begins)).tolist():
             number = 1
             if self.unit == "spans":
                 number = min(int(generator.geometric(_SPAN_END)), _LONGEST_SPAN, len(begins) - unit)
             for word in range(unit, unit + number):
-                missing = wanted - int(chosen.sum())
-                if missing <= 0:
-                    return chosen
                 begin, end = int(begins[word]), int(ends[word])
-                if end - begin - missing > max(wanted, _SURPLUS):
-                    begin += int(generator.integers(end - begin - missing + 1))
-                    end = begin + missing
+                if chosen[begin]:
+                    continue
+                if end - begin > missing:
+                    passed_over.append((begin, end))
+                    break
                 chosen[begin:end] = True
+                missing -= end - begin
+                if not missing:
+                    return chosen
+        # No word fits any more: one more by chance, so that what is chosen is as much as asked for on average.
+        for begin, end in passed_over[:1]:
+            if end - begin - missing > max(wanted, _SURPLUS):
+                begin += int(generator.integers(end - begin - missing + 1))
+                end = begin + missing
+            elif chosen.any() and generator.random() * (end - begin) >= missing:
+                break
+            chosen[begin:end] = True
         return chosen
 
     def corrupt(

@@ -95,10 +95,12 @@ def _record_rows(file: DataFile, path: str, names: Sequence[str], records: Itera
 
 
 def _in_words(name: str, cell: Any) -> Any:
-    """Return words, tags or labels that come one by one, and labels that are numbers, as a table would hold them."""
-    if name == "label" and isinstance(cell, int | float) and not isinstance(cell, bool):
-        return str(cell)
-    if name not in ("label", *WORDS_AND_TAGS) or not isinstance(cell, list):
+    """Return words, tags or labels that come one by one, or are no texts, as a table would hold them."""
+    if name not in ("label", *WORDS_AND_TAGS):
+        return cell
+    if name != "words":
+        cell = [_in_word(part) for part in cell] if isinstance(cell, list) else _in_word(cell)
+    if not isinstance(cell, list):
         return cell
     if not all(isinstance(part, str) for part in cell):
         return cell
@@ -110,6 +112,11 @@ def _in_words(name: str, cell: Any) -> Any:
         if not part or " " in part:
             return Fault(f"one of the {name} is empty or holds a blank", f": {part!r}")
     return " ".join(cell)
+
+
+def _in_word(label: Any) -> Any:
+    """Return a label that is a number, or true or false, as it is written in JSON."""
+    return json.dumps(label) if isinstance(label, int | float) else label
 
 
 def _cell_fault(cell: Any, column: str, empty: Fault) -> Fault:

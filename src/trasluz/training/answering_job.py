@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trasluz.errors import DataError
 from trasluz.objectives.answers import AnswerObjective
 from trasluz.tasks.answer_spans import Span, SpanSearch, windows_of
 from trasluz.tasks.grouping import groups_by_length
@@ -64,6 +65,11 @@ class AnsweringJob(EncoderJob):
             )
             for part, one in zip(parts, windows_of(parts, question, tokenizer), strict=True)
         ]
+        if not windows:
+            raise DataError(
+                f"{self.valid_place()}: every validation question is so long that no context has room beside it in "
+                f"{longest} tokens: raise data.max_length, or name other questions in data.valid"
+            )
         return AnsweringEvaluator(
             questions=data.valid,
             windows=windows,
@@ -127,7 +133,7 @@ class AnsweringEvaluator:
                 own.setdefault(window.question, SpanSearch()).look(window.text, scores)
         total, count = self.processes.sum([total, count])
         gold = [one.answers for one in self.questions]
-        return {"loss": total / max(count, 1.0), **answer_metrics(self._answers(own), gold, self.rules)}
+        return {"loss": total / count, **answer_metrics(self._answers(own), gold, self.rules)}
 
     def _answers(self, own: dict[int, SpanSearch]) -> list[str]:
         """Return the best answer to every question, wherever its windows were looked at."""

@@ -218,10 +218,10 @@ class _Preparation(Generic[ExampleT]):
             self.held_texts.update(self._texts(example))
         # Labels that only held-out examples have are labels, too.
         examples.look_over(lambda: chain(held_out, self._kept(Counter())))
-        if data.valid is None and not held_out and next(self._kept(Counter()), None):
+        if data.valid is None and len(held_out) < examples.least and next(self._kept(Counter()), None):
             raise DataError(
-                f"{self.recipe.place('data.train')}: no {examples.kind} can be held out, since all of them share a "
-                "text: name others in data.valid"
+                f"{self.recipe.place('data.train')}: no {examples.kind} can be held out, since {examples.why_too_few}: "
+                "name others in data.valid"
             )
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
@@ -266,7 +266,8 @@ class _Preparation(Generic[ExampleT]):
 
     def _hold_out(self) -> list[ExampleT]:
         """Draw examples in one pass: those whose first texts have the smallest hashes, equal ones together."""
-        wanted, seed = self.recipe.data.held_out, self.recipe.training.seed
+        least = self.examples.least
+        wanted, seed = max(self.recipe.data.held_out, least), self.recipe.training.seed
         drawn: dict[int, list[ExampleT]] = {}
         largest: list[int] = []
         total = 0
@@ -283,7 +284,9 @@ class _Preparation(Generic[ExampleT]):
                 del drawn[-heapq.heapreplace(largest, -number)]
         held_out: list[ExampleT] = []
         for number in sorted(drawn):
-            if len(held_out) >= min(wanted, max(total // 10, 1)) or len(held_out) + len(drawn[number]) >= total:
+            if len(held_out) >= min(wanted, max(total // 10, least)):
+                break
+            if len(held_out) + len(drawn[number]) + least > total:
                 break
             held_out += drawn[number]
         return held_out

@@ -26,6 +26,11 @@ class DocumentExamples(EncoderExamples[Document]):
 
     kind = "text"
     columns = ("ids", "ends")
+    least = 2
+    why_too_few = (
+        "next sentences need two documents to train on and two to choose by, with an empty line between two documents "
+        "of a plain file"
+    )
 
     def settings(self) -> dict[str, Any]:
         """Return what the stored tokens depend on."""

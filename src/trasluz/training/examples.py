@@ -45,6 +45,10 @@ class Examples(ABC, Generic[ExampleT]):
     languages: Sequence[str] = ()
     """Those of the two sides, of tasks whose examples are pairs of files."""
     has_two_tokenizers: bool = False
+    least: ClassVar[int] = 1
+    """So many, at least, are needed to train on, and as many to choose by."""
+    why_too_few: ClassVar[str] = "all of them share a text"
+    """Why no validation examples can be held out where there are too few."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

@@ -125,6 +125,10 @@ class EncoderJob(Job):
     def signature(self, data: PreparedData[Any], model: nn.Module) -> str:
         """Return how the figures of the validation examples are counted (`signatures.py`)."""
 
+    def valid_place(self) -> str:
+        """Return what a message calls the validation examples."""
+        return self.recipe.place("data.held_out" if self.recipe.data.valid is None else "data.valid")
+
     def encoder_config(self) -> BertConfig:
         """Return the config of the recipe's encoder; RecipeError where its model is none, or has too few layers."""
         recipe = self.recipe

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trasluz.errors import RecipeError
+from trasluz.errors import DataError, RecipeError
 from trasluz.models.bert import BertConfig
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.tasks.grouping import groups_by_length
@@ -78,6 +78,11 @@ class MaskedWordsJob(EncoderJob):
         room = self.examples.room(tokenizer)
         texts = tokenizer.encode_arrays([one.text for one in data.valid])
         pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
+        if not pieces:
+            raise DataError(
+                f"{self.valid_place()}: nothing is left to guess in the validation texts, since the tokenizer drops "
+                "all of their characters: name other texts in data.valid"
+            )
         return MaskedWordsEvaluator(
             pieces=[
                 masked_piece(tokenizer, masking, piece, np.random.default_rng(number))

@@ -84,7 +84,7 @@ class NextSentenceJob(MaskedWordsJob):
         for document, one in enumerate(data.valid):
             found = stretches_of(tokenizer.encode_arrays(list(one.lines)), room)
             stretches += [(*stretch, (document,)) for stretch in found]
-        drawer = PairDrawer(stretches, self.recipe.place("data.valid"))
+        drawer = PairDrawer(stretches, self.valid_place())
         return NextSentenceEvaluator(
             pairs=[
                 masked_pair(tokenizer, masking, drawer, number, np.random.default_rng(number))
