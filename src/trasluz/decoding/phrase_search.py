@@ -87,7 +87,7 @@ def phrase_search(
     tokens: DecodingTokens,
     phrases: Sequence[Phrase],
 ) -> list[Hypothesis]:
-    """Return up to `nbest` hypotheses of the one source, best first, with all phrases or, without room, most of them."""
+    """Return up to `nbest` hypotheses of one source, best first, with all phrases or, lacking room, most of them."""
     assert len(source) == 1, "phrases belong to one source"
     start = Progress.at_start(phrases)
     num_required = sum(map(len, start.missing))
