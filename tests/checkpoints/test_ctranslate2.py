@@ -180,6 +180,16 @@ def test_the_program_reads_long_texts_whole_and_repeats_nothing(
         translate(["the " * 1500])
 
 
+@pytest.mark.parametrize("normalization", ["gnmt", "power"])
+def test_the_readme_says_that_no_limit_goes_by_the_source(tmp_path: Path, normalization: str) -> None:
+    generation = {"num_beams": 1, "max_length": 20, "normalization": normalization}
+    write_ctranslate2(tmp_path / "out", random_model(SHAPES["pre"]["preset"], read_gain=8.0, generation=generation))
+    words = " ".join((tmp_path / "out" / "README.md").read_text(encoding="utf-8").split())
+    assert ("at 3 times the tokens of the source and 10 more, a limit that CTranslate2 has not" in words) == (
+        normalization == "gnmt"
+    )
+
+
 @pytest.mark.parametrize("to", TEXTS)
 def test_the_bundled_model_writes_the_same(pocket_folder: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     wanted = [one.text for one in trasluz.load("pocket-en-es")(TEXTS[to], to=to, beam=1)]

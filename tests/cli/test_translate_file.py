@@ -26,8 +26,9 @@ OPTIONS = ("--to", "es", "--beam", "1", "--max-length-ratio", "0")
 def text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of some lines; the working folder is its own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name in ("RANK", "WORLD_SIZE", "LOCAL_RANK") or name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
     path = tmp_path / "text.en"
     path.write_text("\n".join([*TEXTS[::2], "", *TEXTS[::2], ""]), encoding="utf-8")
     return path
@@ -121,7 +122,10 @@ FILES = ("--input", "text.en", "--output", "text.es")
         ((*FILES, "--shard", "0/2"), "--shard is '0/2'; it is auto, or I/N with I from 1 to N, such as 1/4."),
         ((*FILES, "--shard", "3/2"), "--shard is '3/2'; it is auto"),
         ((*FILES, "--shard", "half"), "--shard is 'half'; it is auto"),
-        ((*FILES, "--shard", "auto"), "neither torchrun (RANK, WORLD_SIZE) nor srun (SLURM_PROCID, SLURM_NTASKS) has"),
+        (
+            (*FILES, "--shard", "auto"),
+            "neither torchrun (RANK, WORLD_SIZE) nor srun (SLURM_PROCID, SLURM_STEP_NUM_TASKS) has started",
+        ),
         (("--input", "gone.en", *FILES[2:]), "there is no file gone.en."),
         (("--input", "text.en", "--output", "text.en"), "text.en is there already, and no text.en.state.json tells"),
     ],
@@ -140,7 +144,7 @@ def test_launchers_number_their_processes(text: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for name, value in (("SLURM_PROCID", "6"), ("SLURM_NTASKS", "7"), ("SLURM_LOCALID", "3")):
+    for name, value in (("SLURM_PROCID", "6"), ("SLURM_STEP_NUM_TASKS", "7"), ("SLURM_LOCALID", "3")):
         monkeypatch.setenv(name, value)
     assert find_shard("auto") == Shard(7, 7)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "12"), ("LOCAL_RANK", "0")):
@@ -150,8 +154,15 @@ def test_launchers_number_their_processes(text: Path, monkeypatch: pytest.Monkey
     assert find_shard("2/3") == Shard(2, 3) and find_shard(None) is None
     assert Shard(3, 120).name(Path("a/b.es")) == Path("a/b.es.003-of-120")
     monkeypatch.delenv("RANK")
-    monkeypatch.delenv("SLURM_NTASKS")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
     with pytest.raises(RequestError, match=r"--shard is auto, but neither torchrun"):
+        find_shard("auto")
+
+
+def test_a_batch_script_of_slurm_is_no_process_of_srun(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("JOB_ID", "17"), ("PROCID", "0"), ("NTASKS", "8"), ("LOCALID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(RequestError, match=r"srun has not started this process, .*: put srun before it, or say which"):
         find_shard("auto")
 
 

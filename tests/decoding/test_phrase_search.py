@@ -72,6 +72,16 @@ def test_where_there_is_no_room_the_longest_length_ends_the_target() -> None:
     assert len(found[0].ids) == 3
 
 
+def test_where_there_is_room_for_one_phrase_of_two_it_is_written_however_unlikely() -> None:
+    decoder = ToyDecoder(num_sources=1, vocab_size=7, longest=4, seed=0)
+    for table in decoder.tables:
+        table[:] = torch.tensor([-99.0, -99.0, 0.0, 9.0, 0.0, -5.0, -5.0])
+    settings = SearchSettings(beam=4, nbest=4, max_length=4)
+    source, lengths = torch.tensor([[0]]), torch.tensor([1])
+    found = phrase_search(decoder, source, lengths, settings, TOKENS, [(4, 4), (5, 6)])
+    assert found and all(holds(one.ids, (4, 4)) or holds(one.ids, (5, 6)) for one in found)
+
+
 def test_progress_through_phrases() -> None:
     progress = Progress(((3, 4), (3,), (5,)))
     assert progress.wanted() == {3, 5}

@@ -12,7 +12,7 @@ from tests.models.zoo import random_sentences, small_model
 from trasluz.decoding.sampling import Drawn, Sampling, SamplingSettings, drawn, filtered, generator_of, penalized
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import NO_END, DecodingTokens, SearchSettings
-from trasluz.errors import RequestError
+from trasluz.errors import ModelError, RequestError
 
 OF_GPT = DecodingTokens(start_id=0, eos_id=NO_END)
 
@@ -160,6 +160,16 @@ def test_nothing_is_kept_for_gradients() -> None:
         small_gpt("odd"), torch.tensor([[1, 2, 3]]), SamplingSettings(), OF_GPT, [generator_of(1, 0)], 4
     )
     assert sampling._state.caches[0].key.is_inference()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nothing_is_drawn_from_scores_that_are_no_numbers(temperature: float) -> None:
+    decoder = ToyDecoder(num_sources=1, vocab_size=6, longest=1, seed=1)
+    decoder.tables[0][..., 4] = math.nan
+    settings = SamplingSettings(temperature=temperature)
+    texts = Sampling(decoder, torch.tensor([[0]]), settings, TOKENS, [generator_of(0, 0)], 1)
+    with pytest.raises(ModelError, match=r"scores for the next token are no numbers"):
+        texts.step()
 
 
 def test_an_end_stops_its_row_only() -> None:

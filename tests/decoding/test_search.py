@@ -1,6 +1,7 @@
 """Searches against exhaustive search, against each other, and alone against in a batch."""
 
 import dataclasses
+import math
 import weakref
 
 import pytest
@@ -12,7 +13,7 @@ from tests.models.zoo import SMALL_MODELS, random_sentences, small_model
 from trasluz.decoding.beam_search import beam_search
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import Hypothesis, SearchSettings
-from trasluz.errors import RequestError
+from trasluz.errors import ModelError, RequestError
 from trasluz.inspection.recorder import record_attention
 from trasluz.text.batching import pad_sequences
 
@@ -170,6 +171,19 @@ def test_a_recorder_sees_what_coverage_watches(name: str) -> None:
     assert texts(found) == texts(alone)
     # One call a step, of the longest hypothesis at least.
     assert len(record.cross[last].parts) >= max(len(best.ids) for (best,) in found) > 1
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize(("beam", "phrases"), [(1, []), (3, []), (3, [(3,)])], ids=["greedy", "beam", "phrases"])
+def test_scores_that_are_no_numbers_are_the_models_fault(
+    wrong: float, beam: int, phrases: list[tuple[int, ...]]
+) -> None:
+    decoder = ToyDecoder(num_sources=1, vocab_size=6, longest=3, seed=1)
+    # From the second token on.
+    decoder.tables[1][..., 4] = wrong
+    settings = SearchSettings(beam=beam, max_length=3, min_length_ratio=3.0)
+    with pytest.raises(ModelError, match=r"the model's scores for the next token are no numbers \(NaN or infinite\)"):
+        search(decoder, torch.tensor([[0]]), torch.tensor([1]), settings, TOKENS, phrases=phrases)
 
 
 def test_coverage_needs_attention() -> None:

@@ -179,6 +179,13 @@ def translate(texts{parameter}):
     )
     return [join(result.hypotheses[0]) for result in results]
 """
+    lengths = ""
+    # Models of another house have no such limit in trasluz, either.
+    if generation.get("normalization") != "power":
+        lengths = (
+            " But trasluz stops, unless told otherwise, at 3 times the tokens of the source and 10 more, a limit that "
+            "CTranslate2 has not: what does not end by itself becomes longer here."
+        )
     layer, head = _alignment(loaded)
     heads = "the mean over its heads" if head == "mean" else f"its head {head}"
     return paragraphs(
@@ -187,7 +194,7 @@ def translate(texts{parameter}):
         f"{tag_notes(loaded)} The end of a text, `{loaded.source_tokenizer.tokens([config.eos_id])[0]}`, is added by "
         f"CTranslate2. Neither a text nor its translation may have more than {_num_positions(loaded):,} tokens.",
         "CTranslate2 ranks a translation Y by log P(Y) / |Y|^length_penalty. A beam may therefore choose otherwise "
-        "than in trasluz, where a model can have another formula; with `beam_size=1` both write the same.",
+        f"than in trasluz, where a model can have another formula; with `beam_size=1` both write the same.{lengths}",
         f"With `return_attention=True`, `result.attention[0]` is what each word written looked at: layer {layer}, "
         f"{heads}, as trasluz shows it.",
         "`compute_type` of `ctranslate2.Translator` chooses the type it computes in, whatever the type stored.",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from trasluz.tasks.translator import Translator
 
 # Number, how many there are, and number on the machine of a process, counted from 0: torchrun's words, then srun's.
-_LAUNCHERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+# SLURM_NTASKS would not do: a batch script, which runs once, has it too, and is process 0.
+_LAUNCHERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,14 @@ def _launched(environment: Mapping[str, str]) -> Shard:
 
             share_gpus(int(environment.get(local_rank, "0")))
             return Shard(int(environment[rank]) + 1, int(environment[size]))
+    if "SLURM_JOB_ID" in environment:
+        raise RequestError(
+            "--shard is auto, but srun has not started this process, which Slurm therefore runs only once: put srun "
+            "before it, or say which part, such as --shard 1/4."
+        )
     raise RequestError(
-        "--shard is auto, but neither torchrun (RANK, WORLD_SIZE) nor srun (SLURM_PROCID, SLURM_NTASKS) has started "
-        "this process: say which part, such as --shard 1/4."
+        "--shard is auto, but neither torchrun (RANK, WORLD_SIZE) nor srun (SLURM_PROCID, SLURM_STEP_NUM_TASKS) has "
+        "started this process: say which part, such as --shard 1/4."
     )
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
+from trasluz.errors import ModelError
 from trasluz.layers.kernels.likeliest import log_sum_exp
 
 IMPOSSIBLE = float("-inf")
@@ -34,7 +35,7 @@ class Constraints:
         Returns the normalizer of each row: the log-probability of a token is its logit less that.
         """
         settings, eos_id = self.settings, self.tokens.eos_id
-        normalizer = log_sum_exp(logits)
+        normalizer = normalizer_of(logits)
         next_length = history.shape[1] + 1
         if self.tokens.forbidden_ids:
             logits.index_fill_(1, self._forbidden, IMPOSSIBLE)
@@ -69,6 +70,18 @@ class Constraints:
         # Most steps are within all limits, and then nothing has to be looked at.
         self._last_too_short = int(self._shortest.max())
         self._first_forced = int(self._longest.min())
+
+
+def normalizer_of(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
+    """Return what log-probabilities are less than the model's logits; ModelError where these are no numbers."""
+    normalizer = log_sum_exp(logits)
+    # Any NaN among the logits of a row, any +inf, or nothing but -inf.
+    if not normalizer.isfinite().all():
+        raise ModelError(
+            "the model's scores for the next token are no numbers (NaN or infinite): its weights are damaged, or too "
+            "large for the type it computes in; try fp32, or another checkpoint."
+        )
+    return normalizer
 
 
 def forbid_repeated_ngrams(

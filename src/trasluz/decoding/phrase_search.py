@@ -87,7 +87,7 @@ def phrase_search(
     tokens: DecodingTokens,
     phrases: Sequence[Phrase],
 ) -> list[Hypothesis]:
-    """Return up to `nbest` hypotheses of the one source, best first, each with all the phrases where it has room."""
+    """Return up to `nbest` hypotheses of one source, best first, with all phrases or, lacking room, most of them."""
     assert len(source) == 1, "phrases belong to one source"
     start = Progress.at_start(phrases)
     num_required = sum(map(len, start.missing))
@@ -110,9 +110,8 @@ def phrase_search(
         complete = [one for one in candidates if one.progress.complete]
         ends = [one for one in complete[: settings.beam] if one.token == tokens.eos_id]
         if length == longest:
-            ends = complete
-            # There was no room for every phrase: what has most of them.
-            ends = ends or ([] if finished else sorted(candidates, key=lambda one: -one.progress.num_tokens))
+            # Where there was no room for every phrase: what has most of them.
+            ends = complete or ([] if finished else _with_most(candidates))
         for one in ends:
             text = (*history[one.row].tolist(), tokens.eos_id)
             finished.append(Hypothesis(text, one.total, settings.normalized(one.total, length)))
@@ -150,6 +149,12 @@ def _candidates(
             if step > IMPOSSIBLE
         ]
     return sorted(found, key=lambda one: -one.total)
+
+
+def _with_most(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Return the candidates with the most required tokens, in order."""
+    most = max((one.progress.num_tokens for one in candidates), default=0)
+    return [one for one in candidates if one.progress.num_tokens == most]
 
 
 def _share_out(candidates: Sequence[_Candidate], width: int, num_required: int) -> list[_Candidate]:

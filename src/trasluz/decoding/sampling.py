@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trasluz.decoding.constraints import IMPOSSIBLE
+from trasluz.decoding.constraints import IMPOSSIBLE, normalizer_of
 from trasluz.decoding.settings import DecodingTokens
 from trasluz.errors import RequestError
-from trasluz.layers.kernels.likeliest import best_of_rows, log_sum_exp
+from trasluz.layers.kernels.likeliest import best_of_rows
 from trasluz.models.stepper import StateT, Stepper
 
 # Of float32, in which logits are.
@@ -120,7 +120,7 @@ class Sampling(Generic[StateT]):
             self._slide()
         logits, self._state = self._stepper.step(self._ids, self._state)
         logits = logits.float()
-        normalizer = log_sum_exp(logits)
+        normalizer = normalizer_of(logits)
         shaped = penalized(logits, self._history, self._begins, self._settings)
         if self._tokens.forbidden_ids:
             shaped[:, list(self._tokens.forbidden_ids)] = IMPOSSIBLE

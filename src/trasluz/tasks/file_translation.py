@@ -2,8 +2,9 @@
 
 A window of lines is translated at once, so that batches are full of sentences of like length; their translations are
 written in order and counted (`growing_file`) before the next window is read. So memory does not grow with the file, and
-whatever ends the process costs at most one window. Tokens do not depend on what else is in a batch: parts of a file,
-translated one by one by other processes, are in order the translation of the whole.
+whatever ends the process costs at most one window. What else is in a batch changes nothing but rounding: parts of a
+file, translated one by one by other processes, are in order the translation of the whole, but for what rounding decides
+between hypotheses that are as good as tied.
 """
 
 import hashlib
