@@ -319,6 +319,17 @@ def test_processes_with_other_clocks_do_the_same_to_the_bit(tmp_path: Path) -> N
     assert len(seen[0][0]) > 50 and len(seen[0][1]) > 5
 
 
+def test_all_resume_from_the_checkpoint_that_the_first_one_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_trainer(tmp_path, max_steps=15)
+    list(first.run())
+    again = make_trainer(tmp_path, max_steps=15, processes=Follower())
+    monkeypatch.setattr(again.processes, "agree", lambda value: [5, 10])
+    again.resume()
+    assert again.state.step == 10
+
+
 def test_killed_without_a_word_it_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:
     options = {"max_steps": 18, "average": "best-2"}
     undisturbed = make_trainer(tmp_path / "a", **options)

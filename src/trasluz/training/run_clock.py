@@ -1,4 +1,4 @@
-"""The time a run has taken, of which all its processes must think the same: learning rate and savings follow from it."""
+"""The time a run has taken, the same for all its processes: learning rate and savings follow from it."""
 
 import time
 

@@ -119,7 +119,8 @@ class Trainer:
     def resume(self) -> list[Notice]:
         """Go on from the newest checkpoint, where there is one; returns what is worth saying about it."""
         self.processes.first_does(self.checkpoints.sweep)
-        steps = self.checkpoints.steps()
+        # The first one's list: a shared folder may look different from each machine for a while.
+        steps = self.processes.agree(self.checkpoints.steps())
         if not steps:
             return [Notice("There is no checkpoint yet: the run starts from the beginning.")]
         place = str(self.checkpoints.folder(steps[-1]))
