@@ -66,6 +66,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
             os.replace(target, aside / target.name)
             os.replace(temporary, target)
+            # Under the other name nobody takes it for one to put back, even half deleted.
+            os.replace(aside / target.name, temporary)
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.replace(temporary, target)
@@ -75,6 +77,23 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_leftover(leftover: Path) -> None:
+    """Delete what a kill inside `atomic_folder` left behind; an old folder that nothing replaced is put back first.
+
+    Raises WriteError where the system refuses that.
+    """
+    try:
+        # Only in what an old folder stepped into lies one of the name that this began with.
+        name = leftover.name[1:].rsplit(".", 2)[0]
+        aside, target = leftover / name, leftover.parent / name
+        if aside.is_dir() and not target.exists():
+            os.replace(aside, target)
+            sync_folder(target.parent)
+    except OSError as error:
+        raise write_error(leftover, error) from error
+    shutil.rmtree(leftover, ignore_errors=True)
 
 
 def lock(file: IO[Any]) -> bool:

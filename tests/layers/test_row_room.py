@@ -16,6 +16,7 @@ def _onednn_leads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_there_is_room_up_to_a_size_among_few(rows: int) -> None:
     made = empty_rows((rows, 8), torch.bfloat16)
     assert made.shape == (rows, 8) and made.is_contiguous()
+    assert not made._is_view()
     roomy = with_room(made)
     assert roomy.data_ptr() == made.data_ptr()
     assert rows <= len(roomy) <= rows * 17 / 16 + 1

@@ -1,5 +1,7 @@
 """Checkpoints: whole or absent, equal to the bit, refused with a sentence where they do not fit."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,31 @@ def test_pruning_and_sweeping(tmp_path: Path) -> None:
     assert folder.steps() == [10, 100]
     folder.sweep()
     assert sorted(entry.name for entry in folder.path.iterdir()) == ["notes.txt", "step-10", "step-100"]
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+def test_a_kill_inside_a_second_save_of_a_step_loses_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    model = model_tensors(nn.Linear(2, 2))
+    folder.save(RunState(step=5, tokens=1), model, {})
+    replace, done = os.replace, iter(range(10))
+
+    def killed(source: Path, target: Path) -> None:
+        if next(done) == moves:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("trasluz.files.os.replace", killed)
+        # A kill clears nothing up.
+        patch.setattr("trasluz.files.shutil.rmtree", lambda *_, **__: None)
+        folder.save(RunState(step=5, tokens=2), model, {})
+    folder.sweep()
+    assert [entry.name for entry in folder.path.iterdir()] == ["step-5"]
+    assert folder.read_state(5).tokens == (1 if moves < 2 else 2)
+    assert folder.read_model(5).keys() == model.keys()
 
 
 def test_the_average_is_the_mean(tmp_path: Path) -> None:

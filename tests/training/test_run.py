@@ -147,6 +147,15 @@ def test_one_process_a_run_folder(tmp_path: Path) -> None:
     run(small_recipe(tmp_path, "training.max_steps=5"))
 
 
+def test_a_run_whose_only_checkpoint_stood_aside_at_a_kill_is_still_one(tmp_path: Path) -> None:
+    run(small_recipe(tmp_path, "training.max_steps=5"))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / ".step-5.abc.old").mkdir()
+    (checkpoints / "step-5").rename(checkpoints / ".step-5.abc.old" / "step-5")
+    with pytest.raises(RecipeError, match="already holds a run, at update 5"):
+        run(small_recipe(tmp_path))
+
+
 def test_resume_without_a_run_begins_one(tmp_path: Path) -> None:
     reports = run(small_recipe(tmp_path, "training.max_steps=5"), resume=True)
     assert "no checkpoint yet" in notices(reports) and ended(reports).step == 5

@@ -1,5 +1,6 @@
 """The trainer on a stand-in model: exact gradients, budgets, choice of weights, guard, resuming to the bit."""
 
+import itertools
 import math
 import os
 import signal
@@ -15,13 +16,23 @@ from torch import nn
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import TrainingError
 from trasluz.training.checkpoint import CheckpointFolder
+from trasluz.training.processes import ALONE, Processes
 from trasluz.training.recipe import EvaluationSection, TrainingSection
 from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
 from trasluz.training.trainer import Trainer
 
 
 def make_trainer(
-    folder: Path, *, stream=None, evaluate=evaluate, objective=objective, judge=None, dropout=0.1, keep=3, **options
+    folder: Path,
+    *,
+    stream=None,
+    evaluate=evaluate,
+    objective=objective,
+    judge=None,
+    dropout=0.1,
+    keep=3,
+    processes=ALONE,
+    **options,
 ):
     torch.manual_seed(0)
     names = EvaluationSection.model_fields
@@ -39,6 +50,7 @@ def make_trainer(
         checkpoints=CheckpointFolder(folder / "checkpoints"),
         device=torch.device("cpu"),
         precision="fp32",
+        processes=processes,
     )
 
 
@@ -274,6 +286,48 @@ def test_the_time_in_a_checkpoint_is_the_one_agreed_on(tmp_path: Path, monkeypat
     monkeypatch.setattr(trainer.processes, "sum", agreed)
     list(trainer.run())
     assert trainer.checkpoints.read_state(5).seconds > 1000.0
+
+
+class Follower(Processes):
+    """A process that is not the first, and is told by that one that another tenth of a second is over."""
+
+    told = 0
+
+    def __init__(self) -> None:
+        super().__init__(rank=1)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        *others, own_seconds = values
+        assert own_seconds == 0.0
+        self.told += 1
+        return [*others, self.told / 10]
+
+
+def test_processes_with_other_clocks_do_the_same_to_the_bit(tmp_path: Path) -> None:
+    options = {"max_time": "15s", "save_every": "1s", "every": "1000 steps", "schedule": "linear"}
+    seen = []
+    for name in ("a", "b"):
+        # Begun later, the second has another time on its own clock.
+        running = make_trainer(tmp_path / name, processes=Follower(), **options).run()
+        reports = list(itertools.takewhile(lambda report: not isinstance(report, Evaluated), running))
+        updates = of(Update, reports)
+        seen.append(
+            ([(u.learning_rate, u.progress, u.total_seconds) for u in updates], [s.step for s in of(Saved, reports)])
+        )
+        assert all(update.progress == update.total_seconds / 15 for update in updates)
+    assert seen[0] == seen[1]
+    assert len(seen[0][0]) > 50 and len(seen[0][1]) > 5
+
+
+def test_all_resume_from_the_checkpoint_that_the_first_one_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_trainer(tmp_path, max_steps=15)
+    list(first.run())
+    again = make_trainer(tmp_path, max_steps=15, processes=Follower())
+    monkeypatch.setattr(again.processes, "agree", lambda value: [5, 10])
+    again.resume()
+    assert again.state.step == 10
 
 
 def test_killed_without_a_word_it_resumes_from_the_last_checkpoint(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def whole_rows(rows: int, dtype: torch.dtype) -> tuple[int, int]:
 def empty_rows(shape: Sequence[int], dtype: torch.dtype, row_axes: int = 1) -> Tensor:
     """Return an empty tensor on the CPU with room behind it; a row is what lies along its last `row_axes` axes."""
     rows, size = math.prod(shape[:-row_axes]), math.prod(shape[-row_axes:])
-    return torch.empty(_rounded(rows, dtype) * size, dtype=dtype, device="cpu")[: rows * size].view(*shape)
+    # Made smaller in place, which keeps the memory: a view of it is what FSDP warns of where a layer returns it.
+    return torch.empty(_rounded(rows, dtype) * size, dtype=dtype, device="cpu").resize_(*shape)
 
 
 def with_room(x: Float[Tensor, "places dim"]) -> Float[Tensor, "rows dim"]:

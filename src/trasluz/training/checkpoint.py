@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import ModelError
-from trasluz.files import atomic_folder, write_error
+from trasluz.files import atomic_folder, clear_leftover, write_error
 from trasluz.training.processes import ALONE, Processes
 
 FORMAT = 1
@@ -173,11 +173,11 @@ class CheckpointFolder:
             raise write_error(self.path, error) from error
 
     def sweep(self) -> None:
-        """Delete what a kill inside a save left behind."""
+        """Delete what a kill inside a save left behind; a checkpoint that was to be replaced just then comes back."""
         if self.path.is_dir():
-            for entry in self.path.iterdir():
+            for entry in list(self.path.iterdir()):
                 if entry.name.startswith(".step-"):
-                    shutil.rmtree(entry, ignore_errors=True)
+                    clear_leftover(entry)
 
 
 def restore_model(model: nn.Module, tensors: dict[str, Tensor], place: str) -> None:

@@ -92,10 +92,14 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
         yield Notice(f"This {device.type} has no instructions for bf16, which would be far slower: training in fp32.")
     output = Path(recipe.output)
     checkpoints = CheckpointFolder(output / "checkpoints")
-    _check_output(recipe, checkpoints, resume)
+    # First: a kill may have left the only checkpoint standing aside.
+    processes.first_does(checkpoints.sweep)
+    # A shared folder may look different from each machine for a while.
+    steps = processes.agree(checkpoints.steps())
+    _check_output(recipe, steps, resume)
     data = yield from _prepared(recipe, job, processes)
     if resume:
-        _check_data(recipe, checkpoints, data)
+        _check_data(recipe, checkpoints, steps, data)
     processes.first_does(lambda: write_recipe(recipe, output / "recipe.yaml"))
     torch.manual_seed(recipe.training.seed)
     model = job.build_model(data).to(device)
@@ -159,8 +163,7 @@ def _prepared(recipe: Recipe, job: Job, processes: Processes) -> Generator[Repor
     return data or (yield from prepare_data(recipe, examples, tokenizers))
 
 
-def _check_output(recipe: Recipe, checkpoints: CheckpointFolder, resume: bool) -> None:
-    steps = checkpoints.steps()
+def _check_output(recipe: Recipe, steps: list[int], resume: bool) -> None:
     if not steps:
         return
     if not resume:
@@ -186,9 +189,8 @@ def _check_output(recipe: Recipe, checkpoints: CheckpointFolder, resume: bool) -
             )
 
 
-def _check_data(recipe: Recipe, checkpoints: CheckpointFolder, data: PreparedData[Any]) -> None:
+def _check_data(recipe: Recipe, checkpoints: CheckpointFolder, steps: list[int], data: PreparedData[Any]) -> None:
     """Raise RecipeError where the run would go on with ids that mean something else, or with other rows."""
-    steps = checkpoints.steps()
     before = checkpoints.read_state(steps[-1]).data if steps else {}
     changed = [what for what, value in data.identity.items() if what in before and value != before[what]]
     if changed:

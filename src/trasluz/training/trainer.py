@@ -28,6 +28,7 @@ from trasluz.training.optimizer import build_optimizer, optimizer_state, restore
 from trasluz.training.processes import ALONE, Processes, told_of_loss
 from trasluz.training.recipe import EvaluationSection, TrainingSection
 from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
+from trasluz.training.run_clock import RunClock
 from trasluz.training.schedule import Schedule
 from trasluz.training.sharing import share_model, whole_tensor
 from trasluz.training.signals import StopNow, StopRequest
@@ -111,16 +112,15 @@ class Trainer:
         )
         self.state = RunState(threads=torch.get_num_threads())
         self.stop = StopRequest()
-        self._clock = time.monotonic()
-        self._saved_clock = time.monotonic()
-        # What all processes have agreed on before each update: the time, which is the first one's, and whether to stop.
-        self._now = self._clock
+        # What all processes agree on before each update: the time, which is the first one's, and whether to stop.
+        self.clock = RunClock(processes.first)
         self._all_stop = False
 
     def resume(self) -> list[Notice]:
         """Go on from the newest checkpoint, where there is one; returns what is worth saying about it."""
         self.processes.first_does(self.checkpoints.sweep)
-        steps = self.checkpoints.steps()
+        # The first one's list: a shared folder may look different from each machine for a while.
+        steps = self.processes.agree(self.checkpoints.steps())
         if not steps:
             return [Notice("There is no checkpoint yet: the run starts from the beginning.")]
         place = str(self.checkpoints.folder(steps[-1]))
@@ -143,8 +143,7 @@ class Trainer:
 
     def run(self) -> Iterator[Report]:
         """Train until a budget or patience ends it, or until a signal asks to stop."""
-        self._clock = time.monotonic() - self.state.seconds
-        self._saved_clock = time.monotonic()
+        self.clock = RunClock(self.processes.first, self.state.seconds)
         with self.stop.listening():
             try:
                 yield from self._loop()
@@ -163,7 +162,7 @@ class Trainer:
             if reason:
                 if self.state.evaluated_at != self.state.step:
                     yield from self._evaluate_and_save()
-                elif self.state.seconds < (self.training.max_time or 0.0) <= self._now - self._clock:
+                elif self.clock.saved_at < (self.training.max_time or 0.0) <= self.clock.seconds:
                     # The time ran out after the last save: a resume must find it used up.
                     yield self._save()
                 yield from self._choose()
@@ -171,7 +170,7 @@ class Trainer:
                 return
             if self._all_stop:
                 raise StopNow
-            if self._now - self._saved_clock > self.training.save_every:
+            if self.clock.since_save > self.training.save_every:
                 yield self._save()
             if updates is None:
                 updates = self.stream.updates(self.state.epoch, self.state.done_in_epoch)
@@ -186,14 +185,9 @@ class Trainer:
 
     def _agree(self) -> None:
         # A signal reaches some processes sooner than others, and clocks differ: all act on the same.
-        asked, elapsed = self.processes.sum([float(self.stop.asked), self._elapsed()])
+        asked, self.clock.seconds = self.processes.sum([float(self.stop.asked), self.clock.share()])
         # Not into `stop` itself: a signal that came meanwhile would be forgotten.
         self._all_stop = bool(asked)
-        self._now = self._clock + elapsed
-
-    def _elapsed(self) -> float:
-        # Of the first process only: what the sum over all then gives.
-        return time.monotonic() - self._clock if self.processes.first else 0.0
 
     def _update(self, pieces: Sequence[Batch | None]) -> Update:
         state = self.state
@@ -217,7 +211,8 @@ class Trainer:
         norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))
         # One transfer for both numbers, since on a GPU each would wait for the device.
         local_total, norm_value = torch.stack((total.double(), norm.double())).tolist()
-        loss_value, count, tokens, padding, state.seconds = self.processes.sum([local_total, *sums, self._elapsed()])
+        mine = [local_total, *sums, self.clock.share()]
+        loss_value, count, tokens, padding, self.clock.seconds = self.processes.sum(mine)
         loss_value, norm_value = loss_value / count, norm_value / count
         learning_rate = self.training.learning_rate * self.schedule.multiplier(state.step, self._progress() or 0.0)
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
@@ -248,7 +243,7 @@ class Trainer:
             total_tokens=state.tokens,
             padding=padding / max(tokens, 1),
             seconds=time.monotonic() - began,
-            total_seconds=state.seconds,
+            total_seconds=self.clock.seconds,
             progress=self._progress(),
             skipped=not finite,
         )
@@ -273,7 +268,7 @@ class Trainer:
         if training.max_tokens:
             shares.append(state.tokens / training.max_tokens)
         if training.max_time:
-            shares.append((self._now - self._clock) / training.max_time)
+            shares.append(self.clock.seconds / training.max_time)
         if training.max_epochs:
             shares.append(
                 (state.epoch + state.done_in_epoch / self.stream.num_updates(state.epoch)) / training.max_epochs
@@ -288,7 +283,7 @@ class Trainer:
             return "budget", f"training.max_epochs, {training.max_epochs}, is reached"
         if training.max_tokens and state.tokens >= training.max_tokens:
             return "budget", f"training.max_tokens, {training.max_tokens}, is reached"
-        if training.max_time and self._now - self._clock >= training.max_time:
+        if training.max_time and self.clock.seconds >= training.max_time:
             return "budget", f"training.max_time, {training.max_time:.0f} seconds, is reached"
         patience = self.evaluation.patience
         if patience and len(state.evaluations) > patience:
@@ -346,11 +341,12 @@ class Trainer:
         state = self.state
         state.schedule = self.schedule.state()
         # Agreed on, since whether the time has run out is decided by it.
-        (state.seconds,) = self.processes.sum([self._elapsed()])
+        self._agree()
+        state.seconds = self.clock.seconds
         moments = optimizer_state(self.optimizer, self.model)
         self.checkpoints.save(state, model_tensors(self.model), moments, self.processes, self.shared.sharded)
         self.processes.first_does(lambda: self.checkpoints.prune([*self._wanted(), state.step]))
-        self._saved_clock = self._now
+        self.clock.saved()
         return Saved(state.step, str(self.checkpoints.folder(state.step)))
 
     def _ranked(self) -> list[int]:
@@ -415,8 +411,9 @@ class Trainer:
         yield self._ended("interrupted", "stopped as asked")
 
     def _ended(self, reason: str, text: str) -> Ended:
+        self._agree()
         state = self.state
-        return Ended(state.step, reason, text, time.monotonic() - self._clock, state.tokens, state.skipped)
+        return Ended(state.step, reason, text, self.clock.seconds, state.tokens, state.skipped)
 
 
 def _derived_seed(seed: int, step: int, rank: int) -> int:
