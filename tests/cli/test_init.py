@@ -191,7 +191,9 @@ def test_columns_of_a_translation_table(tmp_path: Path, capsys: pytest.CaptureFi
     options = ["--data", str(tmp_path / "pairs.tsv"), "--columns", "en=first,es=second"]
     assert run(["init", "translate", *options, "--languages", "en,es"]) == 0
     assert parse_recipe(capsys.readouterr().out).data.train["columns"] == {"en": "first", "es": "second"}
-    assert run(["init", "translate", *options]) == 2
+    assert run(["init", "translate", *options]) == 0
+    assert parse_recipe(capsys.readouterr().out).data.languages == ("en", "es")
+    assert run(["init", "translate", *options[:2]]) == 2
     assert "tell its languages; say them, as in --languages en,es." in capsys.readouterr().err
 
 

@@ -278,7 +278,7 @@ def test_of_a_trained_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert message in capsys.readouterr().err
     recipe.write_text(text.format("classify", "pocket-brt"))
     assert run(["plan", str(recipe)]) == 2
-    assert "recipe.yaml:2: model: there is no model 'pocket-brt'" in capsys.readouterr().err
+    assert "recipe.yaml:2: model.from: there is no model 'pocket-brt'" in capsys.readouterr().err
 
 
 RECIPE = "task: {}\nmodel: {}\ndata: {{train: x.txt, max_length: {}}}\ntraining: {{{}}}\noutput: out\n"

@@ -91,7 +91,8 @@ def test_stopped_and_resumed_it_is_the_same_to_the_bit(taught: Path) -> None:
 
 def test_a_longer_model_starts_from_a_trained_one(taught: Path) -> None:
     longer = f"model={{from: {taught / 'teacher'}, lengthen: {{max_positions: 120, block_size: 8, full_up_to: 40}}}}"
-    reports = run(text_recipe(taught, longer, "training.max_steps=5", "training.learning_rate=1e-4", name="longer"))
+    budget = ["training.max_steps=5", "training.learning_rate=1e-4"]
+    reports = run(text_recipe(taught, longer, "data.max_length=120", *budget, name="longer"))
     assert chosen(reports)["accuracy"] > 0.95
     classify = trasluz.load(taught / "longer")
     assert classify.config.random_plan == "paper" and classify.longest_text == 120
@@ -132,7 +133,7 @@ def test_layers_are_overridden(taught: Path) -> None:
             ["model={from: TEACHER, layers: [0], num_heads: 3}"],
             r"beside `from` there are `layers`, `lengthen` and rates of dropout, not 'num_heads'",
         ),
-        (["model={from: TEACHER, dropout: 1.5}"], r"model: teacher: dropout=1.5: "),
+        (["model={from: TEACHER, dropout: 1.5}"], r"model\.dropout: teacher: dropout=1\.5: "),
         (["model={from: TEACHER, readout_dropout: 0.1}"], r"there is no field 'readout_dropout' in a bert"),
         (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
         (["model={from: TEACHER, lengthen: 90}"], r"`lengthen` is 90: write for instance {max_positions: 4096}"),

@@ -9,7 +9,6 @@ embed.vectors(["some text", "some more"])                       one row a text
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -51,11 +50,6 @@ class Embedder(TextTask):
     def pooling(self) -> Pooling:
         """How the model makes its vectors; the mean, scaled to length 1, where its folder does not say."""
         return self._loaded.pooling or Pooling()
-
-    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
-        """Write a model folder that says how its vectors are made; `dtype` of the weights is "fp32" or "fp16"."""
-        self._loaded.pooling = self.pooling
-        super().save(folder, dtype)
 
     @overload
     def __call__(
