@@ -194,19 +194,7 @@ class Trainer:
         began = time.monotonic()
         state.step += 1
         torch.manual_seed(_derived_seed(self.training.seed, state.step, self.processes.rank))
-        total, sums = torch.zeros((), device=self.device), [0.0, 0.0, 0.0]
-        weights = weights_of_further(self.objective, pieces, self.processes)
-        for number, piece in enumerate(pieces):
-            with self.shared.accumulating(last=number == len(pieces) - 1) as loss_of:
-                batch = self.stream.stand_in() if piece is None else piece
-                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                    loss = loss_of(batch.to(self.device))
-                with_further = weighted_total(loss, weights)
-                (with_further * 0.0 if piece is None else with_further).backward()
-            if piece is not None:
-                total += with_further.detach().float()
-                own = (loss.count, piece.num_target_tokens, piece.padding_share * piece.num_target_tokens)
-                sums = [before + now for before, now in zip(sums, own, strict=True)]
+        total, sums = self._backward(pieces)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))
         # One transfer for both numbers, since on a GPU each would wait for the device.
@@ -217,17 +205,10 @@ class Trainer:
         learning_rate = self.training.learning_rate * self.schedule.multiplier(state.step, self._progress() or 0.0)
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if finite:
-            clip = self.training.clip_norm
-            scale = min(1.0, clip / norm_value) if clip and norm_value > 0 else 1.0
-            torch._foreach_mul_(gradients, scale / count)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate * group.get("share", 1.0)
-            self.optimizer.step()
-            state.skipped_in_a_row = 0
-        else:
-            state.skipped += 1
-            state.skipped_in_a_row += 1
+            self._apply(gradients, count, norm_value, learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
+        state.skipped += not finite
+        state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
         places_index = state.done_in_epoch
         state.done_in_epoch += 1
         state.tokens += int(tokens)
@@ -247,6 +228,35 @@ class Trainer:
             progress=self._progress(),
             skipped=not finite,
         )
+
+    def _backward(self, pieces: Sequence[Batch | None]) -> tuple[Tensor, list[float]]:
+        """Leave the sum of this process's gradients in the model; return its loss and what it counted.
+
+        That is what the loss was a sum over, then tokens, then padding in tokens.
+        """
+        total, sums = torch.zeros((), device=self.device), [0.0, 0.0, 0.0]
+        weights = weights_of_further(self.objective, pieces, self.processes)
+        for number, piece in enumerate(pieces):
+            with self.shared.accumulating(last=number == len(pieces) - 1) as loss_of:
+                batch = self.stream.stand_in() if piece is None else piece
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                    loss = loss_of(batch.to(self.device))
+                with_further = weighted_total(loss, weights)
+                (with_further * 0.0 if piece is None else with_further).backward()
+            if piece is not None:
+                total += with_further.detach().float()
+                own = (loss.count, piece.num_target_tokens, piece.padding_share * piece.num_target_tokens)
+                sums = [before + now for before, now in zip(sums, own, strict=True)]
+        return total, sums
+
+    def _apply(self, gradients: list[Tensor], count: float, norm: float, learning_rate: float) -> None:
+        """Let the optimizer take a step: gradients are sums over `count`, and `norm` is the length of their mean."""
+        clip = self.training.clip_norm
+        scale = min(1.0, clip / norm) if clip and norm > 0 else 1.0
+        torch._foreach_mul_(gradients, scale / count)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group.get("share", 1.0)
+        self.optimizer.step()
 
     def _give_up(self, loss: float, norm: float, learning_rate: float, index: int) -> None:
         places = self.stream.places(self.state.epoch, index)
