@@ -91,8 +91,7 @@ class AnsweringJob(EncoderJob):
     def signature(self, data: PreparedData[Any], model: Any) -> str:
         """Return how the figures of the validation examples are counted."""
         gold = [one.answers for one in data.valid]
-        window = min(self.recipe.data.max_length, model.config.longest_text)
-        return answer_signature(gold, self.recipe.evaluation.answer_rules, window)
+        return answer_signature(gold, self.recipe.evaluation.answer_rules, self.longest_text(model.config))
 
 
 @dataclass(frozen=True)
