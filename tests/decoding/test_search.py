@@ -92,6 +92,72 @@ def test_alone_as_in_a_batch(name: str, beam: int) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_sources_that_take_the_places_of_others(
+    name: str, beam: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("trasluz.layers.kernels.kernels_for", lambda _: None)
+        monkeypatch.setattr("trasluz.layers.kernels.attention_step.kernels_for", lambda _: None)
+    model = small_model(name)
+    joined = []
+    start = model.start
+    monkeypatch.setattr(
+        model,
+        "start",
+        lambda source, *more: joined.append(len(source)) or start(source, *more),  # type: ignore[func-returns-value]
+    )
+    sentences = random_sentences([2, 9, 5, 7, 1, 9, 3, 3, 8, 4, 6, 2, 1, 5])
+    source, lengths = pad_sequences(sentences, pad_id=0, last_id=2)
+    settings = SearchSettings(
+        beam=beam, nbest=beam, min_length_ratio=0.5, max_length_ratio=2.0, no_repeat_ngram=2, max_length=16
+    )
+    found = search(model, source, lengths, settings, TOKENS, batch_tokens=30)
+    # Three of the longest at first, then others in their places.
+    assert joined[0] == 3 and len(joined) > 3 and sum(joined) == len(sentences)
+    for place, sentence in enumerate(sentences):
+        (alone,) = search(model, *pad_sequences([sentence], pad_id=0, last_id=2), settings, TOKENS)
+        assert [best.ids for best in found[place]] == [best.ids for best in alone]
+        for one, other in zip(found[place], alone, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+            assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["transformer-post", "rnnsearch"])
+def test_coverage_of_sources_that_come_later(name: str) -> None:
+    model = small_model(name)
+    source, lengths = pad_sequences(random_sentences([7, 4, 6, 2, 5, 3]), pad_id=0, last_id=2)
+    settings = SearchSettings(beam=3, nbest=3, coverage_penalty=0.3, max_length=12)
+    attention = model.attentions()["cross"][-1]
+    at_once = search(model, source, lengths, settings, TOKENS, attention)
+    in_turns = search(model, source, lengths, settings, TOKENS, attention, batch_tokens=16)
+    assert texts(in_turns) == texts(at_once)
+    for one, other in zip(in_turns, at_once, strict=True):
+        assert [best.score for best in one] == pytest.approx([best.score for best in other], abs=1e-4)
+
+
+def test_there_is_work_for_whole_steps() -> None:
+    # Sixteen sources whose targets are of quite different lengths, four of them at a time.
+    model = small_model("transformer-post")
+    source, lengths = pad_sequences(random_sentences([9, 1] * 8), pad_id=0, last_id=2)
+    settings = SearchSettings(beam=1, min_length_ratio=2.0, max_length_ratio=2.0, max_length=18)
+    rows: list[int] = []
+    step = model.step
+
+    def counted(ids: torch.Tensor, state: object) -> object:
+        rows.append(len(ids))
+        return step(ids, state)
+
+    model.step = counted  # type: ignore[assignment]
+    found = search(model, source, lengths, settings, TOKENS, batch_tokens=40)
+    written = sum(len(best.ids) for (best,) in found)
+    assert sum(rows) == written
+    # Whoever is done makes room for others, so that steps are full but for the last few.
+    assert len(rows) <= written / 4 + 18
+
+
+@every_model
 def test_a_beam_of_one_is_greedy(name: str) -> None:
     model = small_model(name)
     source, lengths = pad_sequences(random_sentences([2, 9, 5]), pad_id=0, last_id=2)

@@ -3,7 +3,7 @@
 Every source keeps `beam` running hypotheses. At each step the 2 * beam likeliest extensions are looked at, so that
 `beam` of them go on even if all others end. An extension that ends counts as finished when it is among the first
 `beam`. A source is done when it has `beam` finished hypotheses and its best running one, ranked as if it ended here,
-would not be better than the worst of them; its rows then leave the batch.
+would not be better than the worst of them; its rows then leave the batch, and others take their places.
 
 What a text is, ids do not tell. A `Reading` does: where a text ends without an end token, and which hypotheses are one
 text, of which the best alone is kept.
@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trasluz.decoding.constraints import IMPOSSIBLE, Constraints
+from trasluz.decoding.at_work import AtWork
+from trasluz.decoding.constraints import IMPOSSIBLE
 from trasluz.decoding.coverage import Coverage
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.layers.kernels.likeliest import best_of_rows
@@ -71,64 +72,61 @@ def beam_search(
     tokens: DecodingTokens,
     coverage: Coverage | None = None,
     reading: Reading | None = None,
+    batch_tokens: int | None = None,
 ) -> list[list[Hypothesis]]:
-    """Return up to `nbest` hypotheses a source, best first; without a `reading` the end token alone ends one."""
+    """Return up to `nbest` hypotheses a source, best first; without a `reading` the end token alone ends one.
+
+    At most `batch_tokens` of sources are worked on at once (None: all).
+    """
     device, beam = source.device, settings.beam
-    constraints = Constraints(settings, tokens, source_lengths, beam)
-    state = stepper.start(source, source_lengths, beam, constraints.capacity)
-    active = list(range(len(source)))
-    finished = [_Finished(settings, reading or _IDS_ALONE) for _ in active]
-    ids = torch.full((len(source) * beam,), tokens.start_id, device=device)
-    history = ids.new_empty(len(ids), 0)
-    # All beams of a source begin alike, so only the first may be extended at first.
-    running = torch.full((len(source), beam), IMPOSSIBLE, dtype=torch.float64, device=device)
-    running[:, 0] = 0.0
-    while active:
-        logits, state = stepper.step(ids, state)
-        logits = logits.float()
-        normalizer = constraints.apply(logits, history)
+    work = AtWork(stepper, source, source_lengths, settings, tokens, beam=beam, batch_tokens=batch_tokens)
+    finished = [_Finished(settings, reading or _IDS_ALONE) for _ in range(len(source))]
+    running = torch.zeros(0, beam, dtype=torch.float64, device=device)
+    while True:
+        newcomers = work.admit()
+        if not work.sources:
+            return [best.hypotheses[: settings.nbest] for best in finished]
+        if newcomers:
+            # All beams of a source begin alike, so only the first may be extended at first.
+            begun = torch.full((len(newcomers), beam), IMPOSSIBLE, dtype=torch.float64, device=device)
+            begun[:, 0] = 0.0
+            running = torch.cat([running, begun])
+            if coverage is not None:
+                coverage.join(source_lengths[newcomers])
+        logits, normalizer = work.step()
         totals, beams, ids_tried = _best_extensions(running, logits, normalizer, 2 * beam)
         # Not beside those of the next step: with many rows they are as large as the model.
         del logits
-        length = history.shape[1] + 1
-        first_rows = torch.arange(len(active), device=device)[:, None] * beam
+        first_rows = torch.arange(len(work.sources), device=device)[:, None] * beam
         # What has no room for more stands as it is.
-        ends = (ids_tried == tokens.eos_id) | constraints.run_out(length)[::beam, None]
+        ends = (ids_tried == tokens.eos_id) | work.run_out()[::beam, None]
         if reading is not None:
-            ends |= _ended(reading, history[first_rows + beams], ids_tried)
+            ends |= _ended(reading, work.history[first_rows + beams], ids_tried)
         for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
             row = place * beam + int(beams[place, rank])
             total = float(totals[place, rank])
-            score = settings.normalized(total, length)
+            score = settings.normalized(total, work.length(place))
             if coverage is not None:
                 score += settings.coverage_penalty * coverage.penalty(row)
-            text = (*history[row].tolist(), int(ids_tried[place, rank]))
-            finished[active[place]].add(Hypothesis(text, total, score))
+            text = (*work.text(row), int(ids_tried[place, rank]))
+            finished[work.sources[place]].add(Hypothesis(text, total, score))
         # The best that do not end go on: a stable sort by "ends" keeps their order.
         going_on = ends.int().argsort(dim=1, stable=True)[:, :beam]
         running = totals.gather(1, going_on).masked_fill(ends.gather(1, going_on), IMPOSSIBLE)
-        rows = (first_rows + beams.gather(1, going_on)).flatten()
-        ids = ids_tried.gather(1, going_on).flatten()
-        history = torch.cat([history[rows], ids[:, None]], dim=1)
+        rows = first_rows + beams.gather(1, going_on)
+        ids = ids_tried.gather(1, going_on)
         kept = [
             place
             for place, best in enumerate(running[:, 0].tolist())
-            if not finished[active[place]].cannot_improve(best, length)
+            if not finished[work.sources[place]].cannot_improve(best, work.length(place))
         ]
-        sources = None
-        if len(kept) < len(active):
-            active = [active[place] for place in kept]
-            sources = torch.tensor(kept, dtype=torch.int64, device=device)
-            running = running[sources]
-            kept_rows = (sources[:, None] * beam + torch.arange(beam, device=device)).flatten()
-            rows, ids, history = rows[kept_rows], ids[kept_rows], history[kept_rows]
-            if active:
-                constraints.select_rows(kept_rows)
-        if active:
-            state.select_rows(rows, sources)
-            if coverage is not None:
-                coverage.select_rows(rows)
-    return [best.hypotheses[: settings.nbest] for best in finished]
+        left = None
+        if len(kept) < len(work.sources):
+            left = kept
+            running, rows, ids = running[kept], rows[kept], ids[kept]
+        work.go_on(rows.flatten(), ids.flatten(), left)
+        if coverage is not None:
+            coverage.select_rows(rows.flatten())
 
 
 def _ended(

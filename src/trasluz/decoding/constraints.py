@@ -10,6 +10,9 @@ from trasluz.layers.kernels.likeliest import log_sum_exp
 
 IMPOSSIBLE = float("-inf")
 
+NO_TOKEN = -1
+"""What stands in a history before a row that began later than others."""
+
 
 class Constraints:
     """The constraints on the rows of one search."""
@@ -24,27 +27,32 @@ class Constraints:
         self.settings = settings
         self.tokens = tokens
         device = source_lengths.device
+        # In steps of the search: all of these rows begin with it.
         limits = torch.tensor([settings.length_limits(length) for length in source_lengths.tolist()], device=device)
         self._shortest, self._longest = limits.repeat_interleave(num_beams, dim=0).unbind(1)
         self._forbidden = torch.tensor(tokens.forbidden_ids, dtype=torch.int64, device=device)
         self._find_bounds()
 
-    def apply(self, logits: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows target"]) -> Float[Tensor, " rows"]:
+    def apply(
+        self, logits: Float[Tensor, "rows vocab"], history: Int[Tensor, "rows target"], step: int | None = None
+    ) -> Float[Tensor, " rows"]:
         """Rule out, in place, every next token that `history` (the ids so far, start token left out) does not allow.
 
-        Returns the normalizer of each row: the log-probability of a token is its logit less that.
+        Rows that began later than others have NO_TOKEN before their first; `step` counts those of the search, this one
+        included, and is that of the history where not given. Returns the normalizer of each row: the log-probability
+        of a token is its logit less that.
         """
         settings, eos_id = self.settings, self.tokens.eos_id
         normalizer = normalizer_of(logits)
-        next_length = history.shape[1] + 1
+        step = history.shape[1] + 1 if step is None else step
         if self.tokens.forbidden_ids:
             logits.index_fill_(1, self._forbidden, IMPOSSIBLE)
         if settings.no_repeat_ngram:
             forbid_repeated_ngrams(logits, history, settings.no_repeat_ngram, eos_id)
-        if next_length < self._last_too_short:
-            logits[:, eos_id].masked_fill_(next_length < self._shortest, IMPOSSIBLE)
-        if next_length >= self._first_forced and settings.at_limit != "open":
-            must_end = next_length >= self._longest
+        if step < self._last_too_short:
+            logits[:, eos_id].masked_fill_(step < self._shortest, IMPOSSIBLE)
+        if step >= self._first_forced and settings.at_limit != "open":
+            must_end = step >= self._longest
             end = logits[:, eos_id].clone()
             if settings.at_limit == "free-end":
                 end = torch.where(must_end, normalizer, end)
@@ -52,9 +60,15 @@ class Constraints:
             logits[:, eos_id] = end
         return log_sum_exp(logits) if settings.renormalize else normalizer
 
-    def run_out(self, length: int) -> Bool[Tensor, " rows"]:
-        """Tell of each row whether a target of this length stops, ended or not: there is room for no more."""
-        return self._longest <= length
+    def run_out(self, step: int) -> Bool[Tensor, " rows"]:
+        """Tell of each row whether its target stops after this step, ended or not: there is room for no more."""
+        return self._longest <= step
+
+    def join(self, other: "Constraints", step: int) -> None:
+        """Take in rows that begin after this step, behind these."""
+        self._shortest = torch.cat([self._shortest, other._shortest + step])
+        self._longest = torch.cat([self._longest, other._longest + step])
+        self._find_bounds()
 
     def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
         """Keep these rows, in this order."""
@@ -63,7 +77,7 @@ class Constraints:
 
     @property
     def capacity(self) -> int:
-        """How many tokens the longest target may have."""
+        """How many tokens the longest target may have, where all begin with the search."""
         return int(self._longest.max())
 
     def _find_bounds(self) -> None:
@@ -94,9 +108,9 @@ def forbid_repeated_ngrams(
     end = logits[:, eos_id].clone()
     # Every n-gram so far is a prefix and a last token; those whose prefix equals the newest tokens forbid their last.
     followers = history[:, prefix_length:]
-    prefixes = history.unfold(1, size, 1)[:, :, :prefix_length]
+    ngrams = history.unfold(1, size, 1)
     newest = history[:, history.shape[1] - prefix_length :]
-    repeated = (prefixes == newest[:, None]).all(-1)
+    repeated = (ngrams[:, :, :prefix_length] == newest[:, None]).all(-1) & (ngrams != NO_TOKEN).all(-1)
     penalty = logits.new_zeros(()).expand(repeated.shape).masked_fill(repeated, IMPOSSIBLE)
-    logits.scatter_add_(1, followers, penalty)
+    logits.scatter_add_(1, followers.clamp(min=0), penalty)
     logits[:, eos_id] = end

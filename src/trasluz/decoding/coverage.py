@@ -15,23 +15,29 @@ from trasluz.layers.block_weights import BlockWeights
 class Coverage:
     """The attention each row has given to each source position so far."""
 
-    def __init__(self, source_lengths: Int[Tensor, " sources"], num_beams: int) -> None:
-        self.lengths = source_lengths.repeat_interleave(num_beams)
-        self.seen: Float[Tensor, "rows source"] | None = None
+    def __init__(self, num_beams: int, device: torch.device) -> None:
+        self.num_beams = num_beams
+        self.lengths = torch.zeros(0, dtype=torch.int64, device=device)
+        self.seen: Float[Tensor, "rows source"] = torch.zeros(0, 0, device=device)
+
+    def join(self, source_lengths: Int[Tensor, " sources"]) -> None:
+        """Take in sources of which nothing has been looked at, behind the others."""
+        rows = len(source_lengths) * self.num_beams
+        self.lengths = torch.cat([self.lengths, source_lengths.repeat_interleave(self.num_beams)])
+        self.seen = torch.nn.functional.pad(self.seen, (0, 0, 0, rows))
 
     def add(self, weights: Float[Tensor, "sources heads beams source"] | BlockWeights) -> None:
         """Add what one step looked at; beams are queries of their source."""
         assert isinstance(weights, Tensor), "a source is looked over whole"
         looked = weights.mean(1).flatten(0, 1)
-        self.seen = looked if self.seen is None else self.seen + looked
+        # As wide as the sources of now: behind the end of one nothing is looked at.
+        self.seen = torch.nn.functional.pad(self.seen, (0, looked.shape[1] - self.seen.shape[1])) + looked
 
     def penalty(self, row: int) -> float:
         """Return the penalty of a row, 0 where every source token was looked at for one whole step."""
-        assert self.seen is not None
         seen = self.seen[row, : int(self.lengths[row])]
         return float(seen.clamp(min=torch.finfo(seen.dtype).tiny, max=1.0).log().sum())
 
     def select_rows(self, rows: Int[Tensor, " rows"]) -> None:
         """Keep these rows, in this order."""
-        assert self.seen is not None
         self.seen, self.lengths = self.seen[rows], self.lengths[rows]

@@ -23,23 +23,26 @@ def search(
     tokens: DecodingTokens,
     alignment: Attention | None = None,
     phrases: Sequence[Phrase] = (),
+    batch_tokens: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Return up to `nbest` hypotheses a source, best first.
 
-    `alignment` is the attention that a coverage penalty watches; RequestError if one is asked for without it.
-    `phrases`, for a single source, must all stand in its target; they do not go together with a coverage penalty.
+    At most `batch_tokens` tokens of sources, padding included, are worked on at once: the longest first, and others as
+    soon as some are done; without, all at once. `alignment` is the attention that a coverage penalty watches;
+    RequestError if one is asked for without it. `phrases`, for a single source, must all stand in its target; they do
+    not go together with a coverage penalty.
     """
     check_coverage(settings, has_attention=alignment is not None, has_phrases=bool(phrases))
     if phrases:
         return [phrase_search(stepper, source, source_lengths, settings, tokens, phrases)]
     if settings.coverage_penalty:
         assert alignment is not None
-        coverage = Coverage(source_lengths, settings.beam)
+        coverage = Coverage(settings.beam, source.device)
         with tapped(alignment, coverage.add):
-            return beam_search(stepper, source, source_lengths, settings, tokens, coverage)
+            return beam_search(stepper, source, source_lengths, settings, tokens, coverage, batch_tokens=batch_tokens)
     if settings.beam == 1:
-        return greedy_search(stepper, source, source_lengths, settings, tokens)
-    return beam_search(stepper, source, source_lengths, settings, tokens)
+        return greedy_search(stepper, source, source_lengths, settings, tokens, batch_tokens)
+    return beam_search(stepper, source, source_lengths, settings, tokens, batch_tokens=batch_tokens)
 
 
 def check_coverage(settings: SearchSettings, *, has_attention: bool, has_phrases: bool) -> None:

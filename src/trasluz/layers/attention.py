@@ -34,12 +34,39 @@ class KeyValue(NamedTuple):
         """Return the memories of these sources, laid out as they were."""
         return KeyValue(_select(self.key, sources), _select(self.value, sources))
 
+    def join(self, other: "KeyValue") -> "KeyValue":
+        """Return these memories and others behind them, laid out as these; the shorter ones have zeros at their end."""
+        return KeyValue(*(_join(*both) for both in zip(self, other, strict=True)))
+
 
 def _select(x: Tensor, sources: Int[Tensor, " sources"]) -> Tensor:
-    if x.dim() == 4 and x.transpose(1, 2).is_contiguous():
-        # Positions before heads, as a projection leaves them.
+    if _lies_in_rows(x):
         return x.transpose(1, 2).index_select(0, sources).transpose(1, 2)
     return x.index_select(0, sources)
+
+
+def _join(x: Tensor, other: Tensor) -> Tensor:
+    if _lies_in_rows(x):
+        return _padded_behind(x.transpose(1, 2), other.transpose(1, 2), axis=1).transpose(1, 2)
+    return _padded_behind(x, other, axis=x.dim() - 2)
+
+
+def _padded_behind(x: Tensor, other: Tensor, axis: int) -> Tensor:
+    """Join along axis 0, with zeros along another where one of them is shorter."""
+    shape = list(x.shape)
+    shape[0] += len(other)
+    shape[axis] = max(x.shape[axis], other.shape[axis])
+    joined = x.new_empty(shape)
+    for part, own in ((joined[: len(x)], x), (joined[len(x) :], other)):
+        length = own.shape[axis]
+        part.narrow(axis, 0, length).copy_(own)
+        part.narrow(axis, length, shape[axis] - length).zero_()
+    return joined
+
+
+def _lies_in_rows(x: Tensor) -> bool:
+    """Tell whether positions come before heads, as a projection leaves them."""
+    return x.dim() == 4 and x.transpose(1, 2).is_contiguous()
 
 
 AttentionTap = Callable[[Float[Tensor, "batch heads query key"] | BlockWeights], None]

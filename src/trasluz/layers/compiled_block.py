@@ -67,11 +67,11 @@ class CompiledBlock:
         if slots is not None and self._band is not None:
             slots = slots[:, -self._band :]
         table = (None, 0) if slots is None else (slots.data_ptr(), slots.stride(0))
-        past = Past(lineage.written, *table, first.data_ptr(), lineage.rows_written, count.data_ptr())
+        past = Past(lineage.written, *table, first.data_ptr(), lineage.rows_at_start, count.data_ptr())
         if memory is None or mask is None:
             return block_step(self._block, past, None, x)
-        num_sources, _, num_keys, _ = memory.key.shape
-        spans = mask.spans(num_keys, len(x) // num_sources)
+        num_sources = memory.key.shape[0] if mask.places is None else len(mask.places)
+        spans = mask.spans(memory.key.shape[2], len(x) // num_sources)
         assert memory.key.dtype == memory.value.dtype == self._kept[0].dtype
         looked_at = Memory(*(one.data_ptr() for one in (*memory, *spans)))
         return block_step(self._block, past, looked_at, x)
@@ -83,6 +83,7 @@ def compiled_block(
     """Return a block as the kernel has it, to make a step from `x`; None where the block goes the usual way."""
     if any(one.tap is not None for one in _attentions(block)) or block.training or not cache.can_attend(x):
         return None
+    cache.make_room()
     if cache.compiled is None:
         if not _is_known(block):
             return None

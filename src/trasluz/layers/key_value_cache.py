@@ -1,12 +1,13 @@
-"""What decoding remembers of its own past: keys and values written once, never moved, found again by lineage.
+"""What decoding remembers of its own past: keys and values written once, and found again by a table of slots.
 
     slot of position p of the prompt of source s     p * sources + s
-    slot of step t, row r                            prompt length * sources + t * rows + r
-    origins[r, t]                                    the row in which the hypothesis that now stands in row r was
-                                                     written at step t
+    slots of a step                                  one a row, side by side, behind those of the step before
+    table[r, p]                                      the slot of position p of the hypothesis that now stands in row r
 
 A prompt, where a model has one, is written once a source, and all hypotheses of the source find it there. A search that
-reorders its hypotheses, or drops some, moves only a small table. Every layer of a model shares one.
+reorders its hypotheses, drops some, or begins others beside them, changes the table alone. Behind the prompts the slots
+are a ring: what is older than every row is written over. Where all of it is still looked at, there is more room made,
+as much again. Every layer of a model shares one lineage.
 """
 
 from dataclasses import dataclass, field
@@ -18,36 +19,59 @@ from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.kernels.attention_step import attention_step, can_step
+from trasluz.layers.masks import EVERYTHING, Mask
 
 if TYPE_CHECKING:
     from trasluz.layers.compiled_block import CompiledBlock
 
+# Steps there is room for at first: most targets are no longer, however long they may be.
+FIRST_STEPS = 64
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """How a ring was made longer: all stays where it was, but that slots from `begin` to `end` move to `to`."""
+
+    slots_before: int
+    begin: int
+    end: int
+    to: int
+
 
 class Lineage:
-    """From which rows, and from which prompt, each hypothesis descends; the same for every layer.
+    """Where each row finds its past and its prompt; the same for every layer.
 
-    `rows` are hypotheses, those of one source side by side; `capacity` counts the steps there is room for. Without a
-    prompt (`prompt_length` 0) it does not matter how many sources there are.
+    `rows` are hypotheses, those of one source side by side; `capacity` is how many steps are expected at most. Without
+    a prompt (`prompt_length` 0) it does not matter how many sources there are.
     """
 
     def __init__(
         self, rows: int, capacity: int, device: torch.device, prompt_length: int = 0, num_sources: int = 1
     ) -> None:
-        self.capacity = capacity
-        self.rows_written = rows
         self.rows = rows
         self.length = 0
+        """Steps that the row has made which has made most."""
         self.device = device
         self.prompt_length = prompt_length
         self.num_sources = num_sources
-        # None: nobody has moved yet.
-        self._origins: Int32[Tensor, "rows capacity"] | None = None
-        self._sources: Int32[Tensor, " rows"] | None = None
+        self.num_slots = prompt_length * num_sources + rows * min(capacity, FIRST_STEPS)
+        self.growth: _Growth | None = None
+        """What `num_slots` became greater by, the last time it did."""
+        self.rows_at_start = rows
+        # None: nobody has moved yet, and what lies where can be told without a table.
+        self._table: Int32[Tensor, "rows room"] | None = None
         if prompt_length and num_sources < rows:
-            own = torch.arange(num_sources, dtype=torch.int32, device=device)
-            self._sources = own.repeat_interleave(rows // num_sources)
-        self._slots: Int32[Tensor, "rows length"] | None = None
+            self._table = self._places(torch.arange(num_sources, device=device).repeat_interleave(rows // num_sources))
+        # None: all rows have made as many steps.
+        self._ages: Int[Tensor, " rows"] | None = None
+        # The slots of the steps that some row looks at.
+        self._firsts: list[int] = []
+        self._head = self.prompt_slots
+        # Where the slots written last before the ring closed end; None while they lie in the order of their steps.
+        self._closed_at: int | None = None
+        # What was told of the current rows; every layer asks the same.
         self._spans: dict[int | None, tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]] = {}
+        self._mask: Mask | None = None
 
     @property
     def prompt_slots(self) -> int:
@@ -55,75 +79,143 @@ class Lineage:
         return self.prompt_length * self.num_sources
 
     @property
-    def num_slots(self) -> int:
-        """How many slots there are, for prompts and all steps."""
-        return self.prompt_slots + self.capacity * self.rows_written
+    def num_positions(self) -> int:
+        """How many positions the longest row remembers: its prompt, and its steps so far."""
+        return self.prompt_length + self.length
 
     @property
-    def num_positions(self) -> int:
-        """How many positions each row remembers: its prompt, and the steps so far."""
-        return self.prompt_length + self.length
+    def ages(self) -> Int[Tensor, " rows"] | None:
+        """How many steps each row has made; None where all have made `length`."""
+        return self._ages
 
     @property
     def written(self) -> int:
         """The slot of the first row at the current step; those of the other rows follow."""
-        return self.prompt_slots + (self.length - 1) * self.rows_written
+        return self._firsts[-1]
 
     def advance(self) -> None:
-        """Begin the next step; every row writes into its own place."""
-        if self._origins is not None:
-            self._origins[:, self.length] = torch.arange(self.rows, dtype=torch.int32, device=self.device)
+        """Begin the next step; every row writes into a slot of its own."""
+        first = self._find_room()
+        self._firsts.append(first)
+        self._head = first + self.rows
+        if self._table is not None:
+            if self.num_positions == self._table.shape[1]:
+                self._table = torch.nn.functional.pad(self._table, (0, FIRST_STEPS))
+            slots = torch.arange(first, self._head, dtype=torch.int32, device=self.device)
+            if self._ages is None:
+                self._table[:, self.num_positions] = slots
+            else:
+                self._table.scatter_(1, self._ages[:, None], slots[:, None])
+                self._ages = self._ages + 1
         self.length += 1
-        self._slots = None
-        self._spans.clear()
+        self._forget_answers()
 
     def select_rows(self, rows: Int[Tensor, " selected"]) -> None:
-        """Keep these rows, in this order, repeats allowed; no more than there were at the start."""
-        assert len(rows) <= self.rows_written
-        if self._origins is None:
-            own = torch.arange(self.rows, dtype=torch.int32, device=self.device)
+        """Keep these rows, in this order, repeats allowed."""
+        if self._table is None:
+            own = torch.arange(self.rows, device=self.device)
             if rows.is_cpu and torch.equal(rows, own):
                 return
-            self._origins = own[:, None].expand(-1, self.capacity)
-            if self.prompt_length and self._sources is None:
-                self._sources = own
-        self._origins = self._origins.index_select(0, rows)
-        if self._sources is not None:
-            self._sources = self._sources.index_select(0, rows)
+            self._table = self._places(own)
+        self._table = self._table.index_select(0, rows)
         self.rows = len(rows)
-        self._slots = None
+        if self._ages is not None:
+            self._ages = self._ages[rows]
+            self._let_go(int(self._ages.max()) if self.rows else 0)
+        self._forget_answers()
 
-    def slots(self) -> Int32[Tensor, "rows length"] | None:
-        """Return where each row's past lies; None where each row, with its own prompt, stands where it always stood."""
-        if self._slots is None and (self._origins is not None or self._sources is not None):
-            steps = torch.arange(self.length, dtype=torch.int32, device=self.device)
-            origins = self._origins
-            if origins is None:
-                own = torch.arange(self.rows, dtype=torch.int32, device=self.device)
-                origins = own[:, None].expand(-1, self.length)
-            slots = origins[:, : self.length] + (steps * self.rows_written + self.prompt_slots)
-            if self._sources is not None:
-                places = torch.arange(self.prompt_length, dtype=torch.int32, device=self.device)
-                slots = torch.cat([self._sources[:, None] + places * self.num_sources, slots], dim=1)
-            self._slots = slots
-        return self._slots
+    def join(self, rows: int) -> None:
+        """Take in so many rows that have made no step, behind the others; not where there are prompts."""
+        assert not self.prompt_length
+        if not self.rows:
+            self._let_go(0)
+        if self._table is None:
+            self._table = self._places(torch.arange(self.rows, device=self.device))
+        if self._ages is None:
+            self._ages = torch.full((self.rows,), self.length, device=self.device)
+        # A slot that has been written, if any: whoever is looked at may be hidden, but must be a number.
+        self._table = torch.nn.functional.pad(self._table, (0, 0, 0, rows))
+        self._ages = torch.nn.functional.pad(self._ages, (0, rows))
+        self.rows += rows
+        self._forget_answers()
+
+    def slots(self) -> Int32[Tensor, "rows positions"] | None:
+        """Return where the positions of each row lie, as far as it has some; None where no row has moved."""
+        return None if self._table is None else self._table[:, : self.num_positions]
 
     def spans(self, band: int | None = None) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-        """Return the first slot of each row, where nobody has moved, and how many slots it has.
+        """Return the first slot of each row, where nobody has moved, and how many positions it looks at.
 
-        Of the last `band` positions, where a band is given.
+        Of the last `band` positions, where a band is given; not for rows of different ages.
         """
         if band not in self._spans:
             count = self.num_positions if band is None else min(band, self.num_positions)
-            first = (self.num_positions - count) * self.rows_written
+            first = (self.num_positions - count) * self.rows_at_start
             own = torch.arange(first, first + self.rows, device=self.device)
-            self._spans[band] = own, torch.full_like(own, count)
+            assert self._ages is None or band is None
+            self._spans[band] = own, torch.full_like(own, count) if self._ages is None else self._ages
         return self._spans[band]
+
+    def mask(self) -> Mask:
+        """Return which of the positions in `slots` each row may see: all of its own."""
+        if self._mask is None:
+            self._mask = EVERYTHING if self._ages is None else Mask(self._ages)
+        return self._mask
+
+    def _forget_answers(self) -> None:
+        self._spans.clear()
+        self._mask = None
+
+    def _places(self, sources: Int[Tensor, " rows"]) -> Int32[Tensor, "rows room"]:
+        """Return the table of rows that have not moved, with the prompts of these sources."""
+        prompt = torch.arange(self.prompt_length, device=self.device) * self.num_sources + sources[:, None]
+        steps = torch.arange(self.length + FIRST_STEPS, device=self.device) * self.rows_at_start + self.prompt_slots
+        own = torch.arange(self.rows, device=self.device)[:, None]
+        return torch.cat([prompt, own + steps], dim=1).int()
+
+    def _let_go(self, length: int) -> None:
+        """Let go of all steps but the last so many."""
+        self.length = length
+        del self._firsts[: len(self._firsts) - length]
+        if not length:
+            self._head, self._closed_at = self.prompt_slots, None
+
+    def _find_room(self) -> int:
+        """Return the first of as many free slots as there are rows, side by side."""
+        tail = self._firsts[0] if self._firsts else None
+        if self._closed_at is not None and tail is not None and tail < self._head:
+            # All that lay before the end of the ring has been let go of.
+            self._closed_at = None
+        if self._closed_at is None:
+            if self._head + self.rows <= self.num_slots:
+                return self._head
+            if tail is not None and self.prompt_slots + self.rows < tail:
+                self._closed_at = self._head
+                return self.prompt_slots
+        elif tail is None or self._head + self.rows < tail:
+            return self._head
+        self._grow()
+        return self._head
+
+    def _grow(self) -> None:
+        """Make the ring twice as long, or more, and lie in order again."""
+        before, begin, end = self.num_slots, self.prompt_slots, self._head
+        # Where it does not lie in order, what was written from the begin on goes behind what was written before it.
+        to = begin if self._closed_at is None else self._closed_at
+        moved = to - begin
+        self._head += moved
+        self.num_slots = max(2 * before, self._head + self.rows)
+        self.growth = _Growth(before, begin, end if moved else begin, to)
+        if moved:
+            assert self._table is not None
+            self._table = torch.where((self._table >= begin) & (self._table < end), self._table + moved, self._table)
+            self._firsts = [first + moved if first < end else first for first in self._firsts]
+        self._closed_at = None
 
 
 @dataclass
 class KeyValueCache:
-    """The keys and values of one layer, in tensors allocated once."""
+    """The keys and values of one layer."""
 
     key: Float[Tensor, "slots memory_heads head_dim"]
     value: Float[Tensor, "slots memory_heads head_dim"]
@@ -133,8 +225,23 @@ class KeyValueCache:
 
     @property
     def newest(self) -> int:
-        """The position that the current step writes."""
+        """The position that the current step writes, where it is the same for all rows."""
         return self.lineage.num_positions - 1
+
+    def make_room(self) -> None:
+        """Take as many slots as the lineage has come to; to be asked for at every step."""
+        growth, slots = self.lineage.growth, self.lineage.num_slots
+        if len(self.key) == slots:
+            return
+        assert growth is not None and len(self.key) == growth.slots_before
+        grown = []
+        for old in (self.key, self.value):
+            new = old.new_empty(slots, *old.shape[1:])
+            new[: len(old)] = old
+            new[growth.to : growth.to + growth.end - growth.begin] = old[growth.begin : growth.end]
+            grown.append(new)
+        self.key, self.value = grown
+        self.compiled = None
 
     def write_prompt(self, prompt: KeyValue) -> None:
         """Write what the prompts are to be remembered by, (sources, memory_heads, prompt length, head_dim) each."""
@@ -144,15 +251,19 @@ class KeyValueCache:
 
     def write(self, new: KeyValue) -> None:
         """Write what the current step is to be remembered by, (rows, memory_heads, head_dim) each."""
+        self.make_room()
         lineage = self.lineage
         first = lineage.written
         self.key[first : first + lineage.rows] = new.key
         self.value[first : first + lineage.rows] = new.value
 
     def read(self) -> KeyValue:
-        """Return all that is remembered, (rows, memory_heads, positions, head_dim) each."""
+        """Return all that is remembered, (rows, memory_heads, positions, head_dim) each.
+
+        Of rows of different ages, what lies behind the end of one means nothing.
+        """
         both = self.key, self.value
-        length, rows = self.lineage.num_positions, self.lineage.rows_written
+        length, rows = self.lineage.num_positions, self.lineage.rows_at_start
         if not length:
             # A graph that is drawn of a beginning cannot cut nothing into rows.
             return KeyValue(*(whole.new_empty(rows, whole.shape[1], 0, whole.shape[2]) for whole in both))
@@ -178,4 +289,4 @@ class KeyValueCache:
         slots = lineage.slots()
         if slots is not None and band is not None:
             slots = slots[:, -band:]
-        return attention_step(query, self.key, self.value, count, first=first, step=lineage.rows_written, table=slots)
+        return attention_step(query, self.key, self.value, count, first=first, step=lineage.rows_at_start, table=slots)

@@ -21,7 +21,8 @@ class Mask:
     `key_lengths` hides the padding behind each sentence; `causal` hides the keys after the query. Queries are aligned
     with the *end* of the keys, so one new query over ten remembered keys sees all ten. `texts` is for self-attention
     over rows in which several texts lie one behind the other: the number of the text at each position, and a position
-    sees those of its own text. `band` hides the keys that lie so many positions or more before the query.
+    sees those of its own text. `band` hides the keys that lie so many positions or more before the query. `places` is
+    for a memory in which others lie, too: at which place of axis 0 the keys of each sentence do (None: at its own).
 
         causal, 3 queries over 5 keys      key_lengths = 2, 3 queries over 5 keys      texts = 1 1 2 2 2
             x x x . .                          x x . . .                                   x x . . .
@@ -38,6 +39,7 @@ class Mask:
     causal: bool = False
     texts: Int[Tensor, "batch positions"] | None = None
     band: int | None = None
+    places: Int[Tensor, " batch"] | None = None
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False)
 
     def sees_everything(self, num_queries: int, num_keys: int) -> bool:
@@ -91,6 +93,12 @@ class Mask:
         """Return this mask with a band as well."""
         return self._remembered(("narrowed", band), lambda: replace(self, band=band))
 
+    def join(self, other: "Mask") -> "Mask":
+        """Return the mask of these sentences and of others behind them, where both hide padding alone."""
+        assert self.key_lengths is not None and other.key_lengths is not None and self.hides_only_padding()
+        assert self.places is None and other.places is None
+        return Mask(torch.cat([self.key_lengths, other.key_lengths]))
+
     def of_keys(self, begin: int, end: int) -> "Mask":
         """Return the mask of these keys alone, for queries that stand at their end; not for one with key lengths."""
         assert self.key_lengths is None
@@ -130,7 +138,8 @@ class Mask:
         assert lengths is not None
 
         def answer() -> tuple[Tensor, Tensor]:
-            first = torch.arange(0, len(lengths) * num_keys, num_keys, device=lengths.device)
+            places = torch.arange(len(lengths), device=lengths.device) if self.places is None else self.places
+            first = places * num_keys
             return first.repeat_interleave(repeats), counts(lengths, len(lengths), num_keys).repeat_interleave(repeats)
 
         return self._remembered(("spans", num_keys, repeats), answer)

@@ -40,6 +40,11 @@ class SinusoidalPositions(nn.Module):
             return self.table[start:end]
         return sinusoids(start, end, self.dim).to(self.table)
 
+    def at(self, positions: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
+        """Return the encodings of positions that do not simply count up: rows that have got to different places."""
+        end = int(positions.max()) + 1 if positions.numel() else 0
+        return nn.functional.embedding(positions, self(max(end, self.table.shape[0])))
+
 
 class TrainablePositions(nn.Module):
     """Trained positions, a table of `max_positions` rows (Gehring et al. 2017, section 3.1).

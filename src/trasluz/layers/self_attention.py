@@ -7,7 +7,7 @@ from trasluz.layers.attention import KeyValue
 from trasluz.layers.dot_product_attention import split_heads
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.linear import linears
-from trasluz.layers.masks import CAUSAL, EVERYTHING, Mask
+from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
 from trasluz.layers.rotary_positions import RotaryPositions
 
@@ -65,7 +65,7 @@ class SelfAttention(MultiHeadAttention):
         if self.tap is None and cache.can_attend(x):
             query = self.placed(self.project_query(x), cache.newest).squeeze(2)
             return self.output(cache.attend(query, self.band).reshape(x.shape))
-        return self.attend(x, cache.read().of(x.dtype), EVERYTHING)
+        return self.attend(x, cache.read().of(x.dtype), cache.lineage.mask())
 
     def new_cache(self, lineage: Lineage, like: Tensor) -> KeyValueCache:
         """Allocate a cache for the prompts and steps of a lineage, of the type and device of `like`."""

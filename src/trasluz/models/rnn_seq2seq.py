@@ -97,6 +97,10 @@ def _expand_to_rows(parts: RecurrentState, num_beams: int) -> RecurrentState:
     return tuple(part.repeat_interleave(num_beams, dim=0) for part in parts)
 
 
+def _join(parts: RecurrentState, others: RecurrentState) -> RecurrentState:
+    return tuple(torch.cat(both) for both in zip(parts, others, strict=True))
+
+
 @dataclass
 class RnnEncoderDecoderState:
     """What decoding remembers: the context once a source, the recurrent states of every row."""
@@ -109,6 +113,11 @@ class RnnEncoderDecoderState:
         self.recurrent = tuple(part[rows] for part in self.recurrent)
         if sources is not None:
             self.context = self.context[sources]
+
+    def join(self, other: "RnnEncoderDecoderState") -> None:
+        """Take in the sources of a state that has made no step, behind these."""
+        self.context = torch.cat([self.context, other.context])
+        self.recurrent = _join(self.recurrent, other.recurrent)
 
 
 class RnnEncoderDecoder(nn.Module):
@@ -196,6 +205,12 @@ class RnnSearchState:
             self.memory = KeyValue(self.memory.key[sources], self.memory.value[sources])
             assert self.memory_mask.key_lengths is not None
             self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
+
+    def join(self, other: "RnnSearchState") -> None:
+        """Take in the sources of a state that has made no step, behind these."""
+        self.memory = self.memory.join(other.memory)
+        self.memory_mask = self.memory_mask.join(other.memory_mask)
+        self.recurrent = _join(self.recurrent, other.recurrent)
 
 
 class RnnSearch(nn.Module):

@@ -2,12 +2,13 @@
 
     state = model.start(source, source_lengths, num_beams, capacity)
     logits, state = model.step(ids, state)          # the old state is not used again
+    state.join(model.start(others, their_lengths, num_beams, 0))        # sources take the places of those that are done
 
 Rows are hypotheses: `num_beams` of them a source, those of one source side by side. The batch is axis 0 everywhere.
 What was computed from the source is held once a source, whatever the number of beams.
 """
 
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +20,15 @@ class State(Protocol):
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows, in this order, repeats allowed; and these sources (None: all, as they are)."""
+        ...
+
+
+@runtime_checkable
+class JoiningState(State, Protocol):
+    """A state in which rows may have made different numbers of steps."""
+
+    def join(self, other: Any) -> None:
+        """Take in the rows and sources of the model's own kind of state that has made no step, behind these."""
         ...
 
 
@@ -36,7 +46,10 @@ class Stepper(Protocol[StateT]):
         num_beams: int,
         capacity: int,
     ) -> StateT:
-        """Read the sources and make room for `capacity` steps of `num_beams` hypotheses a source."""
+        """Read the sources and make room for `capacity` steps of `num_beams` hypotheses a source.
+
+        0 steps: the state is to join another, which has room.
+        """
         ...
 
     def step(self, ids: Int[Tensor, " rows"], state: StateT) -> tuple[Float[Tensor, "rows vocab"], StateT]:

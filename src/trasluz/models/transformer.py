@@ -91,9 +91,30 @@ class TransformerState:
         """Keep these rows and these sources."""
         self.lineage.select_rows(rows)
         if sources is not None:
-            self.memories = [memory.select(sources) for memory in self.memories]
-            assert self.memory_mask.key_lengths is not None
-            self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
+            self._keep(sources)
+
+    def join(self, other: "TransformerState") -> None:
+        """Take in the sources of a state that has made no step, behind these."""
+        self.lineage.join(other.lineage.rows)
+        self._move_together()
+        self.memories = [memory.join(more) for memory, more in zip(self.memories, other.memories, strict=True)]
+        self.memory_mask = self.memory_mask.join(other.memory_mask)
+
+    def _keep(self, sources: Int[Tensor, " sources"]) -> None:
+        lengths, places = self.memory_mask.key_lengths, self.memory_mask.places
+        assert lengths is not None
+        self.memory_mask = Mask(lengths[sources], places=sources if places is None else places[sources])
+        # Where a kernel finds memories wherever they lie, those that are done with may stay until they are the most.
+        finds = EncoderDecoderAttention.lies_in_rows(self.memories[0])
+        if not finds or 2 * len(sources) <= len(self.memories[0].key):
+            self._move_together()
+
+    def _move_together(self) -> None:
+        """Let go of the memories of sources that have left."""
+        places = self.memory_mask.places
+        if places is not None:
+            self.memories = [memory.select(places) for memory in self.memories]
+            self.memory_mask = Mask(self.memory_mask.key_lengths)
 
 
 class Transformer(nn.Module):
@@ -230,8 +251,11 @@ class Transformer(nn.Module):
         self, ids: Int[Tensor, " rows"], state: TransformerState
     ) -> tuple[Float[Tensor, "rows vocab"], TransformerState]:
         """Take the last token of every row and return the logits of the next."""
-        x = self.target_embedding(ids[:, None]) + self.target_positions(1, state.lineage.length)
-        state.lineage.advance()
+        lineage = state.lineage
+        places = lineage.ages
+        here = self.target_positions(1, lineage.length) if places is None else self.target_positions.at(places[:, None])
+        x = self.target_embedding(ids[:, None]) + here
+        lineage.advance()
         for block, cache, memory in zip(self.decoder_blocks, state.caches, state.memories, strict=True):
             x = block.step(x, cache, memory, state.memory_mask)
         return self.output_head(self.decoder_norm(x).squeeze(1)), state

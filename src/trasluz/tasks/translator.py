@@ -21,7 +21,7 @@ from trasluz.inspection.attention_map import KINDS, AttentionMap, maps_of_heads,
 from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
 from trasluz.tasks.directions import Direction, directions_of
-from trasluz.tasks.grouping import TOGETHER, groups_by_length, windows
+from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
 from trasluz.tasks.translation import Translation
 from trasluz.text.batching import TranslationBatch, make_batch
@@ -228,10 +228,8 @@ class Translator:
         wanted = [position for position in range(len(texts)) if position not in found]
         phrases = self._phrases(request.glossary, plain)
         free = [position for position in wanted if position not in phrases]
-        groups = groups_by_length([len(sources[position]) for position in free], request.batch_tokens)
-        together = [[free[member] for member in group] for group in groups]
         # A text with phrases of its own is searched alone.
-        together += [[position] for position in wanted if position in phrases]
+        together = [*([free] if free else []), *([position] for position in wanted if position in phrases)]
         place = self.attention_place
         alignment = self._cross_attentions()[place[0]] if place else None
         model: Any = self.model
@@ -239,7 +237,8 @@ class Translator:
             batch = self._batch([sources[position][:-1] for position in positions], [()] * len(positions))
             required = phrases.get(positions[0], ())
             answers = search(
-                model, batch.source, batch.source_lengths, request.settings, self._tokens, alignment, required
+                *(model, batch.source, batch.source_lengths, request.settings, self._tokens, alignment, required),
+                batch_tokens=request.batch_tokens,
             )
             found |= dict(zip(positions, answers, strict=True))
         translations = [
