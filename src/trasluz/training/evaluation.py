@@ -97,12 +97,15 @@ class TranslationEvaluator:
         special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
         forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
         tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
+        rows = list(self.processes.own(range(len(sources))))
         found_here: list[tuple[int, str]] = []
-        for rows in self.processes.own(_batches([len(source) for source in sources], self.batch_tokens // 2)):
+        if rows:
             batch = self._batch([sources[row] for row in rows], [[] for _ in rows])
-            found = search(model, batch.source, batch.source_lengths, self.search_settings, tokens)
-            for row, hypotheses in zip(rows, found, strict=True):
-                found_here.append((row, tokenizer.decode(hypotheses[0].ids)))
+            found = search(
+                *(model, batch.source, batch.source_lengths, self.search_settings, tokens),
+                batch_tokens=self.batch_tokens // 2,
+            )
+            found_here = [(row, tokenizer.decode(best.ids)) for row, (best, *_) in zip(rows, found, strict=True)]
         return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
 
 
