@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -361,9 +361,14 @@ def report_of(
     notes: Sequence[str],
     **found: Any,
 ) -> dict[str, Any]:
-    """Return what a question writes down: how it was measured, by whom, and what was found."""
+    """Return what a question writes down: how it was measured, by whom, and what was found.
+
+    Where nobody was measured the question has failed, and ends with what its contenders said.
+    """
     from machine_limits import describe
 
+    if not _anybody(found, {one.name for one in contenders}):
+        raise SystemExit(f"nobody could be measured: {'; '.join(notes) or 'no contender was asked for'}")
     return {
         "question": Path(script).stem,
         "command": command_line(script, options),
@@ -379,6 +384,15 @@ def report_of(
         "notes": list(notes),
         **found,
     }
+
+
+def _anybody(found: Any, names: Container[str]) -> bool:
+    """Tell whether one of these has a turn that counted, however deep the cases of a question are nested."""
+    if not isinstance(found, Mapping):
+        return False
+    return any(
+        (name in names and isinstance(value, list) and value) or _anybody(value, names) for name, value in found.items()
+    )
 
 
 def print_report(options: argparse.Namespace, report: Mapping[str, Any], table: Callable[[Any], str]) -> None:
