@@ -48,6 +48,11 @@ the other, round after round, so that all meet the same moments of the machine. 
 in brackets the lowest and the highest; "times as fast" is the median of the ratios inside each round. What a peer can
 be given to be faster it is given: batches of like lengths, an allocator that keeps its buffers, bf16 where the
 processor has it, eight bits where it knows them. Peak memory is the process's, Python and libraries included.
+
+A limit is the best of many short trials within its turn, the median of that over the rounds. A share of reading counts
+every weight as often as it is used. A cache that holds part of the weights spares the memory that part, so that the
+share is of what a program would have to read without caches: a model not much larger than the last cache can come near
+the limit, or beyond it, without all of that being read from memory.
 """
 
 
@@ -77,10 +82,11 @@ def _method(module: Any) -> str:
 def _machine(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    cache = f"last cache {machine['last_cache']}, " if machine.get("last_cache") else ""
     return (
         f"{report['date']}; {machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags']) or 'no flags'}), "
-        f"{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; Python "
-        f"{machine['python']}, {versions}."
+        f"{cache}{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; "
+        f"Python {machine['python']}, {versions}."
     )
 
 
