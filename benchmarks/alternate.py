@@ -150,12 +150,18 @@ class Contest:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def rounds(self, request: Mapping[str, Any], minutes: float, least: int) -> dict[str, list[Reply]]:
-        """Return everybody's replies, one a round, of at least so many rounds; a first round warms up, uncounted."""
-        replies: dict[str, list[Reply]] = {name: [] for name in self._workers}
+    def rounds(
+        self, request: Mapping[str, Any], minutes: float, least: int, left_out: Container[str] = ()
+    ) -> dict[str, list[Reply]]:
+        """Return everybody's replies, one a round, of at least so many rounds; a first round warms up, uncounted.
+
+        Whom a request does not fit is `left_out`, and waits.
+        """
+        replies: dict[str, list[Reply]] = {name: [] for name in self._workers if name not in left_out}
         end, number = time.monotonic() + 60 * minutes, 0
-        while self._workers and (number <= least or time.monotonic() < end):
-            names = list(self._workers)
+        while (names := [name for name in self._workers if name not in left_out]) and (
+            number <= least or time.monotonic() < end
+        ):
             asked, shift = {**request, "round": number}, number % len(names)
             # Nobody always follows the same one.
             for name in names[shift:] + names[:shift]:
