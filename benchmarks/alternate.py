@@ -47,7 +47,10 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """One program at one setting; what is not `ours` is a peer, and a peer that does other work is not `compared`."""
+    """One program at one setting; what is not `ours` is a peer, and a peer that does other work is not `compared`.
+
+    A peer that needs other versions than ours has a `python` of its own, which `made_by` says how to get.
+    """
 
     name: str
     script: str
@@ -56,6 +59,8 @@ class Contender:
     packages: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     compared: bool = True
+    python: str = sys.executable
+    made_by: str = ""
 
     @property
     def ours(self) -> bool:
@@ -71,10 +76,12 @@ class Worker:
     """A contender's process."""
 
     def __init__(self, contender: Contender) -> None:
-        """Start it; `ready` waits until it can take a turn."""
+        """Start it; its first answer says that it can take a turn."""
+        if not Path(contender.python).exists():
+            raise WorkerFailed(f"its environment is not there; {contender.made_by}")
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / contender.script), "--serve", json.dumps(contender.settings)],
+            [contender.python, str(HERE / contender.script), "--serve", json.dumps(contender.settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -137,7 +144,10 @@ class Contest:
         self._workers: dict[str, Worker] = {}
         try:
             for contender in contenders:
-                self._workers[contender.name] = Worker(contender)
+                try:
+                    self._workers[contender.name] = Worker(contender)
+                except WorkerFailed as failure:
+                    self._tell(contender.name, failure)
             for name in list(self._workers):
                 self._try(name)
         except BaseException:
@@ -184,10 +194,13 @@ class Contest:
         try:
             return worker.answer() if request is None else worker.ask(request)
         except WorkerFailed as failure:
-            self.notes.append(f"{name}: {failure}")
-            say(f"  {name} fails: {failure}")
+            self._tell(name, failure)
             self._workers.pop(name).close()
             return None
+
+    def _tell(self, name: str, failure: WorkerFailed) -> None:
+        self.notes.append(f"{name}: {failure}")
+        say(f"  {name} fails: {failure}")
 
 
 def write_first(kind: str, script: str, settings: Mapping[str, Any], notes: list[str]) -> None:
@@ -303,7 +316,16 @@ def versions(contenders: Sequence[Contender]) -> dict[str, str]:
     for package in dict.fromkeys(["torch", *(name for one in contenders for name in one.packages)]):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
+    elsewhere = {one.python: one.packages for one in contenders if one.python != sys.executable}
+    for python, packages in elsewhere.items():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            told = subprocess.run([python, "-c", _VERSIONS, "torch", *packages], check=True, capture_output=True)
+            torch, *others = json.loads(told.stdout)
+            found |= dict(zip(packages, others, strict=True)) | {f"torch of {packages[0]}": torch}
     return found
+
+
+_VERSIONS = "import json, sys; from importlib.metadata import version; print(json.dumps([*map(version, sys.argv[1:])]))"
 
 
 def question_parser(description: str | None, minutes: float) -> argparse.ArgumentParser:

@@ -5,15 +5,20 @@ as long as those. trasluz trains from a recipe, as a user would; the peers get t
 bucketed by length, at most 4,096 padded places a side.
 """
 
+import contextlib
 import itertools
+import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from alternate import Reply
+from alternate import HERE, Reply
 from marian_folder import made_up_word
 
 BATCH_TOKENS = 4_096
@@ -146,6 +151,40 @@ def batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
     return endless, stream.ids
 
 
+def feed(settings: dict[str, Any]) -> None:
+    """Write the special ids and all batches to standard output, a line of JSON each, until nobody reads them."""
+    endless, ids = batches(settings)
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(ids), flush=True)
+        for batch in endless:
+            told = {name: getattr(batch, name).tolist() for name in _TENSORS}
+            print(json.dumps({**told, "num_target_tokens": batch.num_target_tokens}), flush=True)
+
+
+_TENSORS = ("source", "source_lengths", "target_input", "target_output")
+
+
+def fed_batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
+    """Return what `batches` does, in an environment without trasluz: another one's Python, the `feeder`, makes them.
+
+    It waits where it is not read from, so that it takes nothing from a turn.
+    """
+    import torch
+
+    command = [settings["feeder"], str(HERE / "training_batches.py"), "--feed", json.dumps(settings)]
+    # It ends when its reader does, and its pipe with it.
+    lines = subprocess.Popen(command, stdout=subprocess.PIPE, text=True).stdout
+    assert lines is not None
+    ids: dict[str, int] = json.loads(lines.readline())
+
+    def endless() -> Iterator[Any]:
+        for line in lines:
+            told = json.loads(line)
+            yield SimpleNamespace(**{**told, **{name: torch.tensor(told[name]) for name in _TENSORS}})
+
+    return endless(), ids
+
+
 def trasluz_turns(settings: dict[str, Any], model: str) -> Callable[[dict[str, Any]], Reply]:
     """Return turns of trasluz training a translator of this preset."""
     return turns_of(recipe(settings, model, settings["precision"]))
@@ -178,19 +217,29 @@ def peer_turns(
 ) -> Callable[[dict[str, Any]], Reply]:
     """Return turns of a plain, honest loop: fused AdamW, clipping, autocast where it is asked for.
 
-    `loss_of` gives the summed loss of a batch; it is divided by the number of real target tokens.
+    `loss_of` gives the summed loss of a batch; it is divided by the number of real target tokens. The batches of a turn
+    are at hand before its clock starts.
     """
     import torch
 
+    # Before 2.4 PyTorch fuses it on GPUs alone; all tensors of an operation at once are the next best.
+    fused = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0, fused=True
+        model.parameters(),
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.98),
+        eps=1e-9,
+        weight_decay=0.0,
+        fused=fused,
+        foreach=not fused,
     )
     narrow = settings["precision"] == "bf16"
     model.train()
 
     def turn(request: dict[str, Any]) -> Reply:
+        todo = list(itertools.islice(endless, request["updates"]))
         start, tokens, losses = time.perf_counter(), 0, 0.0
-        for batch in itertools.islice(endless, request["updates"]):
+        for batch in todo:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
                 loss = loss_of(batch)
             (loss / batch.num_target_tokens).backward()
@@ -202,3 +251,7 @@ def peer_turns(
         return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": losses / tokens}
 
     return turn
+
+
+if __name__ == "__main__":
+    feed(json.loads(sys.argv[sys.argv.index("--feed") + 1]))

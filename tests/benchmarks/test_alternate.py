@@ -35,3 +35,11 @@ def test_whom_a_request_does_not_fit_waits(script: str) -> None:
 def test_nobody_left_to_ask_is_no_endless_round(script: str) -> None:
     with Contest([Contender("1", script, {"amount": 1})]) as contest:
         assert contest.rounds({}, 1, 2, left_out={"1"}) == {}
+
+
+def test_a_peer_without_its_environment_says_how_to_get_it(script: str, tmp_path: Path) -> None:
+    peer = Contender("peer", script, {"amount": 1}, python=str(tmp_path / "bin/python"), made_by="`make peer` makes it")
+    with Contest([peer, Contender("1", script, {"amount": 1})]) as contest:
+        assert list(contest.rounds({}, 0, 1)) == ["1"]
+        assert contest.notes == ["peer: its environment is not there; `make peer` makes it"]
+    assert "peer" not in alternate.versions([peer])
