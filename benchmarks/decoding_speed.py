@@ -48,6 +48,7 @@ from alternate import (
 from machine_limits import LIMITS, sentence, share
 from marian_folder import BASE, TINY, sources, write_marian_folder
 from onnx_marian import BEAM, OnnxMarian, export
+from training_batches import finish
 
 SCRIPT = "decoding_speed.py"
 SOURCE_TOKENS = 32
@@ -122,6 +123,7 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
             some = texts[begin : begin + batch]
             start = time.perf_counter()
             targets = translate(some, beam)
+            finish(settings.get("device", "cpu"))
             seconds += time.perf_counter() - start
             found += targets
         # The last token may be forced to be the end.
@@ -145,7 +147,8 @@ def _trasluz(work: Path, settings: dict[str, Any]) -> Translate:
     # As the command line does before it loads a model.
     tune_allocator()
     set_threads(settings["threads"])
-    translator = trasluz.load(work / "marian", device="cpu", dtype=settings["precision"])
+    device = settings.get("device", "cpu")
+    translator = trasluz.load(work / "marian", device=device, dtype=settings["precision"])
     config, steps = translator.config, settings["steps"]
     tokens = DecodingTokens(config.start_id, config.eos_id)
 
@@ -155,7 +158,7 @@ def _trasluz(work: Path, settings: dict[str, Any]) -> Translate:
         wanted = SearchSettings(
             beam=beam, min_length_ratio=1.0, max_length_ratio=1.0, max_length=steps, at_limit="free-end"
         )
-        found = search(translator.model, source, lengths, wanted, tokens)
+        found = search(translator.model, source.to(device), lengths.to(device), wanted, tokens)
         return [list(hypotheses[0].ids) for hypotheses in found]
 
     return translate
@@ -167,12 +170,13 @@ def _transformers(work: Path, settings: dict[str, Any]) -> Translate:
 
     torch.set_num_threads(settings["threads"])
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings["precision"]]
-    model = MarianMTModel.from_pretrained(work / "marian", dtype=dtype).eval()
+    device = settings.get("device", "cpu")
+    model = MarianMTModel.from_pretrained(work / "marian", dtype=dtype).eval().to(device)
     config, steps = model.config, settings["steps"]
 
     @torch.inference_mode()
     def translate(texts: list[list[int]], beam: int) -> list[list[int]]:
-        source = torch.tensor(texts)
+        source = torch.tensor(texts, device=device)
         wanted = GenerationConfig(
             num_beams=beam,
             do_sample=False,

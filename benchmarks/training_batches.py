@@ -36,12 +36,10 @@ data: {{languages: [en, de]}}
 tokenizer: {{vocab_size: {VOCAB_SIZE}, shared: true}}
 training:
   max_steps: 100000000
-  batch_tokens: {BATCH_TOKENS}
   learning_rate: {LEARNING_RATE}
   schedule: constant
   warmup_steps: 0
   label_smoothing: {SMOOTHING}
-  device: cpu
   save_every: 100 h
 evaluation: {{every: 100000000 steps, metric: loss, patience: null}}
 """
@@ -54,12 +52,15 @@ def text_name() -> str:
     return "random words, in sentences as long as Multi30k's (the variable TRASLUZ_DATA names no data)"
 
 
-def prepare_text(work: Path, seed: int) -> dict[str, Any]:
-    """Store the tokens once, so that every worker finds them; return what is to be known of the batches."""
+def prepare_text(work: Path, seed: int, pairs: int = _RANDOM_PAIRS, **more: Any) -> dict[str, Any]:
+    """Store the tokens once, so that every worker finds them; return what is to be known of the batches.
+
+    `more` is what a recipe is told besides.
+    """
     if "TRASLUZ_DATA" not in os.environ:
-        for name, count in (("train", _RANDOM_PAIRS), ("valid", 1_000)):
+        for name, count in (("train", pairs), ("valid", min(pairs, 1_000))):
             _write_random_pairs(work / f"{name}.tsv", count, seed)
-    stream = _stream({"work": str(work), "seed": seed, "threads": 1})
+    stream = _stream({**more, "work": str(work), "seed": seed, "threads": 1})
     updates = stream.num_updates(0)
     batches = [batch for pieces in itertools.islice(stream.updates(0, 0), 100) for batch in pieces]
     sources = sum(int(batch.source_lengths.sum()) for batch in batches)
@@ -92,6 +93,8 @@ def recipe(settings: Mapping[str, Any], model: str = "transformer-tiny", precisi
             f'data.valid="{valid}"',
             f'data.cache="{work}/cache"',
             f"tokenizer.kind={kind}",
+            f"training.device={settings.get('device', 'cpu')}",
+            f"training.batch_tokens={settings.get('batch_tokens', BATCH_TOKENS)}",
             f"training.precision={precision}",
             f"training.threads={settings['threads']}",
             f"training.seed={settings['seed']}",
@@ -204,12 +207,21 @@ def turns_of(described: Any) -> Callable[[dict[str, Any]], Reply]:
             report = next(reports)
             if isinstance(report, Update):
                 updates.append(report)
+        finish(described.training.device)
         seconds = time.perf_counter() - start
         tokens = sum(update.tokens for update in updates)
         loss = sum(update.loss * update.tokens for update in updates) / tokens
         return {"amount": tokens, "seconds": seconds, "loss": loss}
 
     return turn
+
+
+def finish(device: str) -> None:
+    """Wait until a GPU has done what it was given: before that no clock is read."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def peer_turns(
@@ -233,22 +245,25 @@ def peer_turns(
         fused=fused,
         foreach=not fused,
     )
-    narrow = settings["precision"] == "bf16"
+    narrow, device = settings["precision"] == "bf16", settings.get("device", "cpu")
     model.train()
 
     def turn(request: dict[str, Any]) -> Reply:
         todo = list(itertools.islice(endless, request["updates"]))
-        start, tokens, losses = time.perf_counter(), 0, 0.0
+        start, tokens, losses = time.perf_counter(), 0, torch.zeros((), device=device)
         for batch in todo:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            if device != "cpu":
+                batch = batch.to(torch.device(device))
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=narrow):
                 loss = loss_of(batch)
             (loss / batch.num_target_tokens).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             tokens += batch.num_target_tokens
-            losses += float(loss.detach())
-        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": losses / tokens}
+            losses += loss.detach()
+        finish(device)
+        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": float(losses) / tokens}
 
     return turn
 
