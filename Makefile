@@ -3,6 +3,7 @@
 #   VENV=.venv            where it stands
 #   WORKERS=2             how many processes share the tests
 #   BENCH_VENV=.venv-bench, BENCH_FLAGS=--quick      the same for `make bench`, and what it is told
+#   BENCH_OPENNMT_VENV=.venv-bench-opennmt           the environment of a peer of `make bench` with a PyTorch of its own
 #   PIP_FLAGS=...         extra flags for pip, for instance an index with CPU-only wheels of PyTorch
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -11,6 +12,7 @@ VENV ?= .venv
 WORKERS ?= 2
 PIP_FLAGS ?=
 BENCH_VENV ?= .venv-bench
+BENCH_OPENNMT_VENV ?= .venv-bench-opennmt
 BENCH_FLAGS ?= --out docs/benchmarks.md
 
 python := $(VENV)/bin/python
@@ -21,7 +23,7 @@ bench_pip := $(bench_python) -m pip install --quiet --disable-pip-version-check 
 bench_sources := $(sources) benchmarks/requirements.txt benchmarks/requirements-alone.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format docs bench clean
+.PHONY: help demo test check lint format docs bench bench-opennmt clean
 
 help:
 	@echo "make demo    translate with the bundled model and draw the alignment"
@@ -53,11 +55,15 @@ format: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-dev
 	$(python) docs/generate.py
 
+# OpenNMT-py's environment is several gigabytes; where it cannot be made, its rows say so.
 bench: $(BENCH_VENV)/.ready
-	$(bench_python) benchmarks/write_tables.py $(BENCH_FLAGS)
+	-@$(MAKE) bench-opennmt
+	BENCH_OPENNMT_VENV=$(abspath $(BENCH_OPENNMT_VENV)) $(bench_python) benchmarks/write_tables.py $(BENCH_FLAGS)
+
+bench-opennmt: $(BENCH_OPENNMT_VENV)/.ready
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(BENCH_OPENNMT_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The stamps are written last, so that a set-up cut short is begun again.
 $(VENV)/bin/python:
@@ -83,4 +89,11 @@ $(BENCH_VENV)/bin/python:
 $(BENCH_VENV)/.ready: $(bench_sources) | $(bench_python)
 	$(bench_pip) --editable '.[all]' --requirement benchmarks/requirements.txt
 	while read -r peer; do case "$$peer" in ''|\#*) ;; *) $(bench_pip) --no-deps "$$peer" </dev/null || true ;; esac; done <benchmarks/requirements-alone.txt
+	@touch $@
+
+# Its PyTorch is older than constraints.txt knows, and is built for Python 3.8 to 3.12.
+$(BENCH_OPENNMT_VENV)/.ready: benchmarks/requirements-opennmt.txt
+	@echo "setting up $(BENCH_OPENNMT_VENV) (once; OpenNMT-py's own PyTorch, of 5 GB with CUDA)" >&2
+	$(PYTHON) -m venv $(BENCH_OPENNMT_VENV)
+	$(BENCH_OPENNMT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --requirement benchmarks/requirements-opennmt.txt
 	@touch $@

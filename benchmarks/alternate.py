@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,7 +47,10 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """One program at one setting; what is not `ours` is a peer, and a peer that does other work is not `compared`."""
+    """One program at one setting; what is not `ours` is a peer, and a peer that does other work is not `compared`.
+
+    A peer that needs other versions than ours has a `python` of its own, which `made_by` says how to get.
+    """
 
     name: str
     script: str
@@ -56,6 +59,8 @@ class Contender:
     packages: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     compared: bool = True
+    python: str = sys.executable
+    made_by: str = ""
 
     @property
     def ours(self) -> bool:
@@ -71,10 +76,12 @@ class Worker:
     """A contender's process."""
 
     def __init__(self, contender: Contender) -> None:
-        """Start it; `ready` waits until it can take a turn."""
+        """Start it; its first answer says that it can take a turn."""
+        if not Path(contender.python).exists():
+            raise WorkerFailed(f"its environment is not there; {contender.made_by}")
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / contender.script), "--serve", json.dumps(contender.settings)],
+            [contender.python, str(HERE / contender.script), "--serve", json.dumps(contender.settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -137,7 +144,10 @@ class Contest:
         self._workers: dict[str, Worker] = {}
         try:
             for contender in contenders:
-                self._workers[contender.name] = Worker(contender)
+                try:
+                    self._workers[contender.name] = Worker(contender)
+                except WorkerFailed as failure:
+                    self._tell(contender.name, failure)
             for name in list(self._workers):
                 self._try(name)
         except BaseException:
@@ -150,12 +160,18 @@ class Contest:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def rounds(self, request: Mapping[str, Any], minutes: float, least: int) -> dict[str, list[Reply]]:
-        """Return everybody's replies, one a round, of at least so many rounds; a first round warms up, uncounted."""
-        replies: dict[str, list[Reply]] = {name: [] for name in self._workers}
+    def rounds(
+        self, request: Mapping[str, Any], minutes: float, least: int, left_out: Container[str] = ()
+    ) -> dict[str, list[Reply]]:
+        """Return everybody's replies, one a round, of at least so many rounds; a first round warms up, uncounted.
+
+        Whom a request does not fit is `left_out`, and waits.
+        """
+        replies: dict[str, list[Reply]] = {name: [] for name in self._workers if name not in left_out}
         end, number = time.monotonic() + 60 * minutes, 0
-        while self._workers and (number <= least or time.monotonic() < end):
-            names = list(self._workers)
+        while (names := [name for name in self._workers if name not in left_out]) and (
+            number <= least or time.monotonic() < end
+        ):
             asked, shift = {**request, "round": number}, number % len(names)
             # Nobody always follows the same one.
             for name in names[shift:] + names[:shift]:
@@ -178,10 +194,13 @@ class Contest:
         try:
             return worker.answer() if request is None else worker.ask(request)
         except WorkerFailed as failure:
-            self.notes.append(f"{name}: {failure}")
-            say(f"  {name} fails: {failure}")
+            self._tell(name, failure)
             self._workers.pop(name).close()
             return None
+
+    def _tell(self, name: str, failure: WorkerFailed) -> None:
+        self.notes.append(f"{name}: {failure}")
+        say(f"  {name} fails: {failure}")
 
 
 def write_first(kind: str, script: str, settings: Mapping[str, Any], notes: list[str]) -> None:
@@ -297,7 +316,16 @@ def versions(contenders: Sequence[Contender]) -> dict[str, str]:
     for package in dict.fromkeys(["torch", *(name for one in contenders for name in one.packages)]):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
+    elsewhere = {one.python: one.packages for one in contenders if one.python != sys.executable}
+    for python, packages in elsewhere.items():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            told = subprocess.run([python, "-c", _VERSIONS, "torch", *packages], check=True, capture_output=True)
+            torch, *others = json.loads(told.stdout)
+            found |= dict(zip(packages, others, strict=True)) | {f"torch of {packages[0]}": torch}
     return found
+
+
+_VERSIONS = "import json, sys; from importlib.metadata import version; print(json.dumps([*map(version, sys.argv[1:])]))"
 
 
 def question_parser(description: str | None, minutes: float) -> argparse.ArgumentParser:
@@ -361,9 +389,14 @@ def report_of(
     notes: Sequence[str],
     **found: Any,
 ) -> dict[str, Any]:
-    """Return what a question writes down: how it was measured, by whom, and what was found."""
+    """Return what a question writes down: how it was measured, by whom, and what was found.
+
+    Where nobody was measured the question has failed, and ends with what its contenders said.
+    """
     from machine_limits import describe
 
+    if not _anybody(found, {one.name for one in contenders}):
+        raise SystemExit(f"nobody could be measured: {'; '.join(notes) or 'no contender was asked for'}")
     return {
         "question": Path(script).stem,
         "command": command_line(script, options),
@@ -379,6 +412,15 @@ def report_of(
         "notes": list(notes),
         **found,
     }
+
+
+def _anybody(found: Any, names: Container[str]) -> bool:
+    """Tell whether one of these has a turn that counted, however deep the cases of a question are nested."""
+    if not isinstance(found, Mapping):
+        return False
+    return any(
+        (name in names and isinstance(value, list) and value) or _anybody(value, names) for name, value in found.items()
+    )
 
 
 def print_report(options: argparse.Namespace, report: Mapping[str, Any], table: Callable[[Any], str]) -> None:

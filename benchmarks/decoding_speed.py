@@ -5,9 +5,11 @@
 A Marian model of base shape (6 + 6 layers, 512 wide, feed-forward 2,048, vocabulary 32,000) with random weights of
 large spread, written once and read by all. Sources of 32 tokens, targets of exactly 32; greedy search and a beam of 4;
 1, 16 and 64 sentences at once. A turn is one batch, or four where a batch is one sentence, and different ones each
-round. ONNX Runtime runs graphs that PyTorch exports, quantised by its own quantizer; optimum, which would make them,
-does not know transformers 5. Memory is the most a process has held so far, loading included, from the smallest case to
-the largest.
+round. CTranslate2 takes part at two settings: all threads on one batch, and the batch in two halves beside each other
+with half of the threads each, where there is more than one sentence and one thread. ONNX Runtime runs graphs that
+PyTorch exports, with residual and norm joined by its optimizer of transformers, quantised by its own quantizer;
+optimum, which would make them, does not know transformers 5. Memory is the most a process has held so far, loading
+included, from the smallest case to the largest.
 
 How many of the first 31 tokens equal those of transformers is shown for fp32: that is the proof that all do the same
 work. (Our last token is the end, theirs one more word, so that a beam may choose another of nearly equal ones.) A
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from alternate import (
@@ -45,12 +48,14 @@ from alternate import (
 from machine_limits import LIMITS, sentence, share
 from marian_folder import BASE, TINY, sources, write_marian_folder
 from onnx_marian import BEAM, OnnxMarian, export
+from training_batches import finish
 
 SCRIPT = "decoding_speed.py"
 SOURCE_TOKENS = 32
 BATCHES = (1, 16, 64)
 SENTENCES_A_TURN = 4
 REFERENCE = "transformers, fp32"
+HALVED = "CTranslate2, two halves at once"
 _BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 
 
@@ -73,14 +78,18 @@ def cost(shape: Mapping[str, int], beam: int, batch: int, steps: int, precision:
 def contenders(settings: Mapping[str, Any]) -> list[Contender]:
     """Return all that take part."""
 
-    def one(kind: str, precision: str, name: str = "", **other: Any) -> Contender:
-        told = {**settings, "kind": kind, "precision": precision}
+    def one(
+        kind: str, precision: str, name: str = "", told: Mapping[str, Any] = MappingProxyType({}), **other: Any
+    ) -> Contender:
+        told = {**settings, "kind": kind, "precision": precision, **told}
         return Contender(f"{name or kind}, {precision}", SCRIPT, told, precision, (kind,), **other)
 
+    halved = [one("ctranslate2", precision, HALVED, {"halved": True}) for precision in ("fp32", "int8")]
     return [
         *(one("trasluz", precision) for precision in ("fp32", "bf16", "int8")),
         *(one("transformers", precision, environment=ALLOCATOR) for precision in ("fp32", "bf16")),
         *(one("ctranslate2", precision, "CTranslate2") for precision in ("fp32", "int8")),
+        *(halved if settings["threads"] > 1 else ()),
         *(one("onnxruntime", precision, "ONNX Runtime") for precision in ("fp32", "int8")),
     ]
 
@@ -114,6 +123,7 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
             some = texts[begin : begin + batch]
             start = time.perf_counter()
             targets = translate(some, beam)
+            finish(settings.get("device", "cpu"))
             seconds += time.perf_counter() - start
             found += targets
         # The last token may be forced to be the end.
@@ -137,7 +147,8 @@ def _trasluz(work: Path, settings: dict[str, Any]) -> Translate:
     # As the command line does before it loads a model.
     tune_allocator()
     set_threads(settings["threads"])
-    translator = trasluz.load(work / "marian", device="cpu", dtype=settings["precision"])
+    device = settings.get("device", "cpu")
+    translator = trasluz.load(work / "marian", device=device, dtype=settings["precision"])
     config, steps = translator.config, settings["steps"]
     tokens = DecodingTokens(config.start_id, config.eos_id)
 
@@ -147,7 +158,7 @@ def _trasluz(work: Path, settings: dict[str, Any]) -> Translate:
         wanted = SearchSettings(
             beam=beam, min_length_ratio=1.0, max_length_ratio=1.0, max_length=steps, at_limit="free-end"
         )
-        found = search(translator.model, source, lengths, wanted, tokens)
+        found = search(translator.model, source.to(device), lengths.to(device), wanted, tokens)
         return [list(hypotheses[0].ids) for hypotheses in found]
 
     return translate
@@ -159,12 +170,13 @@ def _transformers(work: Path, settings: dict[str, Any]) -> Translate:
 
     torch.set_num_threads(settings["threads"])
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings["precision"]]
-    model = MarianMTModel.from_pretrained(work / "marian", dtype=dtype).eval()
+    device = settings.get("device", "cpu")
+    model = MarianMTModel.from_pretrained(work / "marian", dtype=dtype).eval().to(device)
     config, steps = model.config, settings["steps"]
 
     @torch.inference_mode()
     def translate(texts: list[list[int]], beam: int) -> list[list[int]]:
-        source = torch.tensor(texts)
+        source = torch.tensor(texts, device=device)
         wanted = GenerationConfig(
             num_beams=beam,
             do_sample=False,
@@ -195,12 +207,14 @@ def _ctranslate2(work: Path, settings: dict[str, Any]) -> Translate:
     import ctranslate2
 
     precision, steps = settings["precision"], settings["steps"]
+    workers = 2 if settings.get("halved") else 1
     translator = ctranslate2.Translator(
         str(work / f"ctranslate2-{precision}"),
         device="cpu",
         compute_type={"fp32": "float32", "int8": "int8"}[precision],
-        inter_threads=1,
-        intra_threads=settings["threads"],
+        # Two workers share one copy of the weights.
+        inter_threads=workers,
+        intra_threads=settings["threads"] // workers,
     )
     ids = json.loads((work / "marian" / "vocab.json").read_text(encoding="utf-8"))
     names = {index: name for name, index in ids.items()}
@@ -208,6 +222,8 @@ def _ctranslate2(work: Path, settings: dict[str, Any]) -> Translate:
     def translate(texts: list[list[int]], beam: int) -> list[list[int]]:
         found = translator.translate_batch(
             [[names[index] for index in text] for text in texts],
+            # It deals batches out, not sentences.
+            max_batch_size=-(-len(texts) // workers),
             beam_size=beam,
             min_decoding_length=steps,
             max_decoding_length=steps,
@@ -249,7 +265,10 @@ def measure(options: Any) -> dict[str, Any]:
                 say(f" {case_name(beam, batch)}")
                 minutes = 0 if options.quick else options.minutes / len(cases)
                 request = {"beam": beam, "batch": batch}
-                replies[case_name(beam, batch)] = contest.rounds(request, minutes, 2 if options.quick else 3)
+                least = 2 if options.quick else 3
+                # One sentence has no halves.
+                left_out = {one.name for one in taking_part if batch == 1 and one.settings.get("halved")}
+                replies[case_name(beam, batch)] = contest.rounds(request, minutes, least, left_out)
             notes += contest.notes
     same = {case: _same_tokens(found) for case, found in replies.items()}
     for found in replies.values():

@@ -85,12 +85,12 @@ tokenizer: {{kind: wordpiece, load: {work}/tokenizer}}
 masking: {{rate: {RATE}}}
 training:
   max_steps: 100000000
-  batch_tokens: {BATCH_TOKENS}
+  batch_tokens: {settings.get("batch_tokens", BATCH_TOKENS)}
   learning_rate: {LEARNING_RATE}
   schedule: constant
   warmup_steps: 0
   label_smoothing: 0.0
-  device: cpu
+  device: {settings.get("device", "cpu")}
   precision: {settings.get("precision", "fp32")}
   threads: {settings["threads"]}
   seed: {settings["seed"]}
@@ -144,7 +144,7 @@ def _model(settings: dict[str, Any]) -> Any:
             max_position_embeddings=512,
             attn_implementation="sdpa",
         )
-    )
+    ).to(settings.get("device", "cpu"))
 
 
 def _bert(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
@@ -156,7 +156,7 @@ def _bert(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
         ids, lengths = batch.texts.ids, batch.texts.lengths
         labels = torch.full_like(ids, -100)
         labels[batch.rows, batch.columns] = batch.targets
-        real = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
         found = model(input_ids=ids, attention_mask=real, token_type_ids=batch.texts.segments, labels=labels)
         # The loop divides a sum by the number of tokens; theirs is a mean over the places to guess.
         return found.loss * batch.num_target_tokens

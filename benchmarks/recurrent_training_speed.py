@@ -1,4 +1,4 @@
-"""How fast is a recurrent model with attention trained: rnnsearch beside JoeyNMT's and eole's recurrent models.
+"""How fast is a recurrent model with attention trained: rnnsearch beside those of JoeyNMT, eole and OpenNMT-py.
 
     TRASLUZ_DATA=... python benchmarks/recurrent_training_speed.py --minutes 15
 
@@ -7,14 +7,21 @@ back into the recurrence; vocabulary 8,000, one matrix for source, target and ou
 Adam, clipping. Batches, turns and figures are those of training_speed.py. The peers' own models and losses run in a
 plain loop with fused AdamW, the allocator told to keep its buffers; where they leave a choice that costs time, both are
 shown. One row of eole has no attention inside the recurrence: a lesser model, shown but not compared with.
+
+OpenNMT-py 3.5.1 wants a PyTorch below 2.3 and runs in an environment of its own, with PyTorch 2.2, which has no fused
+AdamW for CPUs; `make bench-opennmt` makes it.
 """
 
+import os
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from alternate import (
     ALLOCATOR,
+    HERE,
     Contender,
     Reply,
     print_report,
@@ -22,13 +29,15 @@ from alternate import (
     serve,
     serving,
 )
-from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, peer_turns, trasluz_turns
+from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, fed_batches, peer_turns, trasluz_turns
 from training_speed import measure_training, training_heading, training_rows
 
 SCRIPT = "recurrent_training_speed.py"
 # Embedding and hidden size that make each 7.6 million parameters large, with one matrix for source, target and output.
 # The peers can tie the output only where both sizes are equal; the operations of a target token come out alike.
-SIZES = {"trasluz": (256, 440), "joeynmt": (392, 392), "eole": (480, 480)}
+SIZES = {"trasluz": (256, 440), "joeynmt": (392, 392), "eole": (480, 480), "OpenNMT-py": (480, 480)}
+# Where `make bench-opennmt` puts the environment.
+OPENNMT_VENV = Path(os.environ.get("BENCH_OPENNMT_VENV", HERE.parent / ".venv-bench-opennmt"))
 
 
 def gflop_a_target_token(kind: str, source_tokens: float) -> float:
@@ -71,6 +80,17 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
                 environment=ALLOCATOR,
                 compared=False,
             ),
+            *(
+                one(
+                    "OpenNMT-py",
+                    f"OpenNMT-py, {name} attention",
+                    {"attention": attention, "feeder": sys.executable},
+                    environment=ALLOCATOR,
+                    python=str(OPENNMT_VENV / "bin/python"),
+                    made_by="`make bench-opennmt` makes it",
+                )
+                for name, attention in (("additive", "mlp"), ("bilinear", "general"))
+            ),
         ]
     return found
 
@@ -87,8 +107,9 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
 
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
-    endless, ids = batches(settings)
-    model, loss_of = {"joeynmt": _joeynmt, "eole": _eole}[settings["kind"]](settings, ids)
+    endless, ids = (fed_batches if "feeder" in settings else batches)(settings)
+    build = {"joeynmt": _joeynmt, "eole": _eole, "OpenNMT-py": _opennmt}[settings["kind"]]
+    model, loss_of = build(settings, ids)
     return peer_turns(settings, model, loss_of, endless)
 
 
@@ -199,6 +220,36 @@ def _eole(settings: dict[str, Any], ids: Mapping[str, int]) -> tuple[Any, Callab
         # It shifts for itself: what it reads is all but the last token, and that it never looks at.
         target = torch.nn.functional.pad(batch.target_input, (0, 1), value=pad_id)
         hidden = model(batch.source, target, batch.source_lengths).dec_out
+        return criterion(model.generator(hidden.flatten(0, 1)).float(), batch.target_output.flatten())
+
+    return model, loss_of
+
+
+def _opennmt(settings: dict[str, Any], ids: Mapping[str, int]) -> tuple[Any, Callable[[Any], Any]]:
+    import torch
+    from onmt.decoders import InputFeedRNNDecoder
+    from onmt.encoders import RNNEncoder
+    from onmt.models import NMTModel
+    from onmt.modules import Embeddings
+
+    (width, hidden), pad_id = SIZES["OpenNMT-py"], ids["pad_id"]
+    embedding = Embeddings(word_vec_size=width, word_vocab_size=VOCAB_SIZE, word_padding_idx=pad_id, dropout=DROPOUT)
+    encoder = RNNEncoder("GRU", True, 1, hidden, DROPOUT, embedding)
+    decoder = InputFeedRNNDecoder(
+        "GRU", True, 1, hidden, attn_type=settings["attention"], dropout=DROPOUT, embeddings=embedding
+    )
+    model = NMTModel(encoder, decoder)
+    model.generator = torch.nn.Linear(hidden, VOCAB_SIZE)
+    for parameter in model.parameters():
+        # As it does where nothing else is asked for.
+        torch.nn.init.uniform_(parameter, -0.1, 0.1)
+    model.generator.weight = embedding.word_lut.weight
+    criterion = torch.nn.CrossEntropyLoss(ignore_index=pad_id, reduction="sum", label_smoothing=SMOOTHING)
+
+    def loss_of(batch: Any) -> Any:
+        # It shifts for itself: what it reads is all but the last token, and that it never looks at.
+        target = torch.nn.functional.pad(batch.target_input, (0, 1), value=pad_id)
+        hidden, _ = model(batch.source[:, :, None], target[:, :, None], batch.source_lengths)
         return criterion(model.generator(hidden.flatten(0, 1)).float(), batch.target_output.flatten())
 
     return model, loss_of

@@ -5,15 +5,20 @@ as long as those. trasluz trains from a recipe, as a user would; the peers get t
 bucketed by length, at most 4,096 padded places a side.
 """
 
+import contextlib
 import itertools
+import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from alternate import Reply
+from alternate import HERE, Reply
 from marian_folder import made_up_word
 
 BATCH_TOKENS = 4_096
@@ -31,12 +36,10 @@ data: {{languages: [en, de]}}
 tokenizer: {{vocab_size: {VOCAB_SIZE}, shared: true}}
 training:
   max_steps: 100000000
-  batch_tokens: {BATCH_TOKENS}
   learning_rate: {LEARNING_RATE}
   schedule: constant
   warmup_steps: 0
   label_smoothing: {SMOOTHING}
-  device: cpu
   save_every: 100 h
 evaluation: {{every: 100000000 steps, metric: loss, patience: null}}
 """
@@ -49,12 +52,15 @@ def text_name() -> str:
     return "random words, in sentences as long as Multi30k's (the variable TRASLUZ_DATA names no data)"
 
 
-def prepare_text(work: Path, seed: int) -> dict[str, Any]:
-    """Store the tokens once, so that every worker finds them; return what is to be known of the batches."""
+def prepare_text(work: Path, seed: int, pairs: int = _RANDOM_PAIRS, **more: Any) -> dict[str, Any]:
+    """Store the tokens once, so that every worker finds them; return what is to be known of the batches.
+
+    `more` is what a recipe is told besides.
+    """
     if "TRASLUZ_DATA" not in os.environ:
-        for name, count in (("train", _RANDOM_PAIRS), ("valid", 1_000)):
+        for name, count in (("train", pairs), ("valid", min(pairs, 1_000))):
             _write_random_pairs(work / f"{name}.tsv", count, seed)
-    stream = _stream({"work": str(work), "seed": seed, "threads": 1})
+    stream = _stream({**more, "work": str(work), "seed": seed, "threads": 1})
     updates = stream.num_updates(0)
     batches = [batch for pieces in itertools.islice(stream.updates(0, 0), 100) for batch in pieces]
     sources = sum(int(batch.source_lengths.sum()) for batch in batches)
@@ -87,6 +93,8 @@ def recipe(settings: Mapping[str, Any], model: str = "transformer-tiny", precisi
             f'data.valid="{valid}"',
             f'data.cache="{work}/cache"',
             f"tokenizer.kind={kind}",
+            f"training.device={settings.get('device', 'cpu')}",
+            f"training.batch_tokens={settings.get('batch_tokens', BATCH_TOKENS)}",
             f"training.precision={precision}",
             f"training.threads={settings['threads']}",
             f"training.seed={settings['seed']}",
@@ -146,6 +154,40 @@ def batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
     return endless, stream.ids
 
 
+def feed(settings: dict[str, Any]) -> None:
+    """Write the special ids and all batches to standard output, a line of JSON each, until nobody reads them."""
+    endless, ids = batches(settings)
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(ids), flush=True)
+        for batch in endless:
+            told = {name: getattr(batch, name).tolist() for name in _TENSORS}
+            print(json.dumps({**told, "num_target_tokens": batch.num_target_tokens}), flush=True)
+
+
+_TENSORS = ("source", "source_lengths", "target_input", "target_output")
+
+
+def fed_batches(settings: dict[str, Any]) -> tuple[Iterator[Any], dict[str, int]]:
+    """Return what `batches` does, in an environment without trasluz: another one's Python, the `feeder`, makes them.
+
+    It waits where it is not read from, so that it takes nothing from a turn.
+    """
+    import torch
+
+    command = [settings["feeder"], str(HERE / "training_batches.py"), "--feed", json.dumps(settings)]
+    # It ends when its reader does, and its pipe with it.
+    lines = subprocess.Popen(command, stdout=subprocess.PIPE, text=True).stdout
+    assert lines is not None
+    ids: dict[str, int] = json.loads(lines.readline())
+
+    def endless() -> Iterator[Any]:
+        for line in lines:
+            told = json.loads(line)
+            yield SimpleNamespace(**{**told, **{name: torch.tensor(told[name]) for name in _TENSORS}})
+
+    return endless(), ids
+
+
 def trasluz_turns(settings: dict[str, Any], model: str) -> Callable[[dict[str, Any]], Reply]:
     """Return turns of trasluz training a translator of this preset."""
     return turns_of(recipe(settings, model, settings["precision"]))
@@ -165,6 +207,7 @@ def turns_of(described: Any) -> Callable[[dict[str, Any]], Reply]:
             report = next(reports)
             if isinstance(report, Update):
                 updates.append(report)
+        finish(described.training.device)
         seconds = time.perf_counter() - start
         tokens = sum(update.tokens for update in updates)
         loss = sum(update.loss * update.tokens for update in updates) / tokens
@@ -173,32 +216,57 @@ def turns_of(described: Any) -> Callable[[dict[str, Any]], Reply]:
     return turn
 
 
+def finish(device: str) -> None:
+    """Wait until a GPU has done what it was given: before that no clock is read."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
 def peer_turns(
     settings: dict[str, Any], model: Any, loss_of: Callable[[Any], Any], endless: Iterator[Any]
 ) -> Callable[[dict[str, Any]], Reply]:
     """Return turns of a plain, honest loop: fused AdamW, clipping, autocast where it is asked for.
 
-    `loss_of` gives the summed loss of a batch; it is divided by the number of real target tokens.
+    `loss_of` gives the summed loss of a batch; it is divided by the number of real target tokens. The batches of a turn
+    are at hand before its clock starts.
     """
     import torch
 
+    # Before 2.4 PyTorch fuses it on GPUs alone; all tensors of an operation at once are the next best.
+    fused = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-9, weight_decay=0.0, fused=True
+        model.parameters(),
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.98),
+        eps=1e-9,
+        weight_decay=0.0,
+        fused=fused,
+        foreach=not fused,
     )
-    narrow = settings["precision"] == "bf16"
+    narrow, device = settings["precision"] == "bf16", settings.get("device", "cpu")
     model.train()
 
     def turn(request: dict[str, Any]) -> Reply:
-        start, tokens, losses = time.perf_counter(), 0, 0.0
-        for batch in itertools.islice(endless, request["updates"]):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+        todo = list(itertools.islice(endless, request["updates"]))
+        start, tokens, losses = time.perf_counter(), 0, torch.zeros((), device=device)
+        for batch in todo:
+            if device != "cpu":
+                batch = batch.to(torch.device(device))
+            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=narrow):
                 loss = loss_of(batch)
             (loss / batch.num_target_tokens).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             tokens += batch.num_target_tokens
-            losses += float(loss.detach())
-        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": losses / tokens}
+            losses += loss.detach()
+        finish(device)
+        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": float(losses) / tokens}
 
     return turn
+
+
+if __name__ == "__main__":
+    feed(json.loads(sys.argv[sys.argv.index("--feed") + 1]))

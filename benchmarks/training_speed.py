@@ -37,21 +37,23 @@ from machine_limits import LIMITS, sentence, share
 from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, peer_turns, prepare_text, trasluz_turns
 
 SCRIPT = "training_speed.py"
-DIM, FEED_FORWARD, HEADS, LAYERS = 256, 1_024, 4, 3
+SHAPE = {"dim": 256, "feed_forward": 1_024, "heads": 4, "layers": 3}
+DIM, FEED_FORWARD, HEADS, LAYERS = SHAPE.values()
 UPDATES_A_TURN = 4
 
 
-def gflop_a_target_token(source_tokens: float) -> float:
+def gflop_a_target_token(source_tokens: float, shape: Mapping[str, int] = SHAPE) -> float:
     """Return the operations of one update for each target token, from the shapes of the matrices alone.
 
     Two for each weight a token meets, forward; twice that again backward. Scores of attention are left out: short
     sentences make them 1 %.
     """
-    attention, feed_forward = 4 * DIM * DIM, 2 * DIM * FEED_FORWARD
-    encoder = LAYERS * (attention + feed_forward)
+    dim, layers = shape["dim"], shape["layers"]
+    attention, feed_forward = 4 * dim * dim, 2 * dim * shape["feed_forward"]
+    encoder = layers * (attention + feed_forward)
     # Of the attention over the source, keys and values are made once a source token.
-    keys_and_values = LAYERS * 2 * DIM * DIM
-    decoder = LAYERS * (2 * attention + feed_forward) - keys_and_values + DIM * VOCAB_SIZE
+    keys_and_values = layers * 2 * dim * dim
+    decoder = layers * (2 * attention + feed_forward) - keys_and_values + dim * VOCAB_SIZE
     return 6 * (source_tokens * (encoder + keys_and_values) + decoder) / 1e9
 
 
@@ -75,7 +77,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
 
 def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
     if settings["kind"] == "trasluz":
-        return trasluz_turns(settings, f"{{preset: transformer-tiny, dropout: {DROPOUT}}}")
+        return trasluz_turns(settings, settings.get("model", f"{{preset: transformer-tiny, dropout: {DROPOUT}}}"))
     import torch
 
     torch.set_num_threads(settings["threads"])
@@ -100,26 +102,27 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
 def _marian(settings: dict[str, Any], ids: Mapping[str, int]) -> tuple[Any, Callable[[Any], Any]]:
     from transformers import MarianConfig, MarianMTModel
 
+    shape = settings.get("shape", SHAPE)
     config = MarianConfig(
         vocab_size=VOCAB_SIZE,
-        d_model=DIM,
-        encoder_layers=LAYERS,
-        decoder_layers=LAYERS,
-        encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS,
-        encoder_ffn_dim=FEED_FORWARD,
-        decoder_ffn_dim=FEED_FORWARD,
+        d_model=shape["dim"],
+        encoder_layers=shape["layers"],
+        decoder_layers=shape["layers"],
+        encoder_attention_heads=shape["heads"],
+        decoder_attention_heads=shape["heads"],
+        encoder_ffn_dim=shape["feed_forward"],
+        decoder_ffn_dim=shape["feed_forward"],
         activation_function="relu",
         dropout=DROPOUT,
         scale_embedding=True,
-        init_std=DIM**-0.5,
+        init_std=shape["dim"] ** -0.5,
         max_position_embeddings=512,
         pad_token_id=ids["pad_id"],
         decoder_start_token_id=ids["start_id"],
         eos_token_id=ids["eos_id"],
         attn_implementation=settings["attention"],
     )
-    model = MarianMTModel(config)
+    model = MarianMTModel(config).to(settings.get("device", "cpu"))
 
     def logits_of(batch: Any) -> Any:
         return model(
@@ -174,7 +177,7 @@ def _torch_transformer(settings: dict[str, Any], ids: Mapping[str, int]) -> tupl
 def _real(lengths: Any, width: int) -> Any:
     import torch
 
-    return torch.arange(width) < lengths[:, None]
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
 def measure(options: Any) -> dict[str, Any]:

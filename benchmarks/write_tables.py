@@ -8,7 +8,8 @@ together:
 
     python benchmarks/write_tables.py --tables training.json recurrent.json decoding.json
 
-The environment needs benchmarks/requirements.txt; a peer that is missing or fails is named below its table, with why.
+The environment needs benchmarks/requirements.txt; a peer that is missing or fails is named below its table, with why. A
+question that fails wholly keeps its place on the page, with what it said last, and the command ends with code 1.
 """
 
 import argparse
@@ -47,16 +48,25 @@ the other, round after round, so that all meet the same moments of the machine. 
 in brackets the lowest and the highest; "times as fast" is the median of the ratios inside each round. What a peer can
 be given to be faster it is given: batches of like lengths, an allocator that keeps its buffers, bf16 where the
 processor has it, eight bits where it knows them. Peak memory is the process's, Python and libraries included.
+
+A limit is the best of many short trials within its turn, the median of that over the rounds. A share of reading counts
+every weight as often as it is used. A cache that holds part of the weights spares the memory that part, so that the
+share is of what a program would have to read without caches: a model not much larger than the last cache can come near
+the limit, or beyond it, without all of that being read from memory.
 """
 
 
 def page(reports: list[Mapping[str, Any]]) -> str:
     """Return the whole page."""
     parts = [_OPENING]
-    if any(report["quick"] for report in reports):
+    if any(report.get("quick") for report in reports):
         parts.append("**A quick run: sizes are small, rounds are few, and no figure here means anything.**\n")
     for report in reports:
         title, module, _ = QUESTIONS[report["question"]]
+        if "failed" in report:
+            parts.append(f"## {title}\n\n**Nothing was measured.** {report['failed']}\n")
+            parts.append(f"```sh\n{report['command']}\n```\n")
+            continue
         parts += [f"## {title}\n", _method(module) + "\n", module.table(report) + "\n"]
         if report["notes"]:
             parts.append("\n".join(f"- {note}" for note in report["notes"]) + "\n")
@@ -72,28 +82,47 @@ def _method(module: Any) -> str:
 def _machine(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    cache = f"last cache {machine['last_cache']}, " if machine.get("last_cache") else ""
     return (
         f"{report['date']}; {machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags']) or 'no flags'}), "
-        f"{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; Python "
-        f"{machine['python']}, {versions}."
+        f"{cache}{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; "
+        f"Python {machine['python']}, {versions}."
     )
 
 
-def ask(question: str, options: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
-    """Let a question's own program measure; None where it fails."""
+def ask(question: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Let a question's own program measure; where it fails, return what it said last and how to ask it again."""
     path = folder / f"{question}.json"
     share = QUESTIONS[question][2] / sum(QUESTIONS[name][2] for name in options.questions)
-    command = [sys.executable, str(HERE / f"{question}.py"), "--json", str(path)]
-    command += ["--minutes", f"{options.minutes * share:.3g}", "--seed", str(options.seed)]
+    asked = ["--minutes", f"{options.minutes * share:.3g}", "--seed", str(options.seed)]
     if options.quick:
-        command.append("--quick")
+        asked.append("--quick")
     if options.threads:
-        command += ["--threads", str(options.threads)]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        asked += ["--threads", str(options.threads)]
+    code, said = _run([sys.executable, str(HERE / f"{question}.py"), "--json", str(path), *asked])
+    if code:
         say(f"{question} fails")
-        return None
+        why = f"The question ended with exit code {code}; its last words: `{said}`" if said else f"Exit code {code}."
+        return {
+            "question": question,
+            "failed": why,
+            "command": " ".join(["python", f"benchmarks/{question}.py", *asked]),
+        }
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a program, show what it tells of itself as it goes, and return its exit code and its last words."""
+    said = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            say(line.rstrip("\n"))
+            said = line.strip() or said
+    return process.returncode, said
 
 
 def main() -> int:
@@ -111,17 +140,20 @@ def main() -> int:
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in options.tables]
     else:
         with tempfile.TemporaryDirectory() as name:
-            asked = [ask(question, options, Path(name)) for question in options.questions]
-        reports = [report for report in asked if report is not None]
-        if not reports:
-            return 1
+            reports = [ask(question, options, Path(name)) for question in options.questions]
+    failed = [report["question"] for report in reports if "failed" in report]
+    if len(failed) == len(reports):
+        say("every question failed, so no page is written")
+        return 1
     text = page(reports)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
         say(f"written to {options.out}")
     else:
         print(text)
-    return 0
+    if failed:
+        say(f"failed wholly: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

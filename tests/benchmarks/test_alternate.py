@@ -1,0 +1,45 @@
+"""Contenders take turns in processes of their own; one that cannot be started is named, and the others go on."""
+
+from pathlib import Path
+
+import alternate
+import pytest
+from alternate import Contender, Contest
+
+# The settings are the amount of a turn.
+WORKER = """
+import sys
+sys.path.insert(0, {folder!r})
+from alternate import serve
+serve(lambda settings: lambda request: {{"amount": settings["amount"], "seconds": 1.0}})
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(alternate, "_PAUSE", 0.0)
+    path = tmp_path / "worker.py"
+    path.write_text(WORKER.format(folder=str(Path(alternate.__file__).parent)))
+    return str(path)
+
+
+def test_whom_a_request_does_not_fit_waits(script: str) -> None:
+    with Contest([Contender(str(amount), script, {"amount": amount}) for amount in (1, 2)]) as contest:
+        alone = contest.rounds({}, 0, 2, left_out={"2"})
+        both = contest.rounds({}, 0, 2)
+    assert {name: len(found) for name, found in alone.items()} == {"1": 2}
+    assert {name: [reply["amount"] for reply in found] for name, found in both.items()} == {"1": [1, 1], "2": [2, 2]}
+    assert contest.notes == []
+
+
+def test_nobody_left_to_ask_is_no_endless_round(script: str) -> None:
+    with Contest([Contender("1", script, {"amount": 1})]) as contest:
+        assert contest.rounds({}, 1, 2, left_out={"1"}) == {}
+
+
+def test_a_peer_without_its_environment_says_how_to_get_it(script: str, tmp_path: Path) -> None:
+    peer = Contender("peer", script, {"amount": 1}, python=str(tmp_path / "bin/python"), made_by="`make peer` makes it")
+    with Contest([peer, Contender("1", script, {"amount": 1})]) as contest:
+        assert list(contest.rounds({}, 0, 1)) == ["1"]
+        assert contest.notes == ["peer: its environment is not there; `make peer` makes it"]
+    assert "peer" not in alternate.versions([peer])
