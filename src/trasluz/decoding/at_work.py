@@ -105,8 +105,8 @@ class AtWork(Generic[StateT]):
 
     def go_on(
         self,
-        rows: Int[Tensor, " kept"] | None,
-        ids: Int[Tensor, " kept"],
+        rows: Int[Tensor, " selected"] | None,
+        ids: Int[Tensor, " selected"],
         places: Sequence[int] | None = None,
     ) -> None:
         """Write these tokens behind those of these rows (None: all, as they are); keep the sources at these places."""
@@ -133,7 +133,7 @@ class AtWork(Generic[StateT]):
         count = min(max(self._batch_tokens // longest - active, 0 if active else 1), len(self._waiting))
         return 0 if count < min(len(self._waiting), LEAST_PART * (active + count)) else count
 
-    def _cut(self, places: Sequence[int]) -> tuple[Int[Tensor, "chosen source"], Int[Tensor, " chosen"]]:
+    def _cut(self, places: Sequence[int]) -> tuple[Int[Tensor, "batch source"], Int[Tensor, " batch"]]:
         """Return some of the sources, as wide as the longest of them."""
         if list(places) == list(range(len(self._source))):
             return self._source, self._lengths

@@ -59,7 +59,7 @@ class Lineage:
         """What `num_slots` became greater by, the last time it did."""
         self.rows_at_start = rows
         # None: nobody has moved yet, and what lies where can be told without a table.
-        self._table: Int32[Tensor, "rows room"] | None = None
+        self._table: Int32[Tensor, "rows table_width"] | None = None
         if prompt_length and num_sources < rows:
             self._table = self._places(torch.arange(num_sources, device=device).repeat_interleave(rows // num_sources))
         # None: all rows have made as many steps.
@@ -166,7 +166,7 @@ class Lineage:
         self._spans.clear()
         self._mask = None
 
-    def _places(self, sources: Int[Tensor, " rows"]) -> Int32[Tensor, "rows room"]:
+    def _places(self, sources: Int[Tensor, " rows"]) -> Int32[Tensor, "rows table_width"]:
         """Return the table of rows that have not moved, with the prompts of these sources."""
         prompt = torch.arange(self.prompt_length, device=self.device) * self.num_sources + sources[:, None]
         steps = torch.arange(self.length + FIRST_STEPS, device=self.device) * self.rows_at_start + self.prompt_slots
