@@ -117,6 +117,9 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
     assert run(["evaluate", encoder("masks"), *data]) == 2
     assert "is for fill-mask, which has no score; what translates" in capsys.readouterr().err
+    for options in ((), ("--beam", "4")):
+        assert run(["evaluate", encoder("vectors"), *data, *options]) == 2
+        assert "is for embed, which has no score; what translates" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
 

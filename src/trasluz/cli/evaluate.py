@@ -83,8 +83,7 @@ def evaluate(
 
     entry: Any = data_entry("--data", data or [], told_of_data(format_, columns))
     task = load_task(common, model, task_name)
-    kind = kind_of(task)
-    scorers: dict[str | None, Callable[..., None]] = {
+    scorers: dict[str, Callable[..., None]] = {
         "translate": partial(
             evaluate_translations,
             from_=from_,
@@ -111,13 +110,13 @@ def evaluate(
         "--stride": stride,
         "--out": out,
     }
-    refuse_foreign(kind, model, given)
-    if kind not in scorers:
+    refuse_foreign(task.verb, model, given)
+    if task.verb not in scorers:
         raise RequestError(
-            f"{model} is for {kind}, which has no score; what translates, classifies, tags, finds answers or continues "
-            "texts has one. Of a model that does several things, say which: --task classify."
+            f"{model} is for {task.verb}, which has no score; what translates, classifies, tags, finds answers or "
+            "continues texts has one. Of a model that does several things, say which: --task classify."
         )
-    scorers[kind](
+    scorers[task.verb](
         task,
         entry,
         on_error=on_error,
@@ -139,22 +138,15 @@ _MEANT_FOR = {
     "--stride": ("generate",),
     "--out": ("translate", "classify", "tag", "answer"),
 }
-"""The kinds of models that an option of only some means something to."""
+"""The tasks that an option of only some means something to."""
 
 
-def kind_of(task: Any) -> str | None:
-    """Return what a loaded model is for, by the name of its verb; None of one that has no head."""
-    if hasattr(task, "directions"):
-        return "translate"
-    return "generate" if getattr(task, "attention_kind", None) == "decoder" else getattr(task, "head_name", None)
-
-
-def refuse_foreign(kind: str | None, model: str, given: dict[str, Any]) -> None:
-    """Raise RequestError for an option that would change nothing; of a kind that is not scored, another one tells."""
+def refuse_foreign(verb: str, model: str, given: dict[str, Any]) -> None:
+    """Raise RequestError for an option that would change nothing; of a task that is not scored, another one tells."""
     from trasluz.errors import RequestError
 
-    kinds = {one for meant in _MEANT_FOR.values() for one in meant}
+    scored = {one for meant in _MEANT_FOR.values() for one in meant}
     for name, value in given.items():
-        if value is not None and kind in kinds and kind not in _MEANT_FOR[name]:
-            heeded = ", ".join(option for option, meant in _MEANT_FOR.items() if kind in meant)
-            raise RequestError(f"{name} means nothing to {model}, whose task is {kind}; what does is {heeded}.")
+        if value is not None and verb in scored and verb not in _MEANT_FOR[name]:
+            heeded = ", ".join(option for option, meant in _MEANT_FOR.items() if verb in meant)
+            raise RequestError(f"{name} means nothing to {model}, whose task is {verb}; what does is {heeded}.")
