@@ -10,6 +10,7 @@ import typer
 from trasluz.cli.data_words import data_entry, told_of_data
 from trasluz.cli.evaluate_answers import evaluate_answers
 from trasluz.cli.evaluate_generated import evaluate_documents
+from trasluz.cli.evaluate_masked import evaluate_masked_words
 from trasluz.cli.evaluate_texts import evaluate_classes, evaluate_tags
 from trasluz.cli.evaluate_translations import evaluate_translations
 from trasluz.cli.options import (
@@ -64,6 +65,13 @@ def evaluate(
         int | None,
         typer.Option(metavar="N", help="Tokens that a window over a document is moved by; half of it if not given."),
     ] = None,
+    masking_unit: Annotated[
+        str | None,
+        typer.Option(metavar="tokens|words|spans", help="What is masked to be guessed; words if not given."),
+    ] = None,
+    masking_rate: Annotated[
+        float | None, typer.Option(metavar="R", help="Share of the pieces that are masked; 0.15 if not given.")
+    ] = None,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what the model says here, one a line.")
@@ -77,6 +85,7 @@ def evaluate(
     questions in the form of SQuAD (.json) or in the columns `question`, `context`, `answer` and `answer_start`.
     A model that continues texts guesses every token of documents, each once, from at least a window less --stride
     before it: lines of plain files, whole ones with --document file, or rows of the column `text`.
+    A model that fills masks guesses pieces of such lines or rows that --seed draws: 0 if not given, as in training.
     The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
@@ -97,6 +106,9 @@ def evaluate(
         "tag": partial(evaluate_tags, out=out),
         "answer": partial(evaluate_answers, rules_name=rules or "squad", out=out),
         "generate": partial(evaluate_documents, document=document or "line", stride=stride),
+        "fill-mask": partial(
+            evaluate_masked_words, unit=masking_unit or "words", rate=masking_rate, seed=common.seed or 0
+        ),
     }
     given = {
         "--from": from_,
@@ -108,13 +120,15 @@ def evaluate(
         "--rules": rules,
         "--document": document,
         "--stride": stride,
+        "--masking-unit": masking_unit,
+        "--masking-rate": masking_rate,
         "--out": out,
     }
     refuse_foreign(task.verb, model, given)
     if task.verb not in scorers:
         raise RequestError(
-            f"{model} is for {task.verb}, which has no score; what translates, classifies, tags, finds answers or "
-            "continues texts has one. Of a model that does several things, say which: --task classify."
+            f"{model} is for {task.verb}, which has no score; what translates, classifies, tags, finds answers, "
+            "continues texts or fills masks has one. Of a model that does several things, say which: --task classify."
         )
     scorers[task.verb](
         task,
@@ -136,6 +150,8 @@ _MEANT_FOR = {
     "--rules": ("answer",),
     "--document": ("generate",),
     "--stride": ("generate",),
+    "--masking-unit": ("fill-mask",),
+    "--masking-rate": ("fill-mask",),
     "--out": ("translate", "classify", "tag", "answer"),
 }
 """The tasks that an option of only some means something to."""
