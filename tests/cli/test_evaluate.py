@@ -7,12 +7,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sacrebleu
+import torch
 
 import trasluz
 from trasluz.cli.main import run
 from trasluz.tasks.directions import Direction, Directions
+from trasluz.text.batching import make_text_batch
+from trasluz.text.masking import Masking
 
 Captured = pytest.CaptureFixture[str]
 ENGLISH = ["the lamp is on the table", "a small window", "old paper"]
@@ -115,8 +119,9 @@ def test_labels_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys
     assert "test.tsv:2: there is no label 'seas'; did you mean sea?" in capsys.readouterr().err
     assert run(["evaluate", folder, "--task", "tag", *data]) == 2
     assert "is for the task 'classify' or 'embed', not 'tag'" in capsys.readouterr().err
-    assert run(["evaluate", encoder("masks"), *data]) == 2
-    assert "is for fill-mask, which has no score; what translates" in capsys.readouterr().err
+    for options in ((), ("--beam", "4")):
+        assert run(["evaluate", encoder("vectors"), *data, *options]) == 2
+        assert "is for embed, which has no score; what translates" in capsys.readouterr().err
     assert run(["evaluate", folder, *data[:3], "label"]) == 2
     assert "--columns is 'label'; names and columns were expected" in capsys.readouterr().err
 
@@ -209,6 +214,66 @@ def test_documents_are_scored_by_perplexity(gpt_folder: str, capsys: Captured) -
     ):
         assert run(["evaluate", gpt_folder, "--data", "test.en", *options]) == 2
         assert complaint in capsys.readouterr().err
+
+
+def test_masked_words_are_scored(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:
+    folder, test = encoder("masks"), tmp_path / "test.txt"
+    texts = ["the old miller kept the bread", "nobody", "it kept seven blue boats, again", "the bread " * 60]
+    test.write_text("\n".join(texts) + "\n")
+    data = ("--data", str(test))
+    (report,) = reports(capsys, folder, *data)
+    # Written out: every piece of the 38 tokens that have room beside two special ones, guessed alone.
+    fill = trasluz.load(folder)
+    tokenizer = fill.tokenizer
+    special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
+    masking = Masking(tokenizer.mask_id, np.array([i for i in range(tokenizer.vocab_size) if i not in special]))
+    pieces = [ids[at : at + 38] for ids in tokenizer.encode_arrays(texts) for at in range(0, len(ids), 38)]
+    loss, right, count = 0.0, 0, 0
+    for number, ids in enumerate(pieces):
+        generator = np.random.default_rng(number)
+        chosen = masking.choose(tokenizer.word_starts(ids), generator)
+        read = [tokenizer.cls_id, *masking.corrupt(ids, chosen, generator).tolist(), tokenizer.sep_id]
+        batch = make_text_batch([np.array(read)], [np.zeros(len(read), np.int64)], pad_id=fill.config.pad_id)
+        with torch.inference_mode():
+            guesses = fill.head(fill.model(batch))[0, 1:-1][torch.tensor(chosen)].log_softmax(-1)
+        targets = torch.tensor(ids[chosen].astype(np.int64))
+        loss -= float(guesses.gather(1, targets[:, None]).sum())
+        right, count = right + int((guesses.argmax(-1) == targets).sum()), count + len(targets)
+    assert report["masked"] == count > 10
+    assert report["loss"] == pytest.approx(loss / count, abs=1e-4)
+    assert report["perplexity"] == pytest.approx(math.exp(loss / count), rel=1e-3)
+    assert report["accuracy"] == pytest.approx(right / count)
+    signature = "texts:4|masked:words|rate:0.15|next_sentence:false|mask_token:0.8|random_piece:0.1|seed:0|window:40|"
+    assert str(report["signature"]).startswith(signature)
+    # The same again, whatever stands together; and other masks by another seed, unit or rate, which is told.
+    (again,) = reports(capsys, folder, *data, "--seed", "0", "--batch-tokens", "50")
+    assert again["loss"] == pytest.approx(report["loss"], abs=1e-4) and again["signature"] == report["signature"]
+    for option, value, told in (
+        ("--seed", "7", "|seed:7|"),
+        ("--masking-unit", "tokens", "|masked:tokens|"),
+        ("--masking-rate", "0.4", "|rate:0.4|"),
+    ):
+        (other,) = reports(capsys, folder, *data, option, value)
+        assert other["loss"] != report["loss"] and told in str(other["signature"])
+    assert run(["evaluate", folder, *data]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == f"loss               {report['loss']:.4f}  {report['signature']}"
+    assert last == f"masked             {count}"
+
+
+def test_what_cannot_be_masked_is_refused(encoder: Callable[[str], str], tmp_path: Path, capsys: Captured) -> None:
+    folder, test = encoder("masks"), tmp_path / "test.txt"
+    test.write_text("\u200b\n")
+    data = ("--data", str(test))
+    for options, complaint in (
+        (["--masking-unit", "word"], "--masking-unit is 'word'; did you mean words?"),
+        (["--masking-unit", "xyz"], "--masking-unit is 'xyz'; it is tokens, words or spans."),
+        (["--masking-rate", "1"], "--masking-rate is 1; it must be between 0 and 1."),
+        (["--stride", "3"], "whose task is fill-mask; what does is --masking-unit, --masking-rate."),
+        ([], f"the tokenizer of {Path(folder).name} finds nothing in these texts that could be guessed."),
+    ):
+        assert run(["evaluate", folder, *data, *options]) == 2
+        assert complaint in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_text_that_is_too_long_is_told_before_any_work(

@@ -92,6 +92,14 @@ def test_tasks(toy_folder: Path, tmp_path: Path) -> None:
         trasluz.load(tmp_path / "other")
 
 
+def test_a_loaded_task_says_its_verb(toy_folder: Path) -> None:
+    verbs = ["translate", "fill-mask", "classify", "tag", "answer", "embed", "generate"]
+    assert list(loading.TASKS) == verbs
+    for model, task in ((toy_folder, None), ("pocket-bert", None), ("pocket-bert", "embed"), ("pocket-gpt-es", None)):
+        loaded = trasluz.load(model, task=task)
+        assert type(loaded) is loading.TASKS[loaded.verb] and loaded.verb == (task or loaded.verb)
+
+
 def test_a_model_of_another_task(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(loading.TASKS, "sing", loading.TASKS["translate"])
     with pytest.raises(RequestError, match="is for the task 'translate', not 'sing'"):

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import trasluz
 from trasluz.checkpoints.model_folder import load_model, usual_attention
+from trasluz.cli import main as cli
 from trasluz.errors import DataError, RecipeError
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.text.batching import make_masked_batch
@@ -23,7 +24,7 @@ from trasluz.training.reports import Chosen
 from trasluz.training.run import run_recipe
 
 
-def test_words_are_learnt_from_their_neighbours(tmp_path: Path) -> None:
+def test_words_are_learnt_from_their_neighbours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reports = run(text_recipe(tmp_path))
     metrics = next(report.metrics for report in reports if isinstance(report, Chosen))
     assert set(metrics) == {"loss", "perplexity", "accuracy"} and metrics["accuracy"] > 0.5
@@ -34,6 +35,13 @@ def test_words_are_learnt_from_their_neighbours(tmp_path: Path) -> None:
     assert loaded.attention_default == loaded.attention_place == usual_attention(loaded.model)
     card = (tmp_path / "run" / "README.md").read_text()
     assert "guesses masked words" in card and "\\|masked:words\\|rate:0.15\\|next_sentence:false\\|" in card
+    # The validation text, scored by itself, has the figures of the card, under the same signature.
+    (tmp_path / "valid.txt").write_text("".join(f"{one.text}\n" for one in prepare(text_recipe(tmp_path))[1].valid))
+    capsys.readouterr()
+    assert cli.run(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "valid.txt"), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    assert {name: scored[name] for name in metrics} == pytest.approx(metrics, rel=1e-5)
+    assert scored["signature"].replace("|", "\\|") in card
 
 
 def test_every_epoch_masks_otherwise_and_the_same_epoch_alike(tmp_path: Path) -> None:

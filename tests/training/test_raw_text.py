@@ -10,7 +10,9 @@ import pytest
 from small_text import WEEK, document_recipe, prepare, text_recipe
 from tests.hub_server import HubServer, ask_this_hub
 
-from trasluz.training.raw_text import pieces_of
+from trasluz.errors import RequestError
+from trasluz.text.encoder_tokenizer import EncoderTokenizer
+from trasluz.training.raw_text import masking_for, pieces_of
 
 
 def texts(shard: int, count: int = 40) -> list[str]:
@@ -25,6 +27,12 @@ def lines(shard: int) -> str:
 def test_pieces_are_of_the_length_asked_for() -> None:
     assert [list(piece) for piece in pieces_of([1, 2, 3, 4, 5], 2)] == [[1, 2], [3, 4], [5]]
     assert list(pieces_of([], 2)) == []
+
+
+def test_without_a_mask_token_nothing_is_masked(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nmonday\n")
+    with pytest.raises(RequestError, match=r"^the tokenizer has no mask token, so that no word can be asked for\.$"):
+        masking_for(EncoderTokenizer.load(tmp_path))
 
 
 @pytest.mark.parametrize("as_list", [False, True])

@@ -68,6 +68,8 @@ def classify(
     task = load_task(common, model, "classify")
 
     def line(found: "Classification") -> str:
+        if not f"{found.text}{found.second_text or ''}".strip():
+            return ""
         labels = found.labels if top is None else list(found.scores)[:top]
         return "\t".join(f"{label} {found.scores[label]:.3f}" for label in labels)
 
@@ -156,7 +158,7 @@ def embed(
     task = load_task(common, model, "embed")
 
     def line(found: "Embedding") -> str:
-        return " ".join(map(str, found.vector))
+        return " ".join(map(str, found.vector)) if found.text.strip() else ""
 
     _answer_all(common, task, texts, line, as_json, pooling=pooling, normalize=normalize)
 
@@ -199,7 +201,8 @@ def _answer_all(
 ) -> None:
     """Answer every text with a line, or an object; what had no room in the model is told on standard error.
 
-    `work` is what a task does with some texts; None: it is called with them.
+    `line` makes an empty line of a blank text's result. `work` is what a task does with some texts; None: it is called
+    with them.
     """
     work = work or task
     options["batch_tokens"] = common.batch_tokens
@@ -212,8 +215,6 @@ def _answer_all(
         if as_json:
             answer_json(found.to_dict())
         else:
-            asked = found.question if hasattr(found, "question") else found.text
-            asked += getattr(found, "second_text", None) or ""
-            answer_line(line(result) if asked.strip() else "")
+            answer_line(line(result))
         if left_out := getattr(found, "left_out", 0):
             remark(f"text {number}: {which_left_out(task, left_out)} had no room and were left out", quiet=common.quiet)

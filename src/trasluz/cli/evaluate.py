@@ -10,6 +10,7 @@ import typer
 from trasluz.cli.data_words import data_entry, told_of_data
 from trasluz.cli.evaluate_answers import evaluate_answers
 from trasluz.cli.evaluate_generated import evaluate_documents
+from trasluz.cli.evaluate_masked import evaluate_masked_words
 from trasluz.cli.evaluate_texts import evaluate_classes, evaluate_tags
 from trasluz.cli.evaluate_translations import evaluate_translations
 from trasluz.cli.options import (
@@ -64,6 +65,13 @@ def evaluate(
         int | None,
         typer.Option(metavar="N", help="Tokens that a window over a document is moved by; half of it if not given."),
     ] = None,
+    masking_unit: Annotated[
+        str | None,
+        typer.Option(metavar="tokens|words|spans", help="What is masked to be guessed; words if not given."),
+    ] = None,
+    masking_rate: Annotated[
+        float | None, typer.Option(metavar="R", help="Share of the pieces that are masked; 0.15 if not given.")
+    ] = None,
     on_error: Annotated[str, typer.Option(metavar="stop|skip", help="What a malformed line does.")] = "stop",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what the model says here, one a line.")
@@ -77,14 +85,14 @@ def evaluate(
     questions in the form of SQuAD (.json) or in the columns `question`, `context`, `answer` and `answer_start`.
     A model that continues texts guesses every token of documents, each once, from at least a window less --stride
     before it: lines of plain files, whole ones with --document file, or rows of the column `text`.
+    A model that fills masks guesses pieces of such lines or rows that --seed draws: 0 if not given, as in training.
     The signature beside a figure tells how the figure was computed.
     """
     from trasluz.errors import RequestError
 
     entry: Any = data_entry("--data", data or [], told_of_data(format_, columns))
     task = load_task(common, model, task_name)
-    kind = kind_of(task)
-    scorers: dict[str | None, Callable[..., None]] = {
+    scorers: dict[str, Callable[..., None]] = {
         "translate": partial(
             evaluate_translations,
             from_=from_,
@@ -98,6 +106,9 @@ def evaluate(
         "tag": partial(evaluate_tags, out=out),
         "answer": partial(evaluate_answers, rules_name=rules or "squad", out=out),
         "generate": partial(evaluate_documents, document=document or "line", stride=stride),
+        "fill-mask": partial(
+            evaluate_masked_words, unit=masking_unit or "words", rate=masking_rate, seed=common.seed or 0
+        ),
     }
     given = {
         "--from": from_,
@@ -109,15 +120,17 @@ def evaluate(
         "--rules": rules,
         "--document": document,
         "--stride": stride,
+        "--masking-unit": masking_unit,
+        "--masking-rate": masking_rate,
         "--out": out,
     }
-    refuse_foreign(kind, model, given)
-    if kind not in scorers:
+    refuse_foreign(task.verb, model, given)
+    if task.verb not in scorers:
         raise RequestError(
-            f"{model} is for {kind}, which has no score; what translates, classifies, tags, finds answers or continues "
-            "texts has one. Of a model that does several things, say which: --task classify."
+            f"{model} is for {task.verb}, which has no score; what translates, classifies, tags, finds answers, "
+            "continues texts or fills masks has one. Of a model that does several things, say which: --task classify."
         )
-    scorers[kind](
+    scorers[task.verb](
         task,
         entry,
         on_error=on_error,
@@ -137,24 +150,19 @@ _MEANT_FOR = {
     "--rules": ("answer",),
     "--document": ("generate",),
     "--stride": ("generate",),
+    "--masking-unit": ("fill-mask",),
+    "--masking-rate": ("fill-mask",),
     "--out": ("translate", "classify", "tag", "answer"),
 }
-"""The kinds of models that an option of only some means something to."""
+"""The tasks that an option of only some means something to."""
 
 
-def kind_of(task: Any) -> str | None:
-    """Return what a loaded model is for, by the name of its verb; None of one that has no head."""
-    if hasattr(task, "directions"):
-        return "translate"
-    return "generate" if getattr(task, "attention_kind", None) == "decoder" else getattr(task, "head_name", None)
-
-
-def refuse_foreign(kind: str | None, model: str, given: dict[str, Any]) -> None:
-    """Raise RequestError for an option that would change nothing; of a kind that is not scored, another one tells."""
+def refuse_foreign(verb: str, model: str, given: dict[str, Any]) -> None:
+    """Raise RequestError for an option that would change nothing; of a task that is not scored, another one tells."""
     from trasluz.errors import RequestError
 
-    kinds = {one for meant in _MEANT_FOR.values() for one in meant}
+    scored = {one for meant in _MEANT_FOR.values() for one in meant}
     for name, value in given.items():
-        if value is not None and kind in kinds and kind not in _MEANT_FOR[name]:
-            heeded = ", ".join(option for option, meant in _MEANT_FOR.items() if kind in meant)
-            raise RequestError(f"{name} means nothing to {model}, whose task is {kind}; what does is {heeded}.")
+        if value is not None and verb in scored and verb not in _MEANT_FOR[name]:
+            heeded = ", ".join(option for option, meant in _MEANT_FOR.items() if verb in meant)
+            raise RequestError(f"{name} means nothing to {model}, whose task is {verb}; what does is {heeded}.")

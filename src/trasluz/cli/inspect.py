@@ -70,7 +70,7 @@ def inspect(
     is_drawn = not as_json and (ending is None or ending in PICTURES)
     chosen = numbers("--layers", layers), numbers("--heads", heads), known_kinds(kinds)
     task = load_task(common, model, task_name)
-    translates, continues = hasattr(task, "directions"), getattr(task, "attention_kind", None) == "decoder"
+    translates, continues = task.verb == "translate", task.verb == "generate"
     if translates:
         refuse_other("--second-text", second_text, model, "translates")
         if chosen[2] is not None:

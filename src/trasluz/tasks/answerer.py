@@ -47,7 +47,7 @@ class Answer:
 class Answerer(TextTask):
     """A model that finds answers; called with a question, or a list of questions, about a context."""
 
-    head_name = "answer"
+    verb = head_name = "answer"
 
     @overload
     def __call__(

@@ -61,7 +61,7 @@ class Classification:
 class Classifier(TextTask):
     """A model with labels for whole texts; called with a text or a list of texts."""
 
-    head_name = "classify"
+    verb = head_name = "classify"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ class Embedding:
 class Embedder(TextTask):
     """An encoder that makes one vector of a text; called with a text or a list of texts."""
 
+    verb = "embed"
+
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:

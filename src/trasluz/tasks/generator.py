@@ -34,6 +34,7 @@ _NO_RATIO = 1e6
 class Generator:
     """A model that continues texts, with its tokenizer; called with a prompt or a list of prompts."""
 
+    verb: ClassVar[str] = "generate"
     attention_kind: ClassVar[str] = "decoder"
 
     def __init__(

@@ -26,15 +26,8 @@ from trasluz.tasks.tagger import Tagger
 from trasluz.tasks.translator import Translator
 from trasluz.text.hub_records import is_offline
 
-TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {
-    "translate": Translator,
-    "fill-mask": MaskFiller,
-    "classify": Classifier,
-    "tag": Tagger,
-    "answer": Answerer,
-    "embed": Embedder,
-    "generate": Generator,
-}
+_TASKS: tuple[type[Any], ...] = (Translator, MaskFiller, Classifier, Tagger, Answerer, Embedder, Generator)
+TASKS: dict[str, Callable[[LoadedModel, torch.device, torch.dtype], Any]] = {one.verb: one for one in _TASKS}
 
 _POCKET = Path(__file__).parent.parent / "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -64,7 +64,7 @@ class FilledText:
 class MaskFiller(TextTask):
     """A model for masked words; called with a text or a list of texts, each with at least one mask."""
 
-    head_name = "fill-mask"
+    verb = head_name = "fill-mask"
 
     @property
     def mask_token(self) -> str:

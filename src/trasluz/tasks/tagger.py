@@ -68,7 +68,7 @@ class TaggedText:
 class Tagger(TextTask):
     """A model with labels for words; called with a text or a list of texts."""
 
-    head_name = "tag"
+    verb = head_name = "tag"
 
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

@@ -47,6 +47,7 @@ class TextInput:
 class TextTask:
     """An encoder with its tokenizer, on a device; a subclass says what its states are asked for."""
 
+    verb: ClassVar[str]
     attention_kind: ClassVar[str] = "encoder"
     head_name: ClassVar[str | None] = None
 

@@ -8,7 +8,7 @@ result.text, result.attention
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import Any, ClassVar, Unpack, overload
 
 import torch
 from torch import nn
@@ -45,6 +45,8 @@ class _Request:
 
 class Translator:
     """A translation model with its tokenizers; called with a text or a list of texts."""
+
+    verb: ClassVar[str] = "translate"
 
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

@@ -22,7 +22,7 @@ from trasluz.training.encoder_examples import EncoderExamples
 from trasluz.training.job import EncoderJob, Measure, settings_of_stream
 from trasluz.training.masked_stream import MaskedStream, PackedStream
 from trasluz.training.processes import ALONE, Processes
-from trasluz.training.raw_text import RawTextExamples, masked_piece, pieces_of
+from trasluz.training.raw_text import RawTextExamples, masked_pieces, masking_for
 from trasluz.training.signatures import masked_words_signature
 from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
@@ -74,20 +74,15 @@ class MaskedWordsJob(EncoderJob):
     def evaluator(self, data: PreparedData[Any], model: Any, device: torch.device, processes: Processes) -> Measure:
         """Return what measures guesses on the validation texts, which are always masked alike."""
         tokenizer: EncoderTokenizer = data.source_tokenizer
-        masking = self.masking(tokenizer)
-        room = self.examples.room(tokenizer)
-        texts = tokenizer.encode_arrays([one.text for one in data.valid])
-        pieces = [piece for ids in texts for piece in pieces_of(ids, room)]
+        texts = [one.text for one in data.valid]
+        pieces = masked_pieces(tokenizer, self.masking(tokenizer), texts, self.examples.room(tokenizer))
         if not pieces:
             raise DataError(
                 f"{self.valid_place()}: nothing is left to guess in the validation texts, since the tokenizer drops "
                 "all of their characters: name other texts in data.valid"
             )
         return MaskedWordsEvaluator(
-            pieces=[
-                masked_piece(tokenizer, masking, piece, np.random.default_rng(number))
-                for number, piece in enumerate(pieces)
-            ],
+            pieces=pieces,
             pad_id=model.config.pad_id,
             device=device,
             batch_tokens=self.recipe.training.micro_batch_tokens or self.recipe.training.batch_tokens,
@@ -113,16 +108,16 @@ class MaskedWordsJob(EncoderJob):
 
     def signature(self, data: PreparedData[Any], model: Any) -> str:
         """Return how the figures of the validation examples are counted."""
-        wanted = self.recipe.masking
-        return masked_words_signature(len(data.valid), wanted.unit, wanted.rate, wanted.next_sentence)
+        return masked_words_signature(
+            len(data.valid),
+            self.masking(data.source_tokenizer),
+            self.recipe.data.max_length,
+            next_sentence=self.recipe.masking.next_sentence,
+        )
 
     def masking(self, tokenizer: EncoderTokenizer) -> Masking:
         """Return how words are masked."""
-        wanted = self.recipe.masking
-        assert tokenizer.mask_id is not None
-        special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
-        ordinary = np.array([index for index in range(tokenizer.vocab_size) if index not in special], tokenizer.dtype)
-        return Masking(tokenizer.mask_id, ordinary, wanted.rate, wanted.unit, wanted.masked_share, wanted.random_share)
+        return masking_for(tokenizer, **self.recipe.masking.model_dump(exclude={"next_sentence"}))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from trasluz.errors import RequestError
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.masking import Masking
 from trasluz.text.readers import Place, ReadReport, Text, read_texts
@@ -55,6 +56,29 @@ def pieces_of(ids: Any, room: int) -> Iterator[Any]:
     """Yield the ids in pieces of at most `room`; what has none is left out."""
     for begin in range(0, len(ids), room):
         yield ids[begin : begin + room]
+
+
+def masking_for(tokenizer: EncoderTokenizer, **how: Any) -> Masking:
+    """Return how the words of this tokenizer are masked; `how` are fields of `Masking` that are not to be as usual.
+
+    Raises RequestError where there is nothing to mask them with.
+    """
+    if tokenizer.mask_id is None:
+        raise RequestError("the tokenizer has no mask token, so that no word can be asked for.")
+    special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
+    ordinary = np.array([index for index in range(tokenizer.vocab_size) if index not in special], tokenizer.dtype)
+    return Masking(tokenizer.mask_id, ordinary, **how)
+
+
+def masked_pieces(
+    tokenizer: EncoderTokenizer, masking: Masking, texts: Sequence[str], room: int, seed: int = 0
+) -> list[tuple[Any, Any, Any]]:
+    """Return texts to be scored, cut into pieces of at most `room` and masked; by one seed they always are alike."""
+    pieces = (piece for ids in tokenizer.encode_arrays(texts) for piece in pieces_of(ids, room))
+    return [
+        masked_piece(tokenizer, masking, piece, np.random.default_rng([number, seed]))
+        for number, piece in enumerate(pieces)
+    ]
 
 
 def masked_piece(

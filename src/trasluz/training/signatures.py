@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import trasluz
 from trasluz.tasks.answer_spans import LONGEST_ANSWER
 from trasluz.text.entities import Entity
+from trasluz.text.masking import Masking
 from trasluz.training.answer_metrics import rules_for
 
 
@@ -45,9 +46,20 @@ def answer_signature(gold: Sequence[Sequence[str]], rules_name: str, window: int
     )
 
 
-def masked_words_signature(num_texts: int, unit: str, rate: float, next_sentence: bool) -> str:
-    """Return how guesses of masked words are scored."""
-    return _signature(texts=num_texts, masked=unit, rate=rate, next_sentence=str(next_sentence).lower())
+def masked_words_signature(
+    num_texts: int, masking: Masking, window: int, *, next_sentence: bool = False, seed: int = 0
+) -> str:
+    """Return how guesses of masked words are scored, in pieces of at most `window` tokens."""
+    return _signature(
+        texts=num_texts,
+        masked=masking.unit,
+        rate=masking.rate,
+        next_sentence=str(next_sentence).lower(),
+        mask_token=masking.masked_share,
+        random_piece=masking.random_share,
+        seed=seed,
+        window=window,
+    )
 
 
 def window_signature(num_documents: int, window: int, document: str) -> str:
