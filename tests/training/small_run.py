@@ -71,8 +71,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def together(size: int, work: Callable[[int], object]) -> list[int]:
-    """Do some work in forked processes that find each other as torchrun's do; return their exit statuses by rank."""
+def started(size: int, work: Callable[[int], object]) -> list[int]:
+    """Start some work in forked processes that find each other as torchrun's do; return their numbers by rank."""
     shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     sys.stdout.flush()
     children = []
@@ -89,7 +89,12 @@ def together(size: int, work: Callable[[int], object]) -> list[int]:
             finally:
                 os._exit(status)
         children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return children
+
+
+def together(size: int, work: Callable[[int], object]) -> list[int]:
+    """Do some work in such processes; return their exit statuses by rank."""
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in started(size, work)]
 
 
 def in_child(work: Callable[[], object]) -> int:

@@ -2,7 +2,8 @@
 
 Each of them runs the same loop over the same updates, and takes its share of every update's examples. What a process
 alone could see, such as a signal, a clock or a full disk, is agreed on before anybody acts on it: no process ever waits
-for one that left. Agreements travel as JSON through a group of their own on the CPU; the gradients have another.
+for one that left. Agreements travel as JSON through a group of their own on the CPU; the gradients have another. Who is
+killed or frozen is found by `heartbeat.py`.
 """
 
 import datetime
@@ -16,13 +17,16 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from trasluz.errors import RequestError, TrainingError, TrasluzError
+from trasluz.training import heartbeat
+from trasluz.training.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
-# Gradients that take longer than this will not come any more. What the first process does alone, such as preparing
-# gigabytes of text, may take hours.
+# Gradients that take longer than this will not come any more: all begin to exchange them together. What a process does
+# alone, such as preparing gigabytes of text, may take hours, and the others wait for as long as it is alive.
 _EXCHANGE = datetime.timedelta(minutes=5)
 _PATIENCE = datetime.timedelta(days=2)
 
@@ -109,6 +113,18 @@ class Processes:
 ALONE = Processes()
 
 
+class LostProcessError(TrainingError):
+    """An exchange failed since another process is gone; `said` is what the exchange raised."""
+
+    def __init__(self, said: str, who: str | None = None) -> None:
+        named = f" ({who})" if who else ""
+        super().__init__(
+            f"another process of this run is gone{named}, or does not answer; this one stops too. The last checkpoint "
+            f"is untouched: start them all again with --resume (what the exchange said: {said})"
+        )
+        self.said = said
+
+
 @contextmanager
 def told_of_loss() -> Iterator[None]:
     """Turn what a collective raises when another process is gone into a sentence."""
@@ -118,17 +134,15 @@ def told_of_loss() -> Iterator[None]:
         text = str(error)
         if isinstance(error, TrasluzError) or not any(sign in text.lower() for sign in _SIGNS_OF_LOSS):
             raise
-        raise TrainingError(
-            "another process of this run is gone, or does not answer; this one stops too. The last checkpoint is "
-            f"untouched: start them all again with --resume (what the exchange said: {text.splitlines()[0]})"
-        ) from error
+        raise LostProcessError(text.splitlines()[0]) from error
 
 
 @contextmanager
 def joined(parallel: str, device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, where it did; alone otherwise.
 
-    Raises RequestError where they would train the same model side by side without knowing of each other.
+    Inside, a process that is killed or frozen ends the others, and they say which it was. Raises RequestError where
+    they would train the same model side by side without knowing of each other.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if parallel == "none":
@@ -145,10 +159,17 @@ def joined(parallel: str, device: str) -> Iterator[Processes]:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     with told_of_loss():
+        store, rank, size = next(rendezvous("env://", timeout=_EXCHANGE))
+        alive = Heartbeat(store, rank, size, heartbeat.SILENCE)
         # Both kinds under one name: tensors on the CPU and on the GPU each find theirs.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_EXCHANGE)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_EXCHANGE)
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), control)
+        with alive.beating():
+            try:
+                yield Processes(rank, size, int(os.environ.get("LOCAL_RANK", "0")), control)
+            except LostProcessError as error:
+                raise LostProcessError(error.said, alive.stopped()) from error
     finally:
         dist.destroy_process_group()

@@ -112,6 +112,8 @@ class SlicedModel(WholeModel):
     @contextmanager
     def whole(self) -> Iterator[nn.Module]:
         """Put the slices together in every process, and give the plain model that holds them."""
+        # Who is slower, with a file perhaps, is waited for here: the exchange of weights has a time limit.
+        self._processes.wait()
         with told_of_loss():
             tensors = {name: whole_tensor(tensor) for name, tensor in model_tensors(self.model).items()}
         self._replica.to(self._device)
@@ -162,6 +164,8 @@ def share_model(
     """Return the model as the recipe's `training.parallel` shares it; alone, it is whole whatever that says."""
     if processes.size == 1 or parallel == "none":
         return WholeModel(model, objective)
+    # Data and model take some longer to read than others; what follows has a time limit.
+    processes.wait()
     if parallel == "ddp":
         return CopiedModel(model, objective)
     return SlicedModel(model, objective, processes, device)
