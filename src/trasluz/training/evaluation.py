@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trasluz.checkpoints.generation_settings import unwritten_ids
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.objectives.translation import TranslationObjective
@@ -92,17 +93,13 @@ class TranslationEvaluator:
     def translate(self, model: Any, sources: list[list[int]]) -> list[str]:
         """Return the best translation of each source, in order."""
         assert self.search_settings is not None
-        tokenizer = self.tokenizer
-        # A translation is text: neither padding nor a language tag may stand in it.
-        special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
-        forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
-        tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
+        tokens = DecodingTokens(self.start_id, self.eos_id, unwritten_ids(self.tokenizer, self.eos_id))
         found_here: list[tuple[int, str]] = []
         for rows in self.processes.own(_batches([len(source) for source in sources], self.batch_tokens // 2)):
             batch = self._batch([sources[row] for row in rows], [[] for _ in rows])
             found = search(model, batch.source, batch.source_lengths, self.search_settings, tokens)
             for row, hypotheses in zip(rows, found, strict=True):
-                found_here.append((row, tokenizer.decode(hypotheses[0].ids)))
+                found_here.append((row, self.tokenizer.decode(hypotheses[0].ids)))
         return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
 
 
