@@ -2,9 +2,10 @@
 
 import pytest
 
+from trasluz.checkpoints.generation_settings import forbidden_ids
 from trasluz.decoding.settings import SearchSettings
 from trasluz.errors import ModelError
-from trasluz.tasks.search_defaults import forbidden_ids, search_defaults
+from trasluz.tasks.search_defaults import search_defaults
 
 
 def test_ours() -> None:

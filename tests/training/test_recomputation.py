@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trasluz.errors import RequestError
 from trasluz.models.registry import build_model
+from trasluz.objectives.translation import TranslationObjective
 from trasluz.text.batching import make_batch
 from trasluz.training.recomputation import recompute_activations
 
@@ -39,9 +40,27 @@ def test_gradients_are_the_same_to_the_bit(norm: str, bf16: bool) -> None:
     other = copy.deepcopy(model)
     recompute_activations(other)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        expected, found = gradients(model), gradients(other)
+        expected = gradients(model)
+    # As it trains: without copies of all weights.
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        found = gradients(other)
     assert len(found) == len(expected) > 50
     assert all(torch.equal(one, another) for one, another in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_copies_of_weights_are_kept_only_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool) -> None:
+    kept: set[bool] = set()
+    loss_of = TranslationObjective.__call__
+
+    def noting(self: TranslationObjective, *arguments: Any) -> Any:
+        if torch.is_grad_enabled():
+            kept.add(torch.is_autocast_cache_enabled())
+        return loss_of(self, *arguments)
+
+    monkeypatch.setattr(TranslationObjective, "__call__", noting)
+    run(small_recipe(tmp_path, f"training.recompute_activations={str(again).lower()}", "training.max_steps=2"))
+    assert kept == {not again}
 
 
 def test_a_copy_computes_with_its_own_weights() -> None:

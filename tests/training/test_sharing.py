@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,8 @@ from torch import Tensor, nn, optim
 
 from trasluz.checkpoints.model_folder import load_model
 from trasluz.errors import RequestError, TrainingError, WriteError
+from trasluz.models.registry import build_model
+from trasluz.text.batching import make_text_batch
 from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.processes import ALONE, Processes, joined
 from trasluz.training.recipe import Recipe
@@ -91,6 +94,36 @@ def test_gradients_are_those_of_one_process(
         gradients = load_file(tmp_path / f"{rank}.safetensors")["gradients"]
         assert (gradients - expected).abs().max() < 1e-6 * expected.abs().max()
     assert losses(tmp_path / "several") == pytest.approx(losses(tmp_path / "one"), rel=1e-6)
+
+
+def test_layers_are_whole_only_while_they_work(tmp_path: Path) -> None:
+    """What a plan counts as whole under FSDP: layers in turn, the rest from the forward pass on, and all in fp32."""
+
+    def work(rank: int) -> None:
+        with joined("fsdp", "cpu") as processes:
+            torch.manual_seed(1)
+            model = build_model({"preset": "bert-tiny", "num_layers": 2, "model_dim": 16}, vocab_size=50)
+            seen: list[tuple[int, set[torch.dtype]]] = []
+
+            def look(module: nn.Module, *_: object) -> None:
+                whole = [one for one in model.encoder if not hasattr(next(one.parameters()), "full_tensor")]
+                seen.append((len(whole), {one.dtype for layer in whole for one in layer.parameters()}))
+
+            ids = torch.tensor([[5, 6, 7, 8]])
+            batch = make_text_batch([ids[0].numpy()], [np.zeros(4, np.int64)], pad_id=0)
+            shared = SlicedModel(model, lambda one, given: one(given).sum(), processes, torch.device("cpu"))
+            for layer in model.encoder:
+                for part in layer.children():
+                    part.register_forward_hook(look)
+            with shared.accumulating(last=True) as loss_of, torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = loss_of(batch)
+            assert len(seen) > 2 and all(one == (1, {torch.float32}) for one in seen)
+            after = {name: hasattr(one, "full_tensor") for name, one in model.named_parameters()}
+            assert all(sliced == name.startswith("encoder.") for name, sliced in after.items())
+            loss.backward()
+            assert all(hasattr(one, "full_tensor") for one in model.parameters())
+
+    assert together(2, work) == [0, 0]
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

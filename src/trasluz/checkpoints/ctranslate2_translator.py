@@ -23,12 +23,12 @@ from trasluz.checkpoints.ctranslate2_layers import (
 )
 from trasluz.checkpoints.export_folder import (
     LEAST_POSITIONS,
-    forbidden_ids,
     most_target_tokens,
     no_repeat_ngram,
     paragraphs,
     tag_notes,
 )
+from trasluz.checkpoints.generation_settings import forbidden_ids
 from trasluz.checkpoints.model_folder import LoadedModel, language_tags
 from trasluz.checkpoints.tokenizer_code import tokenizer_code
 from trasluz.checkpoints.weights import model_tensors
@@ -151,8 +151,9 @@ def _put_head_first(tensors: dict[str, Tensor], attention: str, head: int, num_h
 def about_translator(loaded: LoadedModel) -> str:
     """Return what the README says: a program, and what goes in and comes out."""
     code = tokenizer_code(loaded, ids=False)
-    never = json.dumps([[token] for token in loaded.target_tokenizer.tokens(forbidden_ids(loaded))], ensure_ascii=False)
     generation, config = loaded.generation, loaded.config
+    tokens = loaded.target_tokenizer.tokens(forbidden_ids(generation))
+    never = json.dumps([[token] for token in tokens], ensure_ascii=False)
     beam, penalty = generation.get("num_beams", 1), float(generation.get("length_penalty", 1.0))
     size = no_repeat_ngram(loaded)
     repeats = f"        no_repeat_ngram_size={size},\n" if size else ""

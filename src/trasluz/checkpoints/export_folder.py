@@ -59,11 +59,6 @@ def tag_notes(loaded: LoadedModel) -> str:
     return f"The token before a text says which language to translate it to: {listed}{more}."
 
 
-def forbidden_ids(loaded: LoadedModel) -> list[int]:
-    """Return the tokens that never stand in a target, such as padding."""
-    return [entry[0] for entry in loaded.generation.get("bad_words_ids") or () if len(entry) == 1]
-
-
 def no_repeat_ngram(loaded: LoadedModel) -> int:
     """Return how many tokens in a row may not stand twice in a target; 0: any may."""
     return int(loaded.generation.get("no_repeat_ngram_size") or 0)

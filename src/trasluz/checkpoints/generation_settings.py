@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trasluz.checkpoints.folder_files import read_json, write_json
+from trasluz.errors import ModelError
 
 GENERATION = "generation_config.json"
 
@@ -66,19 +67,32 @@ def max_target_tokens(generation: Mapping[str, Any]) -> int | None:
     return int(generation["max_length"]) - 1 if generation.get("max_length") else None
 
 
+def unwritten_ids(tokenizer: Any, eos_id: int) -> tuple[int, ...]:
+    """Return the special tokens that are no part of a text: padding, beginning and language tags."""
+    specials = (tokenizer.id_of(token) for token in tokenizer.special_tokens)
+    return tuple(sorted(index for index in specials if index not in (None, eos_id, tokenizer.unk_id)))
+
+
+def forbidden_ids(generation: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the tokens that may never stand in a target; ModelError for forbidden sequences of several."""
+    entries = generation.get("bad_words_ids") or []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 1:
+            raise ModelError(f"generation_config.json: bad_words_ids holds {entry}; only lists of one token are known.")
+    return tuple(entry[0] for entry in entries)
+
+
 def write_generation(folder: Path, config: Any, tokenizer: Any, given: Mapping[str, Any]) -> None:
     """Write generation_config.json; ours forbids padding, beginning and language tags inside a target."""
     settings = {name: value for name, value in given.items() if name != "normalization"}
     normalization = given.get("normalization", "gnmt")
     if normalization == "gnmt":
-        specials = (tokenizer.id_of(token) for token in tokenizer.special_tokens)
-        never = sorted(index for index in specials if index not in (None, config.eos_id, tokenizer.unk_id))
         settings = {
             "num_beams": 4,
             "length_penalty": 0.6,
             # With the token a target begins with.
             "max_length": getattr(config, "max_positions", 512) + 1,
-            "bad_words_ids": [[index] for index in never],
+            "bad_words_ids": [[index] for index in unwritten_ids(tokenizer, config.eos_id)],
             "forced_eos_token_id": config.eos_id,
             **settings,
         }

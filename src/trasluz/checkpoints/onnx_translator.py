@@ -10,12 +10,12 @@ What a state is says `onnx_decoding.py`.
 from typing import Any
 
 from trasluz.checkpoints.export_folder import (
-    forbidden_ids,
     most_target_tokens,
     no_repeat_ngram,
     paragraphs,
     tag_notes,
 )
+from trasluz.checkpoints.generation_settings import forbidden_ids
 from trasluz.checkpoints.model_folder import LoadedModel, language_tags
 from trasluz.checkpoints.onnx_decoding import Examples, decoding_graphs, num_positions, parts_of_step
 from trasluz.checkpoints.onnx_files import OnnxFiles
@@ -49,7 +49,7 @@ def _config(loaded: LoadedModel, step: Graph) -> dict[str, Any]:
         "start_id": config.start_id,
         "eos_id": config.eos_id,
         "pad_id": config.pad_id,
-        "forbidden_ids": forbidden_ids(loaded),
+        "forbidden_ids": list(forbidden_ids(loaded.generation)),
         "max_length": min(most, num_positions(step) or most),
         "held": held,
         "carried": carried,

@@ -122,6 +122,7 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": run.name,
         "parameters": run.parameters,
+        "frozen_parameters": run.frozen,
         "tokens": plan.tokens,
         "tokens_assumed": run.tokens is None,
         "compute_optimal_tokens": plan.optimal_tokens,
@@ -131,6 +132,7 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
         "precision": plan.precision,
         "operations": plan.operations,
         "forward_operations_a_token": run.forward_a_token,
+        "frozen_operations_a_token": run.frozen_a_token,
         "teacher_operations_a_token": run.teacher_a_token,
         "bytes": {
             "weights": memory.weights,
@@ -139,6 +141,9 @@ def as_object(plan: "Plan", seconds: float | None) -> dict[str, Any]:
             "activations": memory.activations,
             "activations_with_scores": memory.activations_with_scores,
             "activations_recomputed": memory.activations_recomputed,
+            "copies": memory.copies,
+            "copies_recomputed": memory.copies_recomputed,
+            "gathered": memory.gathered,
             "teacher": memory.teacher,
         },
         "layout": _layout_object(plan.smallest),
@@ -181,7 +186,7 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
     taught = f", and {run.teacher_a_token:.3g} of the teacher" if run.teacher else ""
     wants_more = run.precision != "fp32" and plan.precision == "fp32"
     rows = [
-        ("parameters", f"{run.parameters:,}"),
+        ("parameters", f"{run.parameters:,}{f', of which {run.frozen:,} are frozen' if run.frozen else ''}"),
         ("tokens", f"{plan.tokens:.3g}   ({optimal})"),
         ("operations", f"{plan.operations:.3g}   ({run.forward_a_token:.3g} a token, forward{taught})"),
         ("precision", f"{plan.precision}{f', since {name} has no instructions for bf16' if wants_more else ''}"),
@@ -191,6 +196,11 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
         ("  scores kept", _bytes(memory.activations_with_scores)),
         ("  recomputed", _bytes(memory.activations_recomputed)),
     ]
+    if memory.copies:
+        recomputed = _bytes(memory.copies_recomputed)
+        rows.append(
+            ("copies of weights", f"{_bytes(memory.copies)}   bf16; {recomputed} where activations are recomputed")
+        )
     if run.teacher is not None:
         rows.append(("teacher", f"{_bytes(memory.teacher)}   weights, and what it computes"))
     rows.append(("layout", _too_much(plan) if plan.smallest is None else _layout(plan.smallest, plan)))

@@ -2,8 +2,8 @@
 
 none    one device has the whole model
 ddp     each has the whole model, and its part of an update's sequences
-fsdp    each has 1/n of weights, gradients and moments, the layer at work and the next one whole, and activations
-        of its part of an update's sequences
+fsdp    each has 1/n of weights, gradients and moments, the layer at work and its neighbour whole, all that is outside
+        of layers whole, and activations of its part of an update's sequences
 """
 
 from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ def smallest_layout(
 
 def _layout(memory: TrainingMemory, device: Accelerator, devices: int, recompute: bool, sliced: bool) -> Layout | None:
     """Return the layout of a run over so many devices; None where they do not hold it."""
-    state = memory.state / devices + 2 * memory.largest_layer if sliced else memory.state
+    state = memory.state / devices + memory.gathered if sliced else memory.state
     needed = state + memory.passing(recompute=recompute)
     if needed > _USABLE * device.memory:
         return None

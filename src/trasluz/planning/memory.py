@@ -1,9 +1,17 @@
 """Bytes that a training run holds.
 
-weights        4 a parameter      fp32; bf16 products read copies of 2 bytes, made layer by layer
-gradients      4
+weights        4 a parameter      fp32
+gradients      4                  of those that are learnt: frozen ones have none, nor moments
 optimizer      8                  Adam's two moments (Kingma and Ba 2015)
                4                  Muon's one, of the matrices in hidden layers (training/muon.py); Adam's of the rest
+copies         2                  in bf16, of the matrices of layers that are learnt: autocast makes them, and the
+                                  backward pass reads them; recomputed: of one layer; the output head's as well
+
+whole where they are sliced (FSDP), beside the slices: training/sharing.py gathers fp32 weights, layer by layer
+    2 * (4 + 4)                   a number of the largest layer: of the one at work and its neighbour, weights that are
+                                  gathered, and gradients that are not yet cut
+    4 + 4                         a parameter outside of layers, such as embeddings: one group, whole from the forward
+                                  pass's begin to the backward pass's end
 
 activations, for each position of a layer of attention (Korthikanti et al. 2022, section 4.1), 2 bytes a number:
     18 * dim + 4 * feed_forward_dim            inputs of products, norms and activations, and dropout's masks
@@ -12,7 +20,8 @@ recomputed     2 * dim                         each layer's input alone, and the
                                                weights of attention, too, and never more than without recomputing
 output head    4 bytes a logit, of one chunk of positions at a time
 
-All but the masks are numbers in the type of the products: in fp32, of 4 bytes in place of 2, they are counted double.
+Frozen layers lie below the others, and keep nothing for a backward pass. All but the masks are numbers in the type of
+the products: in fp32, of 4 bytes in place of 2, they are counted double.
 
 teacher        4 a parameter      it learns nothing: no gradients, no moments
                one layer          whole, of what it keeps for a position
@@ -43,8 +52,11 @@ class TrainingMemory:
     activations_with_scores: float
     """Where a kernel keeps the weights of attention."""
     activations_recomputed: float
-    largest_layer: float
-    """Bytes of the weights that are whole at one time where they are sliced (FSDP), in the type of the products."""
+    copies: float
+    """Of weights, in the type of the products."""
+    copies_recomputed: float
+    gathered: float
+    """Weights and gradients that are whole at one time where they are sliced (FSDP)."""
     teacher: float = 0.0
     """What a model that is learnt from takes; it is whole everywhere."""
 
@@ -55,7 +67,8 @@ class TrainingMemory:
 
     def passing(self, *, recompute: bool = False) -> float:
         """Return the bytes of a batch on its way, with fused attention, and of who teaches it."""
-        return self.teacher + (self.activations_recomputed if recompute else self.activations)
+        own = self.activations_recomputed + self.copies_recomputed if recompute else self.activations + self.copies
+        return self.teacher + own
 
     def total(self, *, recompute: bool = False) -> float:
         """Return all bytes, with fused attention."""
@@ -71,36 +84,51 @@ def training_memory(
     *,
     number_bytes: int = 2,
     muon: bool = False,
+    frozen: int = 0,
+    frozen_layers: int = 0,
 ) -> TrainingMemory:
     """Return the bytes for a batch of so many sequences, each of a source and a target of so many tokens.
 
-    Products are of numbers of `number_bytes`.
+    Products are of numbers of `number_bytes`. Of the parameters so many are frozen, in the lowest layers and below.
     """
     kept = scores = inputs = 0.0
-    largest_kept, largest_weights, by_muon = 0.0, 0, 0
+    largest_kept, largest_weights, largest_learnt = 0.0, 0, 0
+    in_layers = in_frozen_layers = in_learnt_layers = by_muon = 0
     for stack, length in _lengths(workload, source, target):
+        learnt_layers = max(0, stack.num_layers - frozen_layers)
         layer = _kept(stack) * length
-        kept += stack.num_layers * layer
+        kept += learnt_layers * layer
         seen = stack.pairs(length) + (length * source if stack.cross_pairs else 0)
-        scores += stack.num_layers * 5 * stack.num_heads * seen
-        inputs += stack.num_layers * 2 * stack.dim * length
-        largest_kept = max(largest_kept, layer)
+        scores += learnt_layers * 5 * stack.num_heads * seen
+        inputs += learnt_layers * 2 * stack.dim * length
         weights = stack.weights + stack.memory_weights
+        in_layers += stack.num_layers * weights
+        in_frozen_layers += (stack.num_layers - learnt_layers) * weights
+        in_learnt_layers += learnt_layers * weights
         largest_weights = max(largest_weights, weights)
+        if learnt_layers:
+            largest_kept, largest_learnt = max(largest_kept, layer), max(largest_learnt, weights)
         # A recurrent layer's matrices are no linear layer's.
-        by_muon += stack.num_layers * weights if muon and stack.num_heads else 0
+        by_muon += learnt_layers * weights if muon and stack.num_heads else 0
+    learnt, outside = parameters - frozen, parameters - in_layers
+    learnt_outside = outside - (frozen - in_frozen_layers)
+    in_head = workload.head_dim * workload.head_vocab_size
+    copied = number_bytes if number_bytes < WEIGHT_BYTES else 0
     head = 4 * workload.head_vocab_size * min(_HEAD_POSITIONS, target * sequences)
     size = sequences * number_bytes / 2
     return TrainingMemory(
         sequences=sequences,
         weights=float(WEIGHT_BYTES * parameters),
-        gradients=float(GRADIENT_BYTES * parameters),
-        optimizer=float(OPTIMIZER_BYTES * (parameters - by_muon) + MUON_BYTES * by_muon),
+        gradients=float(GRADIENT_BYTES * learnt),
+        optimizer=float(OPTIMIZER_BYTES * (learnt - by_muon) + MUON_BYTES * by_muon),
         activations=size * kept + head,
         activations_with_scores=size * (kept + scores) + head,
         activations_recomputed=size * min(kept, inputs + largest_kept) + head,
-        # The table of the vocabulary is one layer, too.
-        largest_layer=float(number_bytes * max(largest_weights, workload.head_dim * workload.head_vocab_size)),
+        copies=float(copied * (in_learnt_layers + in_head)),
+        copies_recomputed=float(copied * (largest_learnt + in_head)),
+        gathered=float(
+            WEIGHT_BYTES * (outside + 2 * largest_weights) + GRADIENT_BYTES * (learnt_outside + 2 * largest_learnt)
+        ),
     )
 
 

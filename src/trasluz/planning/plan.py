@@ -2,6 +2,7 @@
 
 operations of training   3 * forward          backward is twice forward (Kaplan et al. 2020, section 2.1)
                          4 * forward          with recomputed activations
+                         1 * forward          of frozen layers, which lie below all that is learnt
                          + forward            of a teacher, where there is one
 time                     operations / (devices * peak * utilisation)
 compute-optimal tokens   20 a parameter       Hoffmann et al. 2022, table 3
@@ -60,7 +61,8 @@ class Plan:
     @property
     def operations(self) -> float:
         """Of the whole training, without recomputation, which is no progress."""
-        return (3 * self.run.forward_a_token + self.run.teacher_a_token) * self.tokens
+        run = self.run
+        return (3 * run.forward_a_token - 2 * run.frozen_a_token + run.teacher_a_token) * self.tokens
 
     @property
     def rate(self) -> float | None:
@@ -78,7 +80,7 @@ class Plan:
         """Time of the training on its devices; recomputation counts here."""
         if self.rate is None:
             return None
-        again = self.run.forward_a_token * self.tokens if self.recompute else 0.0
+        again = (self.run.forward_a_token - self.run.frozen_a_token) * self.tokens if self.recompute else 0.0
         return (self.operations + again) / (self.rate * self.utilisation)
 
     def utilisation_within(self, seconds: float) -> float | None:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trasluz.errors import RequestError
 from trasluz.models.config import ModelConfig
-from trasluz.models.registry import architecture_of, build_config, find_preset, presets
+from trasluz.models.registry import architecture_of, build_config, find_preset, model_of, presets
 from trasluz.models.workload import Workload
 from trasluz.planning.memory import TrainingMemory, teacher_bytes, training_memory
 from trasluz.tasks.loading import bundled_models, read_model
@@ -40,6 +43,8 @@ class Run:
     optimizer: str = "adamw"
     recompute: bool = False
     """Whether activations are recomputed, even if that saves no devices."""
+    freeze_layers: int = 0
+    """Of an encoder: the embeddings and so many of the lowest layers stay as they are."""
     teacher: ModelConfig | None = None
     """The model that is learnt from by distillation."""
 
@@ -83,6 +88,22 @@ class Run:
         """Operations for each target token, its part of the source included."""
         return self.workload.forward_operations(self.source, self.target) / self.target
 
+    @cached_property
+    def frozen(self) -> int:
+        """Numbers that stay as they are."""
+        if not self.freeze_layers:
+            return 0
+        with torch.device("meta"):
+            model: Any = model_of(self.config)
+        depths = model.depths()
+        return sum(one.numel() for name, one in model.named_parameters() if depths[name] <= self.freeze_layers)
+
+    @property
+    def frozen_a_token(self) -> float:
+        """Of the forward operations those of layers that nothing goes back through."""
+        frozen = [replace(one, num_layers=min(one.num_layers, self.freeze_layers)) for one in self.workload.stacks]
+        return Workload(tuple(frozen)).forward_operations(self.source, self.target) / self.target
+
     @property
     def teacher_a_token(self) -> float:
         """Operations of the teacher, forward, for each token; 0 where there is none."""
@@ -104,7 +125,13 @@ class Run:
         number_bytes = 2 if precision == "bf16" else 4
         sizes = self.source, self.target, self.sequences_on(devices)
         memory = training_memory(
-            self.parameters, self.workload, *sizes, number_bytes=number_bytes, muon=self.optimizer == "muon"
+            self.parameters,
+            self.workload,
+            *sizes,
+            number_bytes=number_bytes,
+            muon=self.optimizer == "muon",
+            frozen=self.frozen,
+            frozen_layers=self.freeze_layers,
         )
         if self.teacher is None:
             return memory

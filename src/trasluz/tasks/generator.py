@@ -7,13 +7,11 @@ for piece in generate.stream("En un lugar"):
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Unpack, overload
 
 import torch
-from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.decoding.beam_search import Reading, beam_search
 from trasluz.decoding.sampling import Sampling, generator_of
 from trasluz.decoding.settings import NO_END, DecodingTokens, Hypothesis, SearchSettings
@@ -24,6 +22,7 @@ from trasluz.tasks.generation import Generation
 from trasluz.tasks.generation_defaults import generation_defaults
 from trasluz.tasks.generation_options import GenerationOptions, GenerationSettings, chosen_settings
 from trasluz.tasks.option_checks import one_prompt, prompts_of
+from trasluz.tasks.task import Task
 from trasluz.text.batching import CausalBatch, make_causal_batch
 from trasluz.text.growing_text import GrowingText
 
@@ -31,28 +30,22 @@ from trasluz.text.growing_text import GrowingText
 _NO_RATIO = 1e6
 
 
-class Generator:
+class Generator(Task):
     """A model that continues texts, with its tokenizer; called with a prompt or a list of prompts."""
 
-    verb: ClassVar[str] = "generate"
+    verb = "generate"
     attention_kind: ClassVar[str] = "decoder"
 
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.model: nn.Module = loaded.placed(device, dtype)
-        self.dtype = dtype
-        self.config: Any = loaded.config
-        self.tokenizer: Any = loaded.source_tokenizer
-        self.name = loaded.name
-        self.device = torch.device(device)
+        super().__init__(loaded, device, dtype)
         self.longest_text: int = self.config.longest_text
         self._defaults = generation_defaults(loaded.generation, self.longest_text)
         own_end = () if self.config.eos_id is None else (self.config.eos_id,)
         self._ends = self._defaults.ends or own_end
         # A text has no token it begins with: the model takes the prompt's last.
         self._tokens = DecodingTokens(0, self._ends[0] if self._ends else NO_END)
-        self._loaded = loaded
 
     @overload
     def __call__(self, prompt: str, **options: Unpack[GenerationOptions]) -> Generation: ...
@@ -114,20 +107,6 @@ class Generator:
         Layers and heads count from 0; None: all.
         """
         return self._maps(self.tokenizer.encode(text), layers, heads)
-
-    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
-        """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
-        if self.dtype == torch.int8:
-            raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
-        save_loaded(folder, self._loaded, dtype)
-
-    @property
-    def attention_place(self) -> tuple[int, int | str] | None:
-        """Layer and head that are shown where nobody asks for another."""
-        return self._loaded.attention_place
-
-    def __repr__(self) -> str:
-        return f"Generator({self.name})"
 
     def _prompt_ids(self, prompts: Sequence[str], settings: GenerationSettings) -> list[tuple[int, ...]]:
         """Return each prompt as the model reads it, of one token at least, none of them too long."""

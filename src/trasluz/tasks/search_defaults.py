@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from trasluz.checkpoints.generation_settings import max_target_tokens
 from trasluz.decoding.settings import SearchSettings
-from trasluz.errors import ModelError, RequestError
+from trasluz.errors import RequestError
 from trasluz.tasks.option_checks import check_names, number
 
 # Source tokens, padding included, that are translated together.
@@ -49,15 +49,6 @@ def search_defaults(generation: Mapping[str, Any], longest: int | None) -> Searc
         renormalize=bool(generation.get("renormalize_logits")),
         at_limit="free-end" if theirs and generation.get("forced_eos_token_id") is not None else "end",
     )
-
-
-def forbidden_ids(generation: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the tokens that may never stand in a target; ModelError for forbidden sequences of several."""
-    entries = generation.get("bad_words_ids") or []
-    for entry in entries:
-        if not isinstance(entry, list) or len(entry) != 1:
-            raise ModelError(f"generation_config.json: bad_words_ids holds {entry}; only lists of one token are known.")
-    return tuple(entry[0] for entry in entries)
 
 
 def _or(value: Any, otherwise: Any) -> Any:

@@ -5,7 +5,6 @@ A text longer than the model's positions is cut as its tokenizer says, and its r
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +13,13 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.errors import RequestError
 from trasluz.inspection.attention_map import AttentionMap, maps_of_heads
 from trasluz.inspection.recorder import is_recorded, record_attention
 from trasluz.layers.kernels.text_attention import attends_to_texts
 from trasluz.tasks.grouping import groups_by_length
+from trasluz.tasks.task import Task
 from trasluz.text.batching import TextBatch, make_text_batch, make_text_row
 from trasluz.text.encoder_tokenizer import EncodedText, EncoderTokenizer
 
@@ -44,12 +44,12 @@ class TextInput:
     left_out: int = 0
 
 
-class TextTask:
+class TextTask(Task):
     """An encoder with its tokenizer, on a device; a subclass says what its states are asked for."""
 
-    verb: ClassVar[str]
     attention_kind: ClassVar[str] = "encoder"
     head_name: ClassVar[str | None] = None
+    tokenizer: EncoderTokenizer
 
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -59,14 +59,8 @@ class TextTask:
         if self.head_name is not None and self.head_name not in heads:
             there = f"it has {', '.join(heads)}" if heads else "it has none"
             raise RequestError(f"{loaded.name} has no head for the task {self.head_name!r}; {there}.")
-        self.model: nn.Module = loaded.placed(device, dtype)
-        self.dtype = dtype
-        self.config: Any = loaded.config
-        self.tokenizer: EncoderTokenizer = loaded.source_tokenizer
-        self.name = loaded.name
-        self.device = torch.device(device)
+        super().__init__(loaded, device, dtype)
         self.longest_text = loaded.longest_text
-        self._loaded = loaded
         # Without our kernel, attention over a row costs more than padding does.
         self._shares_rows = bool(self.model.reads_rows) and attends_to_texts(self.device)
 
@@ -76,11 +70,6 @@ class TextTask:
         heads: Any = self.model.heads
         found: nn.Module = heads[self.head_name]
         return found
-
-    @property
-    def attention_place(self) -> tuple[int, int | str] | None:
-        """Layer and head that are shown where nobody asks for another."""
-        return self._loaded.attention_place
 
     def batch(self, texts: Sequence[str], second_texts: Sequence[str] | None = None) -> TextBatch:
         """Return texts, or pairs of texts, as the model takes them; those too long are cut."""
@@ -124,15 +113,6 @@ class TextTask:
                 target_words=groups,
             )
         return maps
-
-    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
-        """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
-        if self.dtype == torch.int8:
-            raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
-        save_loaded(folder, self._loaded, dtype)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})"
 
     def _inputs(
         self,

@@ -7,13 +7,12 @@ result.text, result.attention
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
-from torch import nn
 
-from trasluz.checkpoints.model_folder import LoadedModel, save_loaded
+from trasluz.checkpoints.generation_settings import forbidden_ids
+from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.decoding.search import check_coverage, search
 from trasluz.decoding.settings import DecodingTokens, Hypothesis, SearchSettings
 from trasluz.errors import RequestError, nearest
@@ -22,7 +21,8 @@ from trasluz.inspection.recorder import record_attention
 from trasluz.layers.attention import Attention
 from trasluz.tasks.directions import Direction, directions_of
 from trasluz.tasks.grouping import TOGETHER, windows
-from trasluz.tasks.search_defaults import SearchOptions, changed_settings, forbidden_ids, search_defaults
+from trasluz.tasks.search_defaults import SearchOptions, changed_settings, search_defaults
+from trasluz.tasks.task import Task
 from trasluz.tasks.translation import Translation
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.glossary import Glossary
@@ -43,27 +43,21 @@ class _Request:
     markup: bool
 
 
-class Translator:
+class Translator(Task):
     """A translation model with its tokenizers; called with a text or a list of texts."""
 
-    verb: ClassVar[str] = "translate"
+    verb = "translate"
 
     def __init__(
         self, loaded: LoadedModel, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.model: nn.Module = loaded.placed(device, dtype)
-        self.dtype = dtype
-        self.config: Any = loaded.config
-        self.tokenizer: Any = loaded.source_tokenizer
+        super().__init__(loaded, device, dtype)
         self.target_tokenizer: Any = loaded.target_tokenizer
-        self.name = loaded.name
-        self.device = torch.device(device)
         self.directions = directions_of(loaded)
         self.longest_source: int = getattr(self.config, "max_positions", LONGEST_SOURCE)
         trained = getattr(self.config, "positions", None) == "trainable"
         self.settings = search_defaults(loaded.generation, self.longest_source if trained else None)
         self._tokens = DecodingTokens(self.config.start_id, self.config.eos_id, forbidden_ids(loaded.generation))
-        self._loaded = loaded
 
     @overload
     def __call__(
@@ -176,17 +170,6 @@ class Translator:
             target_ids = (*target, self._tokens.eos_id)
             self._check_length(len(target_ids), "the target text")
         return self._maps(source_ids, target_ids, kinds, layers, heads)
-
-    def save(self, folder: str | Path, dtype: str = "fp32") -> None:
-        """Write a model folder; `dtype` of the weights there is "fp32" or "fp16"."""
-        if self.dtype == torch.int8:
-            raise RequestError(f"{self.name} was loaded as int8, which cannot be saved; load it as fp32.")
-        save_loaded(folder, self._loaded, dtype)
-
-    @property
-    def attention_place(self) -> tuple[int, int | str] | None:
-        """Layer and head that `Translation.attention` shows; None for a model without attention over its source."""
-        return self._loaded.attention_place
 
     def __repr__(self) -> str:
         ways = ", ".join(f"{d.from_language} to {d.to_language}" for d in self.directions.all if d.to_language)

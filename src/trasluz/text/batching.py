@@ -329,13 +329,15 @@ class BatchOrder:
         seed: int,
         epoch: int,
         *,
+        added: int = 1,
         on_long: str = "stop",
         place_of: Callable[[int], object] | None = None,
     ) -> None:
-        """Draw the order from the token counts of each column (as `TokenCache.lengths`; the end token is added here).
+        """Draw the order from the token counts of each column, as `TokenCache.lengths`.
 
-        A batch holds at most `batch_tokens` places in each column, padding included. A longer sentence raises DataError
-        with its place, or is left out with on_long="skip" and counted in `num_skipped`.
+        `added` tokens come to each in a batch: an end, where it puts one. A batch holds at most `batch_tokens` places
+        in each column, padding included. A longer sentence raises DataError with its place, or is left out with
+        on_long="skip" and counted in `num_skipped`.
         """
         if batch_tokens < 1:
             raise RequestError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
@@ -347,14 +349,14 @@ class BatchOrder:
         batches: list[Integer[np.ndarray, "_"]] = []
         for start in range(0, num_sentences, _SORTED_AT_ONCE):
             part = order[start : start + _SORTED_AT_ONCE]
-            columns = [np.asarray(column[part], dtype=np.int32) + 1 for column in lengths]
+            columns = [np.asarray(column[part], dtype=np.int32) + added for column in lengths]
             longest = np.maximum.reduce(columns)
             fitting = longest <= batch_tokens
             if not fitting.all():
                 if on_long == "stop":
                     first = int(part[~fitting].min())
                     place = f"sentence pair {first + 1}" if place_of is None else str(place_of(first))
-                    size = max(int(column[first]) + 1 for column in lengths)
+                    size = max(int(column[first]) + added for column in lengths)
                     raise DataError(
                         f"{place} has {size} tokens, more than batch_tokens ({batch_tokens}): raise batch_tokens or "
                         "leave such sentences out."

@@ -125,8 +125,7 @@ class AnswerStream(ExampleStream[AnswerBatch]):
     ) -> None:
         """Take the cache and what batches need; `settings` are those of every stream."""
         whole = cache.lengths("question") + cache.lengths("part") + tokenizer.num_added(pair=True)
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [whole - 1], **settings)
+        super().__init__(cache, files, [whole], **settings)
         self.tokenizer = tokenizer
         self.pad_id = pad_id
 

@@ -48,8 +48,7 @@ class CausalStream(ExampleStream[CausalBatch]):
         self.window_length = min(window_length, self.num_tokens)
         self.end_id = end_id
         count = self.num_tokens // self.window_length
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [np.full(count, self.window_length - 1, np.int32)], **settings)
+        super().__init__(cache, files, [np.full(count, self.window_length, np.int32)], **settings)
 
     def batch(self, examples: Sequence[int] | Any, epoch: int | None = None) -> CausalBatch:
         """Return the batch of some windows, as they lie in this epoch (None: from the first token on)."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trasluz.checkpoints.generation_settings import unwritten_ids
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.objectives.translation import TranslationObjective
@@ -92,11 +93,7 @@ class TranslationEvaluator:
     def translate(self, model: Any, sources: list[list[int]]) -> list[str]:
         """Return the best translation of each source, in order."""
         assert self.search_settings is not None
-        tokenizer = self.tokenizer
-        # A translation is text: neither padding nor a language tag may stand in it.
-        special = {tokenizer.id_of(token) for token in tokenizer.special_tokens}
-        forbidden = tuple(sorted(i for i in special if i is not None and i not in (self.eos_id, tokenizer.unk_id)))
-        tokens = DecodingTokens(self.start_id, self.eos_id, forbidden)
+        tokens = DecodingTokens(self.start_id, self.eos_id, unwritten_ids(self.tokenizer, self.eos_id))
         rows = list(self.processes.own(range(len(sources))))
         found_here: list[tuple[int, str]] = []
         if rows:
@@ -105,7 +102,7 @@ class TranslationEvaluator:
                 *(model, batch.source, batch.source_lengths, self.search_settings, tokens),
                 batch_tokens=self.batch_tokens // 2,
             )
-            found_here = [(row, tokenizer.decode(best.ids)) for row, (best, *_) in zip(rows, found, strict=True)]
+            found_here = [(row, self.tokenizer.decode(best.ids)) for row, (best, *_) in zip(rows, found, strict=True)]
         return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
 
 

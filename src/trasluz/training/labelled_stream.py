@@ -33,8 +33,7 @@ class LabelledStream(ExampleStream[LabelledBatch]):
         """Take the cache and what batches need; texts are cut to `longest` tokens, special ones included."""
         added = tokenizer.num_added(pairs)
         whole = cache.lengths("first") + (cache.lengths("second") if pairs else 0) + added
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [np.minimum(whole, longest) - 1], **settings)
+        super().__init__(cache, files, [np.minimum(whole, longest)], **settings)
         self.tokenizer = tokenizer
         self.pairs = pairs
         self.room = longest - added

@@ -28,8 +28,7 @@ class MaskedStream(ExampleStream[MaskedBatch]):
         **settings: Any,
     ) -> None:
         """Take the cache and what batches need; `settings` are those of every stream."""
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added() - 1], **settings)
+        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added()], **settings)
         self.tokenizer = tokenizer
         self.masking = masking
         self.pad_id = pad_id
@@ -61,10 +60,10 @@ class PackedStream(MaskedStream):
 
     def _draw_order(self, epoch: int) -> Order:
         rows = max(1, self.batch_tokens // self.row_length)
-        return PackedOrder(self._lengths[0] + 1, self.row_length, rows, self.seed, epoch)
+        return PackedOrder(self._lengths[0], self.row_length, rows, self.seed, epoch)
 
     def _pieces(self, examples: Any) -> list[Any]:
-        rows = cut_rows(self._lengths[0][examples] + 1, self.row_length)
+        rows = cut_rows(self._lengths[0][examples], self.row_length)
         at_once = max(1, (self.micro_batch_tokens or self.batch_tokens) // self.row_length)
         number = -(-len(rows) // (at_once * self.size)) * self.size
         # Rows are dealt out whole: taken apart they would fill no others.

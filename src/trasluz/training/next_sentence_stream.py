@@ -93,8 +93,7 @@ class NextSentenceStream(ExampleStream[NextSentenceBatch]):
         **settings: Any,
     ) -> None:
         """Take the cache and what batches need; `settings` are those of every stream."""
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added(True) - 1], **settings)
+        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added(True)], **settings)
         self.tokenizer = tokenizer
         self.masking = masking
         self.pad_id = pad_id

@@ -39,6 +39,7 @@ def planned_run(recipe: Recipe, vocab_size: int | None = None, **known: Any) -> 
         precision=training.precision,
         optimizer=training.optimizer,
         recompute=training.recompute_activations,
+        freeze_layers=training.freeze_layers,
         teacher=None if teacher is None else teacher.model.config,
         **said | known,
     )

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, Integer
@@ -26,6 +26,9 @@ class ExampleStream(ABC, Generic[BatchT]):
     A subclass says how examples lie in the cache and how a batch is made of them.
     """
 
+    added: ClassVar[int] = 0
+    """Tokens that a batch adds to each column of an example: one where it puts the end behind it."""
+
     def __init__(
         self,
         cache: TokenCache,
@@ -38,7 +41,7 @@ class ExampleStream(ABC, Generic[BatchT]):
         rank: int = 0,
         size: int = 1,
     ) -> None:
-        """Take the cache and the examples' lengths, a row a column that a batch pads, each without one last token.
+        """Take the cache and the examples' lengths, a row a column that a batch pads, without what a batch adds.
 
         Of `size` processes that share every update, this is number `rank`.
         """
@@ -101,12 +104,12 @@ class ExampleStream(ABC, Generic[BatchT]):
         return self._order[1]
 
     def _draw_order(self, epoch: int) -> Order:
-        return BatchOrder(self._lengths, self.batch_tokens, self.seed, epoch, place_of=self.place)
+        return BatchOrder(self._lengths, self.batch_tokens, self.seed, epoch, added=self.added, place_of=self.place)
 
     def _pieces(self, examples: Any) -> list[Any]:
         rounds = 1
         if self.micro_batch_tokens:
-            longest = int(max(column[examples].max() for column in self._lengths)) + 1
+            longest = int(max(column[examples].max() for column in self._lengths)) + self.added
             rows = max(1, self.micro_batch_tokens // longest)
             rounds = -(-len(examples) // (rows * self.size))
         # Dealt out rather than cut, so that every process gets short and long ones alike.

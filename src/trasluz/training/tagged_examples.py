@@ -143,8 +143,7 @@ class TaggedStream(ExampleStream[TaggedBatch]):
         self, cache: TokenCache, files: Sequence[str], *, tokenizer: EncoderTokenizer, pad_id: int, **settings: Any
     ) -> None:
         """Take the cache and what batches need; `settings` are those of every stream."""
-        # One less: the order of batches counts an end that is not there.
-        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added() - 1], **settings)
+        super().__init__(cache, files, [cache.lengths("ids") + tokenizer.num_added()], **settings)
         self.tokenizer = tokenizer
         self.pad_id = pad_id
 

@@ -106,6 +106,9 @@ class Trainer:
         self.checkpoints = checkpoints
         self.device = device
         self.bf16 = precision == "bf16"
+        # Whole copies in bf16 of all weights would undo what is saved. Layers read each weight once, and lose nothing;
+        # recurrent ones, which read theirs at every step, are neither sliced nor recomputed.
+        self._keeps_copies = not (self.shared.sharded or training.recompute_activations)
         self.optimizer = build_optimizer(model, training, bf16=self.bf16)
         self.schedule = Schedule(
             training.schedule, training.warmup_steps, training.plateau_factor, training.plateau_patience
@@ -239,7 +242,9 @@ class Trainer:
         for number, piece in enumerate(pieces):
             with self.shared.accumulating(last=number == len(pieces) - 1) as loss_of:
                 batch = self.stream.stand_in() if piece is None else piece
-                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                with torch.autocast(
+                    self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=self._keeps_copies
+                ):
                     loss = loss_of(batch.to(self.device))
                 with_further = weighted_total(loss, weights)
                 (with_further * 0.0 if piece is None else with_further).backward()

@@ -23,6 +23,8 @@ class TranslationStream(ExampleStream[TranslationBatch]):
     piece_dropout.py).
     """
 
+    added = 1
+
     def __init__(
         self,
         cache: TokenCache,
