@@ -17,8 +17,8 @@ from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.models.stepper import JoiningState, StateT, Stepper
 
 # Newcomers are at least this part of those that are then searched, unless they are the last: reading a source costs
-# less beside others.
-LEAST_PART = 0.25
+# less beside others, and what is remembered is laid out anew when others come.
+LEAST_PART = 0.5
 
 
 class AtWork(Generic[StateT]):
