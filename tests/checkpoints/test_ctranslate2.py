@@ -248,6 +248,17 @@ def test_an_encoder_without_layers_is_refused(tmp_path: Path) -> None:
         write_ctranslate2(tmp_path / "out", shallow)
 
 
+def test_forbidden_sequences_are_refused_as_the_translator_refuses_them(tmp_path: Path) -> None:
+    small = random_model(SHAPES["post"]["preset"])
+    small.generation = {**small.generation, "bad_words_ids": [[1], [3, 4]]}
+    message = r"bad_words_ids holds \[3, 4\]; only lists of one token are known"
+    with pytest.raises(ModelError, match=message):
+        Translator(small)
+    with pytest.raises(ModelError, match=message):
+        write_ctranslate2(tmp_path / "out", small)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_names_of_the_end_are_refused(tmp_path: Path) -> None:
     small = random_model(SHAPES["post"]["preset"])
 
