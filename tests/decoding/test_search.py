@@ -108,14 +108,14 @@ def test_sources_that_take_the_places_of_others(
         "start",
         lambda source, *more: joined.append(len(source)) or start(source, *more),  # type: ignore[func-returns-value]
     )
-    sentences = random_sentences([2, 9, 5, 7, 1, 9, 3, 3, 8, 4, 6, 2, 1, 5])
+    sentences = random_sentences([2, 9, 5, 7, 1, 9, 3, 8, 4, 1])
     source, lengths = pad_sequences(sentences, pad_id=0, last_id=2)
     settings = SearchSettings(
-        beam=beam, nbest=beam, min_length_ratio=0.5, max_length_ratio=2.0, no_repeat_ngram=2, max_length=16
+        beam=beam, nbest=beam, min_length_ratio=0.5, max_length_ratio=2.0, no_repeat_ngram=2, max_length=12
     )
     found = search(model, source, lengths, settings, TOKENS, batch_tokens=30)
     # Three of the longest at first, then others in their places.
-    assert joined[0] == 3 and len(joined) > 3 and sum(joined) == len(sentences)
+    assert joined[0] == 3 and len(joined) >= 3 and sum(joined) == len(sentences)
     for place, sentence in enumerate(sentences):
         (alone,) = search(model, *pad_sequences([sentence], pad_id=0, last_id=2), settings, TOKENS)
         assert [best.ids for best in found[place]] == [best.ids for best in alone]
