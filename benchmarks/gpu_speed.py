@@ -42,7 +42,7 @@ from alternate import (
     write_first,
 )
 from encoder_folder import TINY as TINY_ENCODER
-from encoder_folder import TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_tokenizer
+from encoder_folder import TINY_VOCAB_SIZE, VOCAB_SIZE
 from marian_folder import BASE, TINY
 from onnx_marian import BEAM
 from training_batches import DROPOUT, finish, prepare_text
@@ -140,7 +140,7 @@ def measure(options: Any) -> dict[str, Any]:
             replies[case] = _rounds(case, both, peak, request, options, notes)
     with tempfile.TemporaryDirectory() as name:
         shape, vocab_size = (TINY_ENCODER, TINY_VOCAB_SIZE) if tiny else (BERT, VOCAB_SIZE)
-        _write_texts(Path(name), vocab_size, 200 if tiny else masked.TEXTS, options.seed)
+        masked.write_texts(Path(name), vocab_size, 200 if tiny else masked.TEXTS, options.seed)
         of_case = {**told, "work": name, "shape": shape, "vocab_size": vocab_size}
         of_case["batch_tokens"] = TINY_TOKENS if tiny else ENCODER_TOKENS
         costs["BERT-base"] = masked.gflop_a_token(shape, vocab_size)
@@ -150,13 +150,6 @@ def measure(options: Any) -> dict[str, Any]:
     return report_of(
         SCRIPT, options, [*both, *decoders], notes, text=text, costs=costs, replies=replies, decoding=decoding
     )
-
-
-def _write_texts(work: Path, vocab_size: int, count: int, seed: int) -> None:
-    write_tokenizer(work / "tokenizer", vocab_size)
-    for number, (part, amount) in enumerate((("train", count), ("valid", 100))):
-        lines = "".join(f"{text}\n" for text in texts(amount, vocab_size, seed + number))
-        (work / f"{part}.txt").write_text(lines, encoding="utf-8")
 
 
 def _translate(

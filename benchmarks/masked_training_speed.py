@@ -248,6 +248,14 @@ def _trainer(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
     return turn
 
 
+def write_texts(work: Path, vocab_size: int, count: int, seed: int) -> None:
+    """Write a tokenizer, so many texts to train on, and some to choose by."""
+    write_tokenizer(work / "tokenizer", vocab_size)
+    for number, (part, amount) in enumerate((("train", count), ("valid", 100))):
+        lines = "".join(f"{text}\n" for text in texts(amount, vocab_size, seed + number))
+        (work / f"{part}.txt").write_text(lines, encoding="utf-8")
+
+
 def measure(options: Any) -> dict[str, Any]:
     """Let all train in turns."""
     notes: list[str] = []
@@ -261,11 +269,7 @@ def measure(options: Any) -> dict[str, Any]:
             "vocab_size": vocab_size,
         }
         say("training an encoder on masked words")
-        work = Path(name)
-        write_tokenizer(work / "tokenizer", vocab_size)
-        for part, count, seed in (("train", 500 if options.quick else TEXTS, 0), ("valid", 100, 1)):
-            lines = "".join(f"{text}\n" for text in texts(count, vocab_size, options.seed + seed))
-            (work / f"{part}.txt").write_text(lines, encoding="utf-8")
+        write_texts(Path(name), vocab_size, 500 if options.quick else TEXTS, options.seed)
         some = list(itertools.islice(_batches(settings), 100))
         tokens, places = (sum(amounts) for amounts in zip(*map(_sizes, some), strict=True))
         settings["texts_a_batch"] = round(sum(len(batch.texts.lengths) for batch in some) / len(some))

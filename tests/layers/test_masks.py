@@ -88,7 +88,7 @@ def test_a_mask_of_no_sentences_remembers_none() -> None:
 
 def test_lengths_for_kernels_are_whole_and_end_with_the_keys() -> None:
     mask = Mask(torch.tensor([3, 9], dtype=torch.int32))
-    for _, counts in (mask.stretches(2, 5, 5)[1], mask.spans(5, 1)):
+    for _, counts in (mask.stretches(2, 5, 5)[1], mask.spans(5, 2)):
         assert counts.dtype == torch.int64
         assert counts.tolist() == [3, 5]
     assert Mask(torch.tensor([2])).stretches(3, 5, 5)[1][1].tolist() == [2, 2, 2]

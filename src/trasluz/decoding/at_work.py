@@ -61,9 +61,9 @@ class AtWork(Generic[StateT]):
     def admit(self) -> list[int]:
         """Begin with sources that wait, as far as there is room, behind the others; return which these are."""
         count = self._room()
-        newcomers, self._waiting = self._waiting[:count], self._waiting[count:]
-        if not newcomers:
+        if not count:
             return []
+        newcomers, self._waiting = self._waiting[:count], self._waiting[count:]
         source, lengths = self._cut(newcomers)
         constraints = Constraints(self._settings, self._tokens, lengths, self._beam)
         state = self._stepper.start(source, lengths, self._beam, 0 if self.sources else constraints.capacity)
@@ -72,7 +72,8 @@ class AtWork(Generic[StateT]):
             assert isinstance(self._state, JoiningState), "sources that wait need a state that others can join"
             self._state.join(state)
             self._constraints.join(constraints, self._steps)
-            self.history = self.history[:, self.history.shape[1] - (self._steps - min(self._begun)) :]
+            # The first began first: nobody has tokens before its own.
+            self.history = self.history[:, self.history.shape[1] - self.length(0) :]
             self.history = torch.nn.functional.pad(self.history, (0, 0, 0, len(ids)), value=NO_TOKEN)
             self._ids = torch.cat([self._ids, ids])
         else:
@@ -127,8 +128,8 @@ class AtWork(Generic[StateT]):
         """Return how many of those that wait may begin: nobody while there is hardly room."""
         if self._batch_tokens is None or not self._waiting:
             return len(self._waiting)
-        # Who waits is no longer than who came before.
-        longest = max(self._num_tokens[place] for place in (*self.sources, self._waiting[0]))
+        # Nobody is longer than who came before.
+        longest = self._num_tokens[(self.sources or self._waiting)[0]]
         active = len(self.sources)
         count = min(max(self._batch_tokens // longest - active, 0 if active else 1), len(self._waiting))
         return 0 if count < min(len(self._waiting), LEAST_PART * (active + count)) else count
@@ -136,6 +137,7 @@ class AtWork(Generic[StateT]):
     def _cut(self, places: Sequence[int]) -> tuple[Int[Tensor, "batch source"], Int[Tensor, " batch"]]:
         """Return some of the sources, as wide as the longest of them."""
         if list(places) == list(range(len(self._source))):
+            # As they were given, without a copy.
             return self._source, self._lengths
         chosen = torch.tensor(places, device=self._source.device)
         longest = max(self._num_tokens[place] for place in places)

@@ -70,8 +70,7 @@ class CompiledBlock:
         past = Past(lineage.written, *table, first.data_ptr(), lineage.rows_at_start, count.data_ptr())
         if memory is None or mask is None:
             return block_step(self._block, past, None, x)
-        num_sources = memory.key.shape[0] if mask.places is None else len(mask.places)
-        spans = mask.spans(memory.key.shape[2], len(x) // num_sources)
+        spans = mask.spans(memory.key.shape[2], len(x))
         assert memory.key.dtype == memory.value.dtype == self._kept[0].dtype
         looked_at = Memory(*(one.data_ptr() for one in (*memory, *spans)))
         return block_step(self._block, past, looked_at, x)

@@ -36,12 +36,11 @@ class EncoderDecoderAttention(MultiHeadAttention):
 
     def step(self, x: Float[Tensor, "rows 1 dim"], memory: KeyValue, mask: Mask) -> Float[Tensor, "rows 1 dim"]:
         """Let one new position of every row look over its source; rows are sources times beams."""
-        num_sources = memory.key.shape[0] if mask.places is None else len(mask.places)
         if self.tap is not None or not can_step(x, self.head_dim) or not self.lies_in_rows(memory):
-            beams_as_queries = x.reshape(num_sources, -1, x.shape[-1])
             own = memory if mask.places is None else memory.select(mask.places)
+            beams_as_queries = x.reshape(own.key.shape[0], -1, x.shape[-1])
             return self.attend(beams_as_queries, own.of(x.dtype), mask).reshape(x.shape)
-        first, count = mask.spans(memory.key.shape[2], len(x) // num_sources)
+        first, count = mask.spans(memory.key.shape[2], len(x))
         query = self.query(x).view(-1, self.num_heads, self.head_dim)
         key, value = (one.transpose(1, 2) for one in memory)
         return self.output(attention_step(query, key, value, count, first=first).view_as(x))

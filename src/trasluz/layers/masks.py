@@ -128,14 +128,15 @@ class Mask:
             return answer()
         return self._remembered(("stretches", batch, num_queries, num_keys), answer)
 
-    def spans(self, num_keys: int, repeats: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+    def spans(self, num_keys: int, rows: int) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return where each sentence's keys begin among those of all, end to end, and how many of them may be seen.
 
-        Each sentence comes `repeats` times.
+        There are as many `rows` for each sentence.
         """
 
         lengths = self.key_lengths
         assert lengths is not None
+        repeats = rows // len(lengths)
 
         def answer() -> tuple[Tensor, Tensor]:
             places = torch.arange(len(lengths), device=lengths.device) if self.places is None else self.places

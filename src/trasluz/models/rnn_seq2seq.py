@@ -202,7 +202,7 @@ class RnnSearchState:
         """Keep these rows and these sources."""
         self.recurrent = tuple(part[rows] for part in self.recurrent)
         if sources is not None:
-            self.memory = KeyValue(self.memory.key[sources], self.memory.value[sources])
+            self.memory = self.memory.select(sources)
             assert self.memory_mask.key_lengths is not None
             self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
 
