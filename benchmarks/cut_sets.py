@@ -5,6 +5,7 @@
     python benchmarks/cut_sets.py shakespeare FOLDER      train.txt, valid.txt
     python benchmarks/cut_sets.py quijote FOLDER          train.txt, valid.txt
     python benchmarks/cut_sets.py imdb FOLDER             train.tsv, valid.tsv, test.tsv: long reviews alone
+    python benchmarks/cut_sets.py imdb-sentences FOLDER   sentences.tsv: without labels
     python benchmarks/cut_sets.py 20newsgroups FOLDER     train.tsv, test.tsv
     python benchmarks/cut_sets.py hyperpartisan FOLDER    fold-1/ to fold-5/, each with train.tsv, valid.tsv, test.tsv
 
@@ -13,10 +14,11 @@ choose by; every phrase that stands in one of them is kept out of `train.tsv`. `
 and `few.tsv` 500 of each class among them; dev and test are as they come. TREC's questions have classes before them; a
 tenth is drawn to choose by. Of Shakespeare's plays and of Don Quijote, the last tenth of the characters is kept to
 choose by. Of the film reviews of IMDB only those of more than 380 words are taken, which are over 512 tokens as a rule;
-a tenth of those to learn from is kept to choose by, and those that stand in the test, too, are left out. Posts of 20
-newsgroups keep their headers and quotes, which tell much of where they stood. Articles of Hyperpartisan are title and
-text; each fifth is the test of one fold, and a tenth of the rest is there to choose by. Reads the folder that
-TRASLUZ_DATA names; its text stays out of the repository.
+a tenth of those to learn from is kept to choose by, and those that stand in the test, too, are left out. Sentences out
+of its training reviews, 3 to 40 words long, are drawn for a student to hear its teacher on. Posts of 20 newsgroups keep
+their headers and quotes, which tell much of where they stood. Articles of Hyperpartisan are title and text; each fifth
+is the test of one fold, and a tenth of the rest is there to choose by. Reads the folder that TRASLUZ_DATA names; its
+text stays out of the repository.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import json
 import lzma
 import os
 import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +39,11 @@ FEW_OF_A_CLASS = 500
 
 
 LONG_REVIEW = 380
+LONGEST_SENTENCE = 40
+DRAWN_SENTENCES = 30_000
 FOLDS = 5
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|<br />")
 
 
 def write(path: Path, rows: Iterable[Labelled]) -> None:
@@ -122,6 +129,18 @@ def cut_imdb(data: Path, out: Path) -> None:
     write(out / "test.tsv", parts["test"])
 
 
+def cut_imdb_sentences(data: Path, out: Path) -> None:
+    """Draw sentences of the reviews to learn from, labels left out, no two alike."""
+    with lzma.open(data / "imdb" / "imdb-train.tsv.xz", "rt", encoding="utf-8", newline="") as file:
+        reviews = [row["text"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    sentences = (one.strip() for review in reviews for one in _SENTENCE_END.split(review))
+    found = sorted({" ".join(one.split()) for one in sentences if one})
+    fit = [one for one in found if 3 <= len(one.split()) <= LONGEST_SENTENCE]
+    drawn = random.Random(SEED).sample(fit, DRAWN_SENTENCES)
+    (out / "sentences.tsv").write_text("text\n" + "".join(f"{one}\n" for one in drawn), encoding="utf-8")
+    print(f"{out / 'sentences.tsv'}: {len(drawn):,} of {len(fit):,} sentences")
+
+
 def cut_newsgroups(data: Path, out: Path) -> None:
     """Bring the posts into tables."""
     for name in ("train", "test"):
@@ -156,6 +175,7 @@ CUTS = {
     "shakespeare": cut_shakespeare,
     "quijote": cut_quijote,
     "imdb": cut_imdb,
+    "imdb-sentences": cut_imdb_sentences,
     "20newsgroups": cut_newsgroups,
     "hyperpartisan": cut_hyperpartisan,
 }

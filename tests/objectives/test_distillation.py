@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from trasluz.objectives.distillation import DistillationObjective, angle_loss, s
 from trasluz.objectives.masked_words import MaskedWordsObjective
 from trasluz.objectives.tagging import TaggingObjective
 from trasluz.text.batching import NOT_COUNTED, AnswerBatch, LabelledBatch, MaskedBatch, TaggedBatch, TextBatch
+from trasluz.training.labelled_examples import NO_LABEL
+from trasluz.training.labelled_stream import label_tensor
 
 SHAPE = {"preset": "bert-tiny", "model_dim": 16, "num_heads": 2, "feed_forward_dim": 24, "max_positions": 12}
 LENGTHS = torch.tensor([7, 3, 5, 2])
@@ -55,6 +58,36 @@ def test_the_formula() -> None:
     loss.total.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert student.word_embedding.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"), [("one", [[2], [NO_LABEL], [0], [NO_LABEL]]), ("several", [[0, 2], [NO_LABEL], [], [NO_LABEL]])]
+)
+def test_a_text_without_a_label_counts_for_the_teacher_alone(kind: Any, stored: list[list[int]]) -> None:
+    student, teacher = (encoder("classify", labels=["a", "b", "c"], label_kind=kind) for _ in range(2))
+    read = texts()
+    batch = LabelledBatch(read, label_tensor(stored, kind, 3))
+    known = LabelledBatch(
+        TextBatch(read.ids[::2], read.lengths[::2], read.segments[::2]), label_tensor(stored[::2], kind, 3)
+    )
+    plain = ClassificationObjective(kind, label_smoothing=0.1 if kind == "one" else 0.0)
+    told = plain(student, batch)
+    assert float(told.total) == pytest.approx(float(plain(student, known).total), rel=1e-5) and told.count == 4
+    taught = DistillationObjective(plain, teacher, 2.0, 5.0, 0.0, 1.0)(student, batch)
+    labelled = LabelledBatch(read, label_tensor([[0], [1], [2], [1]], kind, 3))
+    torch.testing.assert_close(
+        taught.total, DistillationObjective(plain, teacher, 2.0, 5.0, 0.0, 1.0)(student, labelled).total
+    )
+    taught.total.backward()
+    assert student.word_embedding.weight.grad.isfinite().all()
+
+
+def test_a_number_that_nobody_told_counts_nothing() -> None:
+    labels = label_tensor([[int(np.float32(1.5).view(np.uint32))], [NO_LABEL]], "number", 1)
+    scores = torch.tensor([[1.0], [7.0]], requires_grad=True)
+    total = ClassificationObjective("number").loss(scores, labels)
+    total.backward()
+    assert float(total) == pytest.approx(0.25) and scores.grad.flatten().tolist() == [-1.0, 0.0]
 
 
 def test_one_that_is_its_own_teacher_learns_from_the_data_alone() -> None:

@@ -1,5 +1,6 @@
 """Small encoders that learn from larger ones: what they start with, what they reach, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from tests.checkpoints.hub_encoders import write_encoder
 
 import trasluz
 from trasluz.cli.main import run as run_command
-from trasluz.errors import RecipeError
+from trasluz.errors import DataError, RecipeError
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import dump_recipe, parse_recipe
-from trasluz.training.reports import Ended
+from trasluz.training.reports import Ended, Notice
 from trasluz.training.run import run_recipe
 
 
@@ -68,6 +69,41 @@ def test_what_the_teacher_thinks_is_learnt_without_labels(taught: Path) -> None:
         name="believer",
     )
     assert chosen(run(recipe))["accuracy"] > 0.9
+
+
+def test_texts_without_labels_are_learnt_from_the_teacher(taught: Path) -> None:
+    # One labelled text of each topic, and others without their labels.
+    head, *lines = (taught / "texts.tsv").read_text().splitlines()
+    firsts = [next(line for line in lines if line.startswith(topic)) for topic in ("bread", "sea", "sky")]
+    (taught / "three.tsv").write_text("\n".join([head, *firsts, ""]))
+    (taught / "bare.tsv").write_text("text\n" + "".join(line.split("\t", 1)[1] + "\n" for line in lines[100:]))
+    shape = "model_dim: 32, num_heads: 2, feed_forward_dim: 48, num_layers: 1, max_positions: 40"
+    settings = [
+        f"data.train={taught / 'three.tsv'}",
+        f"data.valid={taught / 'texts.tsv'}",
+        f"model={{preset: bert-tiny, {shape}}}",
+        f"tokenizer.load={taught / 'teacher'}",
+        "training.learning_rate=1e-2",
+    ]
+    few = run(student_recipe(taught, *settings, name="few"))
+    recipe = student_recipe(taught, *settings, f"data.unlabelled=[{taught / 'bare.tsv'}]", name="listener")
+    told = run(recipe)
+    notices = "\n".join(report.text for report in told if isinstance(report, Notice))
+    count = int(re.search(r"(\d+) training texts, \d+ of them without labels", notices)[1])
+    assert f"{count} training texts, {count - 3} of them without labels" in notices
+    assert chosen(told)["accuracy"] > 0.9 > chosen(few)["accuracy"]
+    assert f"- texts without labels: `{taught / 'bare.tsv'}`" in (taught / "listener" / "README.md").read_text()
+    # Of another file there are other tokens.
+    (taught / "bare.tsv").write_text("text\n" + "".join(line.split("\t", 1)[1] + "\n" for line in lines[200:]))
+    with pytest.raises(RecipeError, match="number of rows"):
+        list(run_recipe(recipe, resume=True))
+
+
+def test_without_a_teacher_texts_without_labels_say_nothing(taught: Path) -> None:
+    with pytest.raises(RecipeError, match=r"data\.unlabelled: of texts without labels only a teacher"):
+        run(student_recipe(taught, "data.unlabelled=[nowhere.tsv]", "distillation.teacher=null"))
+    with pytest.raises(DataError, match=r"data\.unlabelled\.0: there is no file nowhere\.tsv"):
+        run(student_recipe(taught, "data.unlabelled=[nowhere.tsv]", name="nothing"))
 
 
 def test_masked_words_are_taught(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def classification_recipe(asked: "Asked") -> "Made":
 
     pairs, kind = asked.pairs, asked.label_kind
     found = read_labelled(asked.entry, pairs=pairs, kind=kind, on_error=asked.on_error, report=ReadReport())
-    texts = ((f"{one.text} {one.second_text or ''}", one.label) for one in found)
+    texts = ((f"{one.text} {one.second_text or ''}", one.label or "") for one in found)
     labels = sizing.count_labelled(texts, MOST_COUNTED, kind)
     if kind == "one" and labels.num_labels < 2:
         raise RequestError(f"every text of {shown(asked.entry)} has the same label: there is nothing to learn.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from trasluz.objectives.loss import Loss
-from trasluz.text.batching import LabelledBatch
+from trasluz.text.batching import NOT_COUNTED, LabelledBatch
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,18 @@ class ClassificationObjective:
         return torch.ones_like(batch.texts.lengths)
 
     def loss(self, logits: Float[Tensor, "batch classes"], labels: Shaped[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-        """Return the sum over the texts."""
+        """Return the sum over the texts; one without a label, NOT_COUNTED or NaN, adds nothing."""
         if self.label_kind == "number":
-            return (logits[:, 0] - labels).square().sum()
+            return ((logits[:, 0] - labels.nan_to_num()).square() * ~labels.isnan()).sum()
         weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=logits.device)
         if self.label_kind == "several":
-            return binary_cross_entropy_with_logits(logits, labels, weights, reduction="none").mean(1).sum()
-        return cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=self.label_smoothing)
+            losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(), weights, reduction="none")
+            return (losses * ~labels.isnan()).mean(1).sum()
+        return cross_entropy(
+            logits,
+            labels,
+            weights,
+            ignore_index=NOT_COUNTED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )

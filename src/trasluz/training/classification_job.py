@@ -15,7 +15,7 @@ from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.training.classification_metrics import classification_metrics, multi_label_metrics, regression_metrics
 from trasluz.training.data import PreparedData
 from trasluz.training.job import EncoderJob, settings_of_stream
-from trasluz.training.labelled_examples import LabelledExamples, LabelledText
+from trasluz.training.labelled_examples import NO_LABEL, LabelledExamples, LabelledText
 from trasluz.training.labelled_stream import LabelledStream, label_tensor
 from trasluz.training.processes import ALONE, Processes
 from trasluz.training.signatures import label_signature
@@ -35,6 +35,11 @@ class ClassificationJob(EncoderJob):
         """Raise RecipeError where the model is none that reads texts, or has fewer layers than are to be frozen."""
         recipe = self.recipe
         self.encoder_config()
+        if recipe.data.unlabelled and recipe.distillation.teacher is None:
+            raise RecipeError(
+                f"{recipe.place('data.unlabelled')}: of texts without labels only a teacher can say something: "
+                "name one in distillation.teacher, or leave them out"
+            )
         weights = recipe.training.class_weights
         if weights is not None and recipe.data.label_kind != "one":
             raise RecipeError(
@@ -116,8 +121,9 @@ class ClassificationJob(EncoderJob):
                     f"{', '.join(data.labels[:20])}"
                 )
             return tuple(float(given.get(label, 1.0)) for label in data.labels)
-        counts = np.bincount([int(row[2][0]) for row in data.cache], minlength=len(data.labels))
-        return tuple((len(data.cache) / (len(data.labels) * np.maximum(counts, 1))).tolist())
+        labels = [label for row in data.cache if (label := int(row[2][0])) != NO_LABEL]
+        counts = np.bincount(labels, minlength=len(data.labels))
+        return tuple((len(labels) / (len(data.labels) * np.maximum(counts, 1))).tolist())
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class DataCounts:
     held_out: int = 0
     too_long: int = 0
     used: int = 0
+    # Of those: how many have no label.
+    unlabelled: int = 0
     # Rows of each allowed source, where `data.sources` says which.
     by_source: dict[str, int] = field(default_factory=dict)
     # What was malformed, with the first places.
@@ -65,6 +67,7 @@ class DataCounts:
         sources = ", ".join(f"{count:,} from {source}" for source, count in sorted(self.by_source.items()))
         return (
             f"{self.used:,} training {self.kind}s"
+            + (f", {self.unlabelled:,} of them without labels" if self.unlabelled else "")
             + (f"; left out: {', '.join(left_out)}" if left_out else "")
             + (f"; rows read of the allowed sources: {sources}" if sources else "")
             + (f"; malformed: {self.complaint}" if self.complaint else "")
@@ -159,12 +162,16 @@ def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers
         data |= {"held_out": recipe.data.held_out, "seed": recipe.training.seed}
     # Keys that are younger than some caches count only where they are set.
     tokenizer = {key: value for key, value in recipe.tokenizer.model_dump().items() if key != "lowercase" or value}
+    if recipe.data.unlabelled:
+        data["unlabelled"] = recipe.data.model_dump(include={"unlabelled"})["unlabelled"]
     told = {
         "format": FORMAT,
         **data,
         **examples.settings(),
         "tokenizer": [one.fingerprint for one in tokenizers] if tokenizers else tokenizer,
-        "files": [_file_state(path) for key in ("train", "exclude") for path in _files(recipe, key, examples)],
+        "files": [
+            _file_state(path) for key in ("train", "exclude", "unlabelled") for path in _files(recipe, key, examples)
+        ],
     }
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
@@ -217,8 +224,8 @@ class _Preparation(Generic[ExampleT]):
         for example in held_out:
             self.held_texts.update(self._texts(example))
         # Labels that only held-out examples have are labels, too.
-        examples.look_over(lambda: chain(held_out, self._kept(Counter())))
-        if data.valid is None and len(held_out) < examples.least and next(self._kept(Counter()), None):
+        examples.look_over(lambda: chain(held_out, self._labelled(Counter())))
+        if data.valid is None and len(held_out) < examples.least and next(self._labelled(Counter()), None):
             raise DataError(
                 f"{self.recipe.place('data.train')}: no {examples.kind} can be held out, since {examples.why_too_few}: "
                 "name others in data.valid"
@@ -226,7 +233,7 @@ class _Preparation(Generic[ExampleT]):
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
                 yield Notice("Training two tokenizers." if examples.has_two_tokenizers else "Training the tokenizer.")
-                tokenizers = examples.train_tokenizers(lambda: self._kept(Counter()))
+                tokenizers = examples.train_tokenizers(lambda: self._all(Counter()))
                 examples.save_tokenizers(folder, tokenizers)
             yield Notice("Turning text into tokens.")
             files: dict[str, int] = {}
@@ -249,11 +256,23 @@ class _Preparation(Generic[ExampleT]):
     def _texts(self, example: ExampleT) -> list[str]:
         return [_plain(text) for text in self.examples.texts(example)]
 
-    def _kept(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
+    def _labelled(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
+        """Yield what `data.train` has to train on: what is held out is drawn from it."""
+        data = self.recipe.data
+        return self._kept(self.examples.read(data.train, report or ReadReport(), data.sources), counts)
+
+    def _all(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
+        """Yield everything to train on, and say in `counts` how much of it has no label."""
+        report = report or ReadReport()
+        yield from self._labelled(counts, report)
+        for example in self._kept(self.examples.read_unlabelled(report), counts):
+            counts["unlabelled"] += 1
+            yield example
+
+    def _kept(self, examples: Iterator[ExampleT], counts: Counter[str]) -> Iterator[ExampleT]:
         """Yield the examples that may be trained on; what is left out goes into `counts`."""
         compare = bool(self.unseen or self.held_texts)
-        data = self.recipe.data
-        for example in self.examples.read(data.train, report or ReadReport(), data.sources):
+        for example in examples:
             if compare:
                 texts = self._texts(example)
                 if not self.unseen.isdisjoint(texts):
@@ -271,7 +290,7 @@ class _Preparation(Generic[ExampleT]):
         drawn: dict[int, list[ExampleT]] = {}
         largest: list[int] = []
         total = 0
-        for example in self._kept(Counter()):
+        for example in self._labelled(Counter()):
             total += 1
             number = _draw(seed, _plain(self.examples.texts(example)[0]))
             if number in drawn:
@@ -295,7 +314,7 @@ class _Preparation(Generic[ExampleT]):
         counts: Counter[str] = Counter()
         report = ReadReport()
         last: ExampleT | None = None
-        for example, columns in self.examples.encoded(self._kept(counts, report), tokenizers):
+        for example, columns in self.examples.encoded(self._all(counts, report), tokenizers):
             if columns is None:
                 counts["too_long"] += 1
                 continue

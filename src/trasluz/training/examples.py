@@ -62,6 +62,10 @@ class Examples(ABC, Generic[ExampleT]):
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[ExampleT]:
         """Yield the examples of a `data` entry."""
 
+    def read_unlabelled(self, report: ReadReport) -> Iterator[ExampleT]:
+        """Yield what `data.unlabelled` names, of tasks that can learn from it; it is never held out."""
+        return iter(())
+
     @abstractmethod
     def texts(self, example: ExampleT) -> tuple[str, ...]:
         """Return an example's texts, by which it is compared with others; the first decides what is held out."""

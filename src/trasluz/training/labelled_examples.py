@@ -4,6 +4,7 @@
     several   any number of labels, with commas between or as a list: their numbers
     number    a number: the bits of its float32
 
+A text that nobody labelled, of which only a teacher says something, has `NO_LABEL`; as a float32 it is not a number.
 Texts that are too long are cut, a pair at its longer half.
 """
 
@@ -22,17 +23,18 @@ from trasluz.training.examples import Tokenizers, encode_texts, in_chunks
 
 # More labels than this are a column of something else.
 _MOST_LABELS = 10_000
+NO_LABEL = 2**32 - 1
 _NO_NUMBER = "the label is no number, which data.label_kind says it is"
 # Labels are float32 in training.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 class LabelledText(NamedTuple):
-    """A text, or a pair, with what stands in its column `label`."""
+    """A text, or a pair, with what stands in its column `label`; None where nobody has labelled it."""
 
     text: str
     second_text: str | None
-    label: str
+    label: str | None
     place: Place
 
 
@@ -60,6 +62,14 @@ class LabelledExamples(EncoderExamples[LabelledText]):
             on_error=data.on_error,
             report=report,
         )
+
+    def read_unlabelled(self, report: ReadReport) -> Iterator[LabelledText]:
+        """Yield the texts of `data.unlabelled`."""
+        data = self.recipe.data
+        columns = ("text", "second_text") if data.pairs else ("text",)
+        for entry in data.unlabelled:
+            rows = read_records(entry, columns, sources=data.sources, on_error=data.on_error, report=report)
+            yield from (LabelledText(cells[0], cells[1] if data.pairs else None, None, place) for cells, place in rows)
 
     def texts(self, example: LabelledText) -> tuple[str, ...]:
         """Return the text; of a pair, both as one: either half may come again with another."""
@@ -90,7 +100,7 @@ class LabelledExamples(EncoderExamples[LabelledText]):
             return
         found: set[str] = set()
         for example in examples():
-            found.update(_parts(example.label, data.label_kind))
+            found.update(_parts(example.label or "", data.label_kind))
             if len(found) > _MOST_LABELS:
                 raise DataError(
                     f"{example.place}: there are over {_MOST_LABELS:,} different labels by now; is `label` the right "
@@ -150,6 +160,8 @@ def read_labelled(
 
 def label_numbers(example: LabelledText, kind: str, labels: Sequence[str]) -> list[int]:
     """Return a label as it is stored."""
+    if example.label is None:
+        return [NO_LABEL]
     if kind == "number":
         return [int(np.float32(float(example.label)).view(np.uint32))]
     return sorted({labels.index(part) for part in _parts(example.label, kind)})

@@ -1,5 +1,6 @@
 """The updates of a model that labels texts."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from trasluz.text.batching import LabelledBatch, make_text_batch
+from trasluz.text.batching import NOT_COUNTED, LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
 from trasluz.text.token_cache import TokenCache
+from trasluz.training.labelled_examples import NO_LABEL
 from trasluz.training.stream import ExampleStream
 
 
@@ -51,12 +53,19 @@ class LabelledStream(ExampleStream[LabelledBatch]):
 
 
 def label_tensor(labels: Sequence[Any], kind: str, num_labels: int) -> Shaped[Tensor, "batch ..."]:
-    """Return stored labels as the loss wants them: numbers of classes, truths by class, or numbers."""
+    """Return stored labels as the loss wants them: numbers of classes, truths by class, or numbers.
+
+    A text without a label has NOT_COUNTED, or NaN.
+    """
     if kind == "one":
-        return torch.tensor([int(one[0]) for one in labels])
+        return torch.tensor([NOT_COUNTED if int(one[0]) == NO_LABEL else int(one[0]) for one in labels])
     if kind == "several":
         truths = torch.zeros(len(labels), num_labels)
         for row, one in enumerate(labels):
-            truths[row, torch.as_tensor(np.asarray(one, np.int64))] = 1.0
+            held = torch.as_tensor(np.asarray(one, np.int64))
+            if NO_LABEL in held:
+                truths[row] = math.nan
+            else:
+                truths[row, held] = 1.0
         return truths
     return torch.from_numpy(np.array([int(one[0]) for one in labels], np.uint32).view(np.float32).copy())

@@ -98,6 +98,7 @@ def _card(
     )
     origin = [
         ("training text", _named(data.train)),
+        *([("texts without labels", "; ".join(map(_named, data.unlabelled)))] if data.unlabelled else []),
         ("rows by their column `source`", ", ".join(data.sources) if data.sources is not None else "all"),
         ("kept away from", "; ".join(map(_named, data.exclude)) or "nothing"),
         ("counts", str(counts)),

@@ -109,6 +109,10 @@ class DataSection(Section):
         description="Data that must stay unseen: a training pair that shares a side with it, or a question that shares "
         "its context, is left out.",
     )
+    unlabelled: list[Entry] = Field(
+        default_factory=list,
+        description="classify: further texts to learn from, without labels: only a teacher says something of them.",
+    )
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="What a malformed line does; skipped ones are counted."
     )
@@ -419,7 +423,8 @@ class Recipe(Section):
         for key, tasks in ONLY_FOR.items():
             section, _, name = key.partition(".")
             part = getattr(self, section)
-            is_usual = getattr(part, name) == type(part).model_fields[name].default if name else part == type(part)()
+            usual = type(part).model_fields[name].get_default(call_default_factory=True) if name else type(part)()
+            is_usual = (getattr(part, name) if name else part) == usual
             if self.task not in tasks and not is_usual:
                 raise ValueError(f"{key} means nothing to the task {self.task}: it is for {' and '.join(tasks)}")
         return self

@@ -38,6 +38,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {
     "data.document": ("generate",),
     "data.pairs": ("classify",),
     "data.kept_part": ("classify",),
+    "data.unlabelled": ("classify",),
     "data.labels": ("classify", "tag"),
     "data.label_kind": ("classify",),
     "data.overlap": ("answer",),
