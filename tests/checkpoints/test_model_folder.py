@@ -17,7 +17,7 @@ import trasluz
 from trasluz.checkpoints.model_folder import load_model, save_loaded, save_model
 from trasluz.checkpoints.sentence_vectors import Pooling
 from trasluz.errors import ModelError
-from trasluz.models.registry import build_model
+from trasluz.models.registry import build_model, find_preset
 from trasluz.tasks.loading import find_model
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.tokenizer import Tokenizer, train_tokenizer
@@ -105,9 +105,7 @@ def test_read_is_what_was_written(name: str, tokenizer: Tokenizer, tmp_path: Pat
     assert kind == ("marian" if name in POST_NORM else f"trasluz-{SMALL_MODELS_TYPES[name]}")
 
 
-SMALL_MODELS_TYPES = {
-    name: "transformer" if name.startswith("transformer") else name.removesuffix("-lstm") for name in SMALL_MODELS
-}
+SMALL_MODELS_TYPES = {name: find_preset(model["preset"])[0].model_type for name, model in SMALL_MODELS.items()}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ MODELS = {
         250,
         8e-3,
     ),
+    "gnmt": (
+        {"preset": "gnmt-4", "hidden_dim": 48, "num_encoder_layers": 2, "num_decoder_layers": 2, "dropout": 0.0},
+        250,
+        8e-3,
+    ),
+    "luong": ({"preset": "luong", "hidden_dim": 48, "num_layers": 2, "dropout": 0.0}, 250, 8e-3),
     "rnn-encdec": (
         {"preset": "rnn-encdec", "embedding_dim": 32, "hidden_dim": 96, "readout_dim": 32},
         300,

@@ -29,6 +29,9 @@ def test_only_where_no_paper_states_a_size_there_is_none() -> None:
     assert unstated == {
         "rnn-encdec",
         "rnnsearch",
+        "luong",
+        "gnmt-4",
+        "gnmt-8",
         "transformer-tiny",
         "transformer-small",
         "gpt-modern-small",
@@ -68,6 +71,7 @@ def test_num_layers_sets_both_stacks_and_gives_way_to_either() -> None:
         ({"preset": "transformer-tiny", "num_heads": 3}, r"`model_dim` \(256\) must be a multiple of `num_heads`"),
         ({"preset": "transformer-tiny", "model_dim": "wide"}, "model_dim='wide'"),
         ({"preset": "transformer-tiny", "dropout": 1.5}, "dropout=1.5"),
+        ({"preset": "gnmt-4", "num_encoder_layers": 1}, "num_encoder_layers=1"),
         ({"preset": "rnnsearch", "share_embeddings": True}, r"`readout_dim` must equal `embedding_dim` \(620\)"),
     ],
 )
@@ -89,6 +93,6 @@ def test_special_tokens_must_exist() -> None:
 def test_unknown_model_type() -> None:
     with pytest.raises(
         ModelError,
-        match="no model type 'lstm'; known are bert, bigbird, distilbert, gpt, gpt-modern, rnn-encdec, rnnsearch, ",
+        match="no model type 'lstm'; known are bert, bigbird, distilbert, gnmt, gpt, gpt-modern, luong, rnn-encdec, ",
     ):
         find_architecture("lstm")

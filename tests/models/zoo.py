@@ -41,6 +41,22 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
         "cell": "lstm",
         "share_embeddings": True,
     },
+    "gnmt": {
+        "preset": "gnmt-4",
+        "hidden_dim": 14,
+        "num_encoder_layers": 3,
+        "num_decoder_layers": 4,
+        "attention_dim": 9,
+    },
+    "gnmt-shared": {
+        "preset": "gnmt-8",
+        "hidden_dim": 10,
+        "num_encoder_layers": 2,
+        "attention_dim": 7,
+        "share_embeddings": True,
+    },
+    "luong": {"preset": "luong", "hidden_dim": 14, "num_layers": 2},
+    "luong-unfed": {"preset": "luong", "hidden_dim": 10, "input_feeding": False, "share_embeddings": True},
 }
 
 

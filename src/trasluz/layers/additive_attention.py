@@ -45,10 +45,3 @@ class AdditiveAttention(Attention):
     ) -> Float[Tensor, "batch query memory_dim"]:
         """Return the expected annotation of every query."""
         return self.weights(projected_query, memory.key, mask).squeeze(1) @ memory.value
-
-    def step(
-        self, hidden: Float[Tensor, "rows hidden_dim"], memory: KeyValue, mask: Mask
-    ) -> Float[Tensor, "rows memory_dim"]:
-        """Let one state of every row look over its source; the beams of a source are extra queries of it."""
-        beams_as_queries = hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1])
-        return self.attend(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)

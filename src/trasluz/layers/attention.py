@@ -117,6 +117,13 @@ class Attention(nn.Module, ABC):
         # Queries stand at the end of the keys, as they do for a mask.
         return self.look(self.placed(self.project_query(query), memory.key.shape[-2] - query.shape[1]), memory, mask)
 
+    def attend_from_rows(
+        self, hidden: Float[Tensor, "rows hidden_dim"], memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "rows context_dim"]:
+        """Let one state of every row look over its source; the beams of a source are extra queries of it."""
+        beams_as_queries = hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1])
+        return self.attend(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)
+
     def look(self, projected_query: Tensor, memory: KeyValue, mask: Mask) -> Float[Tensor, "batch query context_dim"]:
         """Let projected queries look over a remembered memory, and who wants to see it see."""
         if self.tap is not None:

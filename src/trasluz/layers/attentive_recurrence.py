@@ -75,7 +75,7 @@ def attentive_recurrence(
         return of_all[0].transpose(0, 1), of_all[1].transpose(0, 1)
     contexts, hiddens = [], []
     for now in projected.unbind(1):
-        context = attention.step(state[0], memory, mask)
+        context = attention.attend_from_rows(state[0], memory, mask)
         state = cell(now + nn.functional.linear(context, context_weight), state)
         contexts.append(context)
         hiddens.append(state[0])

@@ -177,3 +177,17 @@ class MaxoutReadout(nn.Module):
         """Return what the output head turns into logits."""
         both = self.state(state) + self.embedding(embedding) + self.context(context)
         return both.unflatten(-1, (-1, 2)).amax(-1)
+
+
+def initialize_recurrent(model: nn.Module) -> None:
+    """Draw orthogonal recurrent matrices (Bahdanau et al. 2015, appendix B.1); Glorot's for the rest suit Adam."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+        elif "embedding.weight" in name or "output_head" in name:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        elif "weight_hh" in name or ".gates." in name or ".proposal." in name:
+            for square in parameter.split(parameter.shape[1]):
+                nn.init.orthogonal_(square)
+        else:
+            nn.init.xavier_uniform_(parameter)

@@ -27,8 +27,16 @@ from trasluz.layers.dropout import Dropout
 from trasluz.layers.embeddings import OutputHead, TokenEmbedding
 from trasluz.layers.linear import Linear, linear
 from trasluz.layers.masks import Mask
-from trasluz.layers.recurrent import CELLS, CellName, MaxoutReadout, RecurrentStack, RecurrentState
+from trasluz.layers.recurrent import (
+    CELLS,
+    CellName,
+    MaxoutReadout,
+    RecurrentStack,
+    RecurrentState,
+    initialize_recurrent,
+)
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
+from trasluz.models.recurrent_state import AttentiveState, expand_to_rows, join, select_rows
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Stack, Workload
 from trasluz.text.batching import TranslationBatch
@@ -79,28 +87,6 @@ def _embeddings(config: RnnConfig) -> tuple[TokenEmbedding, TokenEmbedding, Outp
     return source, target, OutputHead(nn.Parameter(torch.empty(config.target_vocab_size, config.readout_dim)), bias)
 
 
-def _initialize(model: nn.Module) -> None:
-    """Orthogonal recurrent matrices as in the paper (appendix B.1); Glorot for the rest, which suits Adam."""
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            nn.init.zeros_(parameter)
-        elif "embedding.weight" in name or "output_head" in name:
-            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-        elif "weight_hh" in name or ".gates." in name or ".proposal." in name:
-            for square in parameter.split(parameter.shape[1]):
-                nn.init.orthogonal_(square)
-        else:
-            nn.init.xavier_uniform_(parameter)
-
-
-def _expand_to_rows(parts: RecurrentState, num_beams: int) -> RecurrentState:
-    return tuple(part.repeat_interleave(num_beams, dim=0) for part in parts)
-
-
-def _join(parts: RecurrentState, others: RecurrentState) -> RecurrentState:
-    return tuple(torch.cat(both) for both in zip(parts, others, strict=True))
-
-
 @dataclass
 class RnnEncoderDecoderState:
     """What decoding remembers: the context once a source, the recurrent states of every row."""
@@ -110,14 +96,14 @@ class RnnEncoderDecoderState:
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
-        self.recurrent = tuple(part[rows] for part in self.recurrent)
+        self.recurrent = select_rows(self.recurrent, rows)
         if sources is not None:
             self.context = self.context[sources]
 
     def join(self, other: "RnnEncoderDecoderState") -> None:
         """Take in the sources of a state that has made no step, behind these."""
         self.context = torch.cat([self.context, other.context])
-        self.recurrent = _join(self.recurrent, other.recurrent)
+        self.recurrent = join(self.recurrent, other.recurrent)
 
 
 class RnnEncoderDecoder(nn.Module):
@@ -137,7 +123,7 @@ class RnnEncoderDecoder(nn.Module):
         )
         self.readout = MaxoutReadout(hidden, config.embedding_dim, hidden, config.readout_dim)
         self.output_head = output_head
-        _initialize(self)
+        initialize_recurrent(self)
 
     def attentions(self) -> dict[str, list[Attention]]:
         """Return nothing: there is no attention here."""
@@ -178,7 +164,7 @@ class RnnEncoderDecoder(nn.Module):
     ) -> RnnEncoderDecoderState:
         """Read the sources; a recurrent state needs no room to grow."""
         last = self.encode(source, source_lengths)
-        return RnnEncoderDecoderState(last[0][:, -1:], _expand_to_rows(last, num_beams))
+        return RnnEncoderDecoderState(last[0][:, -1:], expand_to_rows(last, num_beams))
 
     def step(
         self, ids: Int[Tensor, " rows"], state: RnnEncoderDecoderState
@@ -188,29 +174,6 @@ class RnnEncoderDecoder(nn.Module):
         context = state.context.expand(-1, rows // state.context.shape[0], -1).reshape(rows, 1, -1)
         hidden, state.recurrent = self._decode(ids[:, None], context, state.recurrent)
         return self.output_head(hidden.squeeze(1)), state
-
-
-@dataclass
-class RnnSearchState:
-    """What decoding remembers: the annotations once a source, the recurrent state of every row."""
-
-    memory: KeyValue
-    memory_mask: Mask
-    recurrent: RecurrentState
-
-    def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
-        """Keep these rows and these sources."""
-        self.recurrent = tuple(part[rows] for part in self.recurrent)
-        if sources is not None:
-            self.memory = self.memory.select(sources)
-            assert self.memory_mask.key_lengths is not None
-            self.memory_mask = Mask(self.memory_mask.key_lengths[sources])
-
-    def join(self, other: "RnnSearchState") -> None:
-        """Take in the sources of a state that has made no step, behind these."""
-        self.memory = self.memory.join(other.memory)
-        self.memory_mask = self.memory_mask.join(other.memory_mask)
-        self.recurrent = _join(self.recurrent, other.recurrent)
 
 
 class RnnSearch(nn.Module):
@@ -228,7 +191,7 @@ class RnnSearch(nn.Module):
         self.initial = Linear(hidden, hidden * self.decoder.num_states)
         self.readout = MaxoutReadout(hidden, config.embedding_dim, 2 * hidden, config.readout_dim)
         self.output_head = output_head
-        _initialize(self)
+        initialize_recurrent(self)
 
     def attentions(self) -> dict[str, list[Attention]]:
         """Return the one attention, by kind and layer."""
@@ -268,17 +231,17 @@ class RnnSearch(nn.Module):
         source_lengths: Int[Tensor, " sources"],
         num_beams: int,
         capacity: int,
-    ) -> RnnSearchState:
+    ) -> AttentiveState:
         """Read the sources; a recurrent state needs no room to grow."""
         memory, first = self.encode(source, source_lengths)
-        return RnnSearchState(memory, Mask(source_lengths), _expand_to_rows(first, num_beams))
+        return AttentiveState(memory, Mask(source_lengths), expand_to_rows(first, num_beams))
 
     def step(
-        self, ids: Int[Tensor, " rows"], state: RnnSearchState
-    ) -> tuple[Float[Tensor, "rows vocab"], RnnSearchState]:
+        self, ids: Int[Tensor, " rows"], state: AttentiveState
+    ) -> tuple[Float[Tensor, "rows vocab"], AttentiveState]:
         """Take the last token of every row and return the logits of the next."""
         embedded = self.target_embedding(ids[:, None])
-        context = self.attention.step(state.recurrent[0], state.memory, state.memory_mask)
+        context = self.attention.attend_from_rows(state.recurrent[0], state.memory, state.memory_mask)
         projected = self.decoder.input(torch.cat([embedded[:, 0], context], dim=-1))
         state.recurrent = self.decoder(projected, state.recurrent)
         hidden = self.readout(state.recurrent[0][:, None], embedded, context[:, None])
