@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trasluz.cli.main import run
+from trasluz.cli.plan import lines_of
 from trasluz.errors import RequestError
 from trasluz.models.registry import build_config, build_model, model_of
 from trasluz.models.workload import Workload, attention_layer
@@ -141,6 +142,13 @@ def test_a_recipe_that_freezes_layers(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all_of_them["bytes"]["copies"] == all_of_them["bytes"]["activations"] == 0
     assert run(["plan", str(recipe)]) == 0
     assert f"of which {all_of_them['frozen_parameters']:,} are frozen" in capsys.readouterr().out
+
+
+def test_recurrent_layers_are_neither_recomputed_nor_sliced() -> None:
+    plan = plan_of("gnmt-8", replace(find_accelerator("a100-40gb"), memory=20e9), batch_tokens=131_072)
+    assert plan.smallest is not None and plan.smallest.parallel == "ddp" and not plan.smallest.recompute
+    (copies,) = (line for line in lines_of(plan, None) if "copies of weights" in line)
+    assert copies.endswith("bf16") and not any("recomputed" in line for line in lines_of(plan, None))
 
 
 @pytest.mark.parametrize("recompute", [False, True])

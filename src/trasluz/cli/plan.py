@@ -194,13 +194,13 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
         ("optimizer", f"{_bytes(memory.optimizer)}   {run.optimizer}"),
         ("activations", f"{_bytes(memory.activations)}   {plan.batch_sequences} x {lengths} tokens, fused attention"),
         ("  scores kept", _bytes(memory.activations_with_scores)),
-        ("  recomputed", _bytes(memory.activations_recomputed)),
     ]
+    again = ""
+    if run.can_recompute:
+        rows.append(("  recomputed", _bytes(memory.activations_recomputed)))
+        again = f"; {_bytes(memory.copies_recomputed)} where activations are recomputed"
     if memory.copies:
-        recomputed = _bytes(memory.copies_recomputed)
-        rows.append(
-            ("copies of weights", f"{_bytes(memory.copies)}   bf16; {recomputed} where activations are recomputed")
-        )
+        rows.append(("copies of weights", f"{_bytes(memory.copies)}   bf16{again}"))
     if run.teacher is not None:
         rows.append(("teacher", f"{_bytes(memory.teacher)}   weights, and what it computes"))
     rows.append(("layout", _too_much(plan) if plan.smallest is None else _layout(plan.smallest, plan)))
