@@ -7,7 +7,7 @@ bleu, chrf  sacreBLEU (Post 2018) on plain text, cased, tokenisation 13a; with s
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from trasluz.checkpoints.generation_settings import unwritten_ids
 from trasluz.decoding.search import search
 from trasluz.decoding.settings import DecodingTokens, SearchSettings
 from trasluz.objectives.translation import TranslationObjective
+from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import make_batch
 from trasluz.training.processes import ALONE, Processes
 
@@ -68,8 +69,9 @@ class TranslationEvaluator:
     def _likelihood(self, model: Any, one: ValidationSet) -> tuple[float, int]:
         objective = TranslationObjective(label_smoothing=0.0)
         total, count = 0.0, 0.0
-        lengths = [len(s) + len(t) for s, t in zip(one.sources, one.targets, strict=True)]
-        for rows in self.processes.own(_batches(lengths, self.batch_tokens)):
+        # Sources, targets, and the end that a target gets.
+        lengths = [len(source) + len(target) + 1 for source, target in zip(one.sources, one.targets, strict=True)]
+        for rows in self.processes.own(groups_by_length(lengths, self.batch_tokens)):
             batch = self._batch([one.sources[row] for row in rows], [one.targets[row] for row in rows])
             loss = objective(model, batch)
             total, count = total + float(loss.likelihood), count + loss.count
@@ -104,15 +106,3 @@ class TranslationEvaluator:
             )
             found_here = [(row, self.tokenizer.decode(best.ids)) for row, (best, *_) in zip(rows, found, strict=True)]
         return [text for _, text in sorted(itertools.chain(*self.processes.gather(found_here)))]
-
-
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield rows of like length, so many that their padded tokens stay within the budget (but at least one)."""
-    rows: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        if rows and (lengths[row] + 1) * (len(rows) + 1) > batch_tokens:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
