@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.block_weights import BlockWeights
+from trasluz.layers.kept_rows import kept_rows
 from trasluz.layers.masks import Mask
 
 
@@ -110,6 +111,12 @@ class Attention(nn.Module, ABC):
     ) -> Float[Tensor, "batch query context_dim"]:
         """Return the weighted sums, by whichever kernel is fastest here."""
 
+    def context_of(
+        self, projected_query: Tensor, memory: KeyValue, mask: Mask, kept: Int[Tensor, " kept"]
+    ) -> Float[Tensor, "kept context_dim"]:
+        """Return the weighted sums of some queries alone, by their places among those of all rows."""
+        return kept_rows(self.context(projected_query, memory, mask), kept)
+
     def attend(
         self, query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "batch query context_dim"]:
@@ -124,12 +131,19 @@ class Attention(nn.Module, ABC):
         beams_as_queries = hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1])
         return self.attend(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)
 
-    def look(self, projected_query: Tensor, memory: KeyValue, mask: Mask) -> Float[Tensor, "batch query context_dim"]:
-        """Let projected queries look over a remembered memory, and who wants to see it see."""
+    def look(
+        self, projected_query: Tensor, memory: KeyValue, mask: Mask, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "batch query context_dim"] | Float[Tensor, "kept context_dim"]:
+        """Let projected queries look over a remembered memory, and who wants to see it see.
+
+        Where only some contexts are asked for, `kept` are their places, counted over the queries of all rows.
+        """
         if self.tap is not None:
             with torch.no_grad():
                 self.tap(self.weights_held(projected_query, memory.key, mask))
-        return self.context(projected_query, memory, mask)
+        if kept is None:
+            return self.context(projected_query, memory, mask)
+        return self.context_of(projected_query, memory, mask, kept)
 
 
 @contextlib.contextmanager

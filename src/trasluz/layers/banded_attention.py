@@ -6,7 +6,7 @@ What lies further back reaches a position through layers that see everything, or
 work grows with the length times the band, not with the square of the length.
 """
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
@@ -21,6 +21,8 @@ class BandedSelfAttention(SelfAttention):
         super().__init__(dim, num_heads, dropout=dropout)
         self.band: int = band
 
-    def look(self, projected_query: Tensor, memory: KeyValue, mask: Mask) -> Float[Tensor, "batch query dim"]:
+    def look(
+        self, projected_query: Tensor, memory: KeyValue, mask: Mask, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "batch query dim"] | Float[Tensor, "kept dim"]:
         """Let projected queries look over what the band lets be seen of a remembered memory."""
-        return super().look(projected_query, memory, mask.narrowed(self.band))
+        return super().look(projected_query, memory, mask.narrowed(self.band), kept)

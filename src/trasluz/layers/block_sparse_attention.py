@@ -16,7 +16,7 @@ from torch import Tensor
 from trasluz.layers.attention import KeyValue
 from trasluz.layers.block_pattern import BlockPattern
 from trasluz.layers.block_weights import BlockWeights
-from trasluz.layers.dot_product_attention import dot_product_attention, join_heads
+from trasluz.layers.dot_product_attention import dot_product_attention
 from trasluz.layers.gathered_blocks import block_sparse_attention, held_weights
 from trasluz.layers.masks import Mask
 from trasluz.layers.self_attention import SelfAttention
@@ -65,27 +65,24 @@ class BlockSparseAttention(SelfAttention):
         query, key = projected_query[short, :, :longest], key[short, :, :longest]
         return held.joined(rows, super().weights(query, key, Mask(lengths[short])))
 
-    def context(
+    def contexts_of_heads(
         self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
-    ) -> Float[Tensor, "batch query dim"]:
-        """Return the heads' contexts, joined and mixed."""
+    ) -> Float[Tensor, "batch heads query head_dim"]:
+        """Return each head's contexts."""
         probability = self.dropout if self.training else 0.0
         lengths = _lengths(mask, len(memory.key), memory.key.shape[2])
         short = lengths <= self.dense_up_to
         if not short.any():
-            found = block_sparse_attention(projected_query, *memory, lengths, self.pattern, probability)
-        elif short.all():
-            found = dot_product_attention(projected_query, *memory, mask, probability)
-        else:
-            found, long = torch.empty_like(projected_query), ~short
-            query, key, value = projected_query, memory.key, memory.value
-            found[short] = dot_product_attention(
-                query[short], key[short], value[short], Mask(lengths[short]), probability
-            )
-            found[long] = block_sparse_attention(
-                query[long], key[long], value[long], lengths[long], self.pattern, probability
-            )
-        return self.output(join_heads(found))
+            return block_sparse_attention(projected_query, *memory, lengths, self.pattern, probability)
+        if short.all():
+            return dot_product_attention(projected_query, *memory, mask, probability)
+        found, long = torch.empty_like(projected_query), ~short
+        query, key, value = projected_query, memory.key, memory.value
+        found[short] = dot_product_attention(query[short], key[short], value[short], Mask(lengths[short]), probability)
+        found[long] = block_sparse_attention(
+            query[long], key[long], value[long], lengths[long], self.pattern, probability
+        )
+        return found
 
 
 def _lengths(mask: Mask, batch: int, num_keys: int) -> Int[Tensor, " batch"]:

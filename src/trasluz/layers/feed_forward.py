@@ -18,6 +18,6 @@ class FeedForward(nn.Module):
         self.activation: ActivationName = activation
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+    def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions dim"]:
         """Return what the network makes of each position."""
         return self.contract(self.dropout(activated_linear(self.expand, x, self.activation)))

@@ -22,7 +22,7 @@ class GatedFeedForward(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+    def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions dim"]:
         """Return what the network makes of each position."""
         gate, expanded = linears(x, (self.gate, self.expand))
         return self.contract(self.dropout(self.activation(gate) * expanded))

@@ -9,12 +9,13 @@ fewer W^K and W^V than W^Q, and as many times less has to be remembered. One for
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights, join_heads, split_heads
 from trasluz.layers.int8 import Int8Linear
+from trasluz.layers.kept_rows import kept_rows
 from trasluz.layers.kernels.attention_step import can_step
 from trasluz.layers.linear import Linear, linears
 from trasluz.layers.masks import Mask
@@ -78,5 +79,21 @@ class MultiHeadAttention(Attention):
         self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "batch query dim"]:
         """Return the heads' contexts, joined and mixed."""
-        probability = self.dropout if self.training else 0.0
-        return self.output(join_heads(dot_product_attention(projected_query, *memory, mask, probability)))
+        return self.output(join_heads(self.contexts_of_heads(projected_query, memory, mask)))
+
+    def context_of(
+        self,
+        projected_query: Float[Tensor, "batch heads query head_dim"],
+        memory: KeyValue,
+        mask: Mask,
+        kept: Int[Tensor, " kept"],
+    ) -> Float[Tensor, "kept dim"]:
+        """Return the contexts of some queries alone: the others are not mixed."""
+        joined = join_heads(self.contexts_of_heads(projected_query, memory, mask))
+        return self.output(kept_rows(joined, kept))
+
+    def contexts_of_heads(
+        self, projected_query: Float[Tensor, "batch heads query head_dim"], memory: KeyValue, mask: Mask
+    ) -> Float[Tensor, "batch heads query head_dim"]:
+        """Return each head's contexts."""
+        return dot_product_attention(projected_query, *memory, mask, self.dropout if self.training else 0.0)

@@ -9,10 +9,11 @@ pre-norm  (Xiong et al. 2020):                  x + dropout(f(norm(x)))
 
 from collections.abc import Callable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.dropout import Dropout, sum_dropout
+from trasluz.layers.kept_rows import kept_rows
 from trasluz.layers.sum_norm import sum_norm
 
 Sublayer = Callable[[Tensor], Tensor]
@@ -27,9 +28,11 @@ class PostNorm(nn.Module):
         self.norm = nn.LayerNorm(dim, epsilon)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
-        """Return norm(x + dropout(f(x)))."""
-        return sum_norm(self.norm, x, f(x), self.dropout.probability if self.training else 0.0)
+    def forward(
+        self, x: Float[Tensor, "*positions dim"], f: Sublayer, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "*positions dim"] | Float[Tensor, "kept dim"]:
+        """Return norm(x + dropout(f(x))); of the rows `kept` alone, where f gives no others."""
+        return sum_norm(self.norm, kept_rows(x, kept), f(x), self.dropout.probability if self.training else 0.0)
 
 
 class PreNorm(nn.Module):
@@ -43,9 +46,12 @@ class PreNorm(nn.Module):
         self.norm = norm(dim, epsilon)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "batch positions dim"], f: Sublayer) -> Float[Tensor, "batch positions dim"]:
-        """Return x + dropout(f(norm(x)))."""
-        return sum_dropout(x, f(sum_norm(self.norm, x)), self.dropout.probability, self.training)
+    def forward(
+        self, x: Float[Tensor, "*positions dim"], f: Sublayer, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "*positions dim"] | Float[Tensor, "kept dim"]:
+        """Return x + dropout(f(norm(x))); of the rows `kept` alone, where f gives no others."""
+        found = f(sum_norm(self.norm, x))
+        return sum_dropout(kept_rows(x, kept), found, self.dropout.probability, self.training)
 
 
 RESIDUALS: dict[str, type[PostNorm] | type[PreNorm]] = {"post": PostNorm, "pre": PreNorm}

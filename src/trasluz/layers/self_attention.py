@@ -1,6 +1,6 @@
 """Self-attention: every position looks over its own sequence (Vaswani et al. 2017, section 3.2.3)."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
@@ -41,11 +41,16 @@ class SelfAttention(MultiHeadAttention):
         """Put into queries or keys where they stand."""
         return projected if self.positions is None else self.positions(projected, first)
 
-    def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
-        """Let every position look over the whole sequence, as far as the mask allows."""
+    def forward(
+        self, x: Float[Tensor, "batch positions dim"], mask: Mask, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "kept dim"]:
+        """Let every position look over the whole sequence, as far as the mask allows.
+
+        Where only some contexts are asked for, `kept` are their places, counted over all rows.
+        """
         query, key, value = linears(x, (self.query, self.key, self.value))
         query, key = (self.placed(one, 0) for one in (split_heads(query, self.num_heads), self._memory_heads(key)))
-        return self.look(query, KeyValue(key, self._memory_heads(value)), mask)
+        return self.look(query, KeyValue(key, self._memory_heads(value)), mask, kept)
 
     def _memory_heads(self, projected: Tensor) -> Float[Tensor, "batch memory_heads positions head_dim"]:
         return split_heads(projected, self.num_memory_heads)

@@ -4,7 +4,7 @@ Encoder and decoder have one each; a decoder that stands alone (Liu et al. 2018,
 of a sequence that grows.
 """
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.attention import KeyValue
@@ -37,9 +37,15 @@ class EncoderBlock(nn.Module):
         self.feed_forward = feed_forward
         self.feed_forward_residual = feed_forward_residual
 
-    def forward(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
-        """Return the positions' next states."""
-        x = self.self_attention_residual(x, lambda y: self.self_attention(y, mask))
+    def forward(
+        self, x: Float[Tensor, "batch positions dim"], mask: Mask, kept: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "kept dim"]:
+        """Return the positions' next states.
+
+        Where only some are asked for, as above the last layer, `kept` are their places, counted over all rows: the
+        others are looked at, and no more is computed of them.
+        """
+        x = self.self_attention_residual(x, lambda y: self.self_attention(y, mask, kept), kept)
         return self.feed_forward_residual(x, self.feed_forward)
 
 

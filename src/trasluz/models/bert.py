@@ -18,6 +18,8 @@ from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.attention import Attention
 from trasluz.layers.embeddings import EmbeddingDropout, TokenEmbedding
 from trasluz.layers.feed_forward import FeedForward
+from trasluz.layers.kept_rows import in_few_sizes
+from trasluz.layers.linear import compute_dtype
 from trasluz.layers.masks import Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PostNorm
@@ -37,7 +39,7 @@ from trasluz.models.heads import (
 )
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Workload, attention_layer
-from trasluz.text.batching import TextBatch
+from trasluz.text.batching import Places, TextBatch
 
 LabelKind = Literal["one", "several", "number"]
 
@@ -174,14 +176,28 @@ class Bert(nn.Module):
         """What makes one vector of a text, for whichever head; None where no head has one."""
         return next((part for part in self.heads.modules() if isinstance(part, Pooler)), None)
 
-    def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
-        """Return the states of every position; those behind a text's end mean nothing."""
-        x = self._embedded(batch)
+    def forward(
+        self, batch: TextBatch, places: Places | None = None
+    ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "places dim"]:
+        """Return the states of every position, of which those behind a text's end mean nothing, or those of `places`.
+
+        Few places cost less than all: of the others the last layer computes only what is looked at.
+        """
         numbers = batch.text_numbers
-        mask = Mask(batch.lengths) if numbers is None else Mask(texts=numbers)
-        for block in self.blocks:
+        return self._encoded(
+            self._embedded(batch), Mask(batch.lengths) if numbers is None else Mask(texts=numbers), places
+        )
+
+    def _encoded(
+        self, x: Float[Tensor, "batch positions dim"], mask: Mask, places: Places | None
+    ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "places dim"]:
+        *lower, last = self.blocks
+        for block in lower:
             x = block(x, mask)
-        return x
+        if places is None:
+            return last(x, mask)
+        kept = places.rows * x.shape[1] + places.columns
+        return last(x, mask, in_few_sizes(kept, compute_dtype(x)))[: len(kept)]
 
     def _embedded(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
         x = self.word_embedding(batch.ids) + self._positions_of(batch)

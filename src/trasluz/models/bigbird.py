@@ -28,7 +28,7 @@ from trasluz.models.bert import Bert, BertConfig
 from trasluz.models.heads import ClassHead, HeadName
 from trasluz.models.registry import Architecture, Preset, find_architecture, make_config, register
 from trasluz.models.workload import Blocks, Workload
-from trasluz.text.batching import TextBatch
+from trasluz.text.batching import Places, TextBatch
 
 _WINDOW = 3
 
@@ -132,8 +132,10 @@ class BigBird(Bert):
         """Whether several texts may share a row."""
         return self.config.attention == "full" and self.global_embedding is None
 
-    def forward(self, batch: TextBatch) -> Float[Tensor, "batch positions dim"]:
-        """Return the states of every position; those behind a text's end mean nothing.
+    def forward(
+        self, batch: TextBatch, places: Places | None = None
+    ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "places dim"]:
+        """Return the states of every position, of which those behind a text's end mean nothing, or those of `places`.
 
         Raises ModelError for rows into which several texts are packed: their blocks would be of two texts at once, and
         global tokens would carry words from one to the other.
@@ -141,16 +143,13 @@ class BigBird(Bert):
         if batch.positions is not None and not self.reads_rows:
             what = "block-sparse attention reads" if self.config.attention != "full" else "global tokens stand before"
             raise ModelError(f"{what} one text a row, but several are packed into each here.")
-        x, extra = self._embedded(batch), self.config.global_tokens
         if self.global_embedding is None:
-            numbers = batch.text_numbers
-            mask = Mask(batch.lengths) if numbers is None else Mask(texts=numbers)
-        else:
-            x = torch.cat([self.global_embedding.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-            mask = Mask(batch.lengths + extra)
-        for block in self.blocks:
-            x = block(x, mask)
-        return x[:, extra:]
+            return super().forward(batch, places)
+        x, extra = self._embedded(batch), self.config.global_tokens
+        x = torch.cat([self.global_embedding.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        if places is not None:
+            return self._encoded(x, Mask(batch.lengths + extra), Places(places.rows, places.columns + extra))
+        return self._encoded(x, Mask(batch.lengths + extra), None)[:, extra:]
 
 
 # What may differ from the shorter model without touching what its weights mean.

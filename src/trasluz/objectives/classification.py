@@ -27,12 +27,13 @@ class ClassificationObjective:
 
     def __call__(self, model: Any, batch: LabelledBatch) -> Loss:
         """Return the loss of a batch, summed over its texts."""
-        return self.of_logits(self.logits(model, model(batch.texts), batch), batch)
+        firsts = model(batch.texts, batch.texts.first_places)
+        return self.of_logits(self.logits(model, firsts[:, None], batch), batch)
 
     def logits(
         self, model: Any, hidden: Float[Tensor, "batch positions dim"], batch: LabelledBatch
     ) -> Float[Tensor, "batch classes"]:
-        """Return the scores of each text's labels."""
+        """Return the scores of each text's labels; of its states the first is enough."""
         scores: Tensor = model.heads["classify"](hidden)
         return scores.float()
 

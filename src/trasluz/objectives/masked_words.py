@@ -1,6 +1,6 @@
 """Masked words: guess what stood at the masked positions, from both sides at once (Devlin et al. 2019, section 3.1).
 
-Only at those positions, some 15 in 100, are logits made, and never all at a time.
+Only at those positions, some 15 in 100, are the last layer's states and logits made, and logits never all at a time.
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class MaskedWordsObjective:
 
     def __call__(self, model: Any, batch: MaskedBatch) -> Loss:
         """Return the loss of a batch, summed over its masked positions."""
-        return self.loss(model, model(batch.texts), batch)
+        return self.loss(model, model(batch.texts, batch.masked_places), batch)
 
-    def loss(self, model: Any, states: Float[Tensor, "batch positions dim"], batch: MaskedBatch) -> Loss:
-        """Return the loss, given the states of the batch's texts."""
+    def loss(self, model: Any, states: Float[Tensor, "masked dim"], batch: MaskedBatch) -> Loss:
+        """Return the loss, given the states at the masked positions."""
         head = model.heads["fill-mask"]
-        features = head.features(states[batch.rows, batch.columns])
+        features = head.features(states)
         total, likelihood = output_loss(
             features, head.output.weight, head.output.bias, batch.targets, self.label_smoothing
         )

@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trasluz.objectives.loss import Loss
@@ -24,12 +26,20 @@ class NextSentenceObjective:
 
     def __call__(self, model: Any, batch: NextSentenceBatch) -> Loss:
         """Return the loss of the words, with that of the pairs as a further one."""
-        states = model(batch.texts)
-        words = MaskedWordsObjective(self.label_smoothing).loss(model, states, batch)
-        logits = model.heads["next-sentence"](states).float()
+        masked, firsts = masked_and_first_states(model, batch)
+        words = MaskedWordsObjective(self.label_smoothing).loss(model, masked, batch)
+        logits = model.heads["next-sentence"](firsts).float()
         total = cross_entropy(logits, batch.labels, reduction="sum")
         return dataclasses.replace(words, further=(Loss(total, len(batch.labels), total.detach()),))
 
     def counts(self, batch: NextSentenceBatch) -> tuple[int, int]:
         """Return how many positions are masked, and how many pairs there are."""
         return len(batch.targets), len(batch.labels)
+
+
+def masked_and_first_states(
+    model: Any, batch: NextSentenceBatch
+) -> tuple[Float[Tensor, "masked dim"], Float[Tensor, "batch 1 dim"]]:
+    """Return what a model makes of the masked positions, and of the first of each pair."""
+    states = model(batch.texts, batch.masked_places.join(batch.texts.first_places))
+    return states[: len(batch.rows)], states[len(batch.rows) :, None]

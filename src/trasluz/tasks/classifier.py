@@ -111,9 +111,9 @@ class Classifier(TextTask):
         inputs = self._inputs(texts, pairs)
         scores: dict[int, list[float]] = {}
         kind = self.config.label_kind
-        for group, _, hidden in self._states(inputs, batch_tokens):
+        for group, firsts in self._states_at(inputs, [[0]] * len(inputs), batch_tokens):
             with torch.inference_mode():
-                logits = self.head(hidden).float()
+                logits = self.head(firsts[:, None]).float()
             shown = {"one": logits.softmax(-1), "several": logits.sigmoid(), "number": logits}[kind]
             scores |= dict(zip(group, shown.tolist(), strict=True))
         found = []

@@ -104,11 +104,9 @@ class MaskFiller(TextTask):
         inputs = self._inputs(texts, with_masks=True)
         places = [self._places(number, text, one) for number, (text, one) in enumerate(zip(texts, inputs, strict=True))]
         found: dict[int, FilledText] = {}
-        for group, _, hidden in self._states(inputs, batch_tokens):
-            rows = torch.tensor([row for row, number in enumerate(group) for _ in places[number]], dtype=torch.long)
-            columns = torch.tensor([place for number in group for place in places[number]], dtype=torch.long)
+        for group, states in self._states_at(inputs, places, batch_tokens):
             with torch.inference_mode():
-                likely = self.head(hidden[rows.to(self.device), columns.to(self.device)]).float().softmax(-1).topk(top)
+                likely = self.head(states).float().softmax(-1).topk(top)
             answers = iter(zip(likely.indices.tolist(), likely.values.tolist(), strict=True))
             for number in group:
                 masks = [next(answers) for _ in places[number]]

@@ -5,6 +5,7 @@ A text longer than the model's positions is cut as its tokenizer says, and its r
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from trasluz.inspection.recorder import is_recorded, record_attention
 from trasluz.layers.kernels.text_attention import attends_to_texts
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.tasks.task import Task
-from trasluz.text.batching import TextBatch, make_text_batch, make_text_row
+from trasluz.text.batching import Places, TextBatch, make_text_batch, make_text_row
 from trasluz.text.encoder_tokenizer import EncodedText, EncoderTokenizer
 
 # Tokens in a batch where nobody says how many: enough to fill a processor, little enough to stay in its cache.
@@ -157,6 +158,30 @@ class TextTask(Task):
         self, inputs: Sequence[TextInput], batch_tokens: int | None = None
     ) -> Iterator[tuple[list[int], Int[Tensor, " batch"], Float[Tensor, "batch positions dim"]]]:
         """Yield groups of inputs of like length: their numbers, their lengths, and the model's states of them."""
+        for group, some, in_rows in self._groups(inputs, batch_tokens):
+            with torch.inference_mode():
+                lengths, hidden = (self._states_of_row if in_rows else self._states_of_batch)(some)
+            yield group, lengths, hidden
+
+    def _states_at(
+        self, inputs: Sequence[TextInput], columns: Sequence[Sequence[int]], batch_tokens: int | None = None
+    ) -> Iterator[tuple[list[int], Float[Tensor, "places dim"]]]:
+        """Yield groups of inputs of like length: their numbers, and the states of these positions of theirs alone."""
+        for group, some, in_rows in self._groups(inputs, batch_tokens):
+            wanted = [columns[number] for number in group]
+            batch, begins = self._row(some) if in_rows else (self._batch(some), None)
+            rows = [row for row, own in enumerate(wanted) for _ in own]
+            places = Places(*(torch.tensor(one, dtype=torch.long) for one in (rows, list(chain(*wanted)))))
+            if begins is not None:
+                places = Places(torch.zeros_like(places.rows), places.columns + begins[places.rows])
+            with torch.inference_mode():
+                states: Tensor = self.model(batch, places.to(self.device))
+            yield group, states
+
+    def _groups(
+        self, inputs: Sequence[TextInput], batch_tokens: int | None
+    ) -> Iterator[tuple[list[int], list[TextInput], bool]]:
+        """Yield inputs of like length: their numbers, themselves, and whether they are to share a row."""
         _check_batch_tokens(batch_tokens)
         lengths_of_all, budget = [len(one.ids) for one in inputs], batch_tokens or BATCH_TOKENS
         model: Any = self.model
@@ -165,10 +190,7 @@ class TextTask(Task):
         shares_rows = self._shares_rows and not recorded
         for group in groups_by_length(lengths_of_all, budget, padded=not shares_rows):
             group = sorted(group) if recorded else group
-            some = [inputs[number] for number in group]
-            with torch.inference_mode():
-                lengths, hidden = (self._states_of_row if shares_rows else self._states_of_batch)(some)
-            yield group, lengths, hidden
+            yield group, [inputs[number] for number in group], shares_rows
 
     def _states_of_batch(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
         batch = self._batch(inputs)
@@ -176,11 +198,17 @@ class TextTask(Task):
 
     def _states_of_row(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
         """Return lengths and states, which are made in one row, where there is no padding but at its end."""
-        ids, segments = [one.ids for one in inputs], [one.segments for one in inputs]
-        row = make_text_row(ids, segments, pad_id=self.config.pad_id, multiple=_ROW_MULTIPLE)
+        row, _ = self._row(inputs)
         states: Tensor = self.model(row)[0]
-        lengths = [len(one) for one in ids]
+        lengths = [len(one.ids) for one in inputs]
         return torch.tensor(lengths), pad_sequence(states[: sum(lengths)].split(lengths), batch_first=True)
+
+    def _row(self, inputs: Sequence[TextInput]) -> tuple[TextBatch, Int[Tensor, " texts"]]:
+        """Return texts one behind the other in one row, and where each begins."""
+        ids, segments = [one.ids for one in inputs], [one.segments for one in inputs]
+        lengths = torch.tensor([len(one) for one in ids])
+        row = make_text_row(ids, segments, pad_id=self.config.pad_id, multiple=_ROW_MULTIPLE)
+        return row, lengths.cumsum(0) - lengths
 
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:

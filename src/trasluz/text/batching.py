@@ -7,7 +7,7 @@ Targets are shifted and everything is padded here and nowhere else:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +49,21 @@ class TranslationBatch:
         return TranslationBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
+class Places(NamedTuple):
+    """Some positions of a batch."""
+
+    rows: Int[Tensor, " places"]
+    columns: Int[Tensor, " places"]
+
+    def join(self, other: "Places") -> "Places":
+        """Return these places, and others behind them."""
+        return Places(torch.cat([self.rows, other.rows]), torch.cat([self.columns, other.columns]))
+
+    def to(self, device: torch.device | str) -> "Places":
+        """Return the places on another device."""
+        return Places(*(one.to(device, non_blocking=True) for one in self))
+
+
 @dataclass(frozen=True)
 class TextBatch:
     """Padded texts for an encoder, special tokens included; `segments` tells the texts of a pair apart.
@@ -74,6 +89,12 @@ class TextBatch:
     def padding_share(self) -> float:
         """Return the share of places that hold padding."""
         return 1.0 - float(self.lengths.sum()) / self.ids.numel()
+
+    @property
+    def first_places(self) -> Places:
+        """Return where the texts begin, of which each has a row of its own."""
+        assert self.positions is None, "where several texts share a row, most begin elsewhere"
+        return Places(torch.arange(len(self.ids), device=self.ids.device), torch.zeros_like(self.lengths))
 
     def to(self, device: torch.device | str) -> "TextBatch":
         """Return the batch on another device."""
@@ -176,6 +197,11 @@ class MaskedBatch(ExampleBatch):
     rows: Int[Tensor, " masked"]
     columns: Int[Tensor, " masked"]
     targets: Int[Tensor, " masked"]
+
+    @property
+    def masked_places(self) -> Places:
+        """Return the places to guess."""
+        return Places(self.rows, self.columns)
 
 
 @dataclass(frozen=True)

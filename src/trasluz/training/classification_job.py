@@ -148,7 +148,8 @@ class ClassificationEvaluator:
         groups = groups_by_length([len(ids) for ids, _ in self.inputs], self.batch_tokens)
         for rows in self.processes.own(groups):
             batch = self._batch(rows).to(self.device)
-            logits = model.heads["classify"](model(batch.texts)).float()
+            firsts = model(batch.texts, batch.texts.first_places)
+            logits = model.heads["classify"](firsts[:, None]).float()
             total += float(objective.loss(logits, batch.labels))
             found += zip(rows, logits.tolist(), strict=True)
         (total,) = self.processes.sum([total])

@@ -137,16 +137,16 @@ class MaskedWordsEvaluator:
         groups = groups_by_length([len(ids) for ids, _, _ in self.pieces], self.batch_tokens)
         for rows in self.processes.own(groups):
             batch = make_masked_batch([self.pieces[row] for row in rows], pad_id=self.pad_id).to(self.device)
-            sums += guessed(model, model(batch.texts), batch)
+            sums += guessed(model, model(batch.texts, batch.masked_places), batch)
         return guess_metrics(self.processes.sum(sums.tolist()))
 
 
-def guessed(model: Any, states: Float[Tensor, "batch positions dim"], batch: MaskedBatch) -> tuple[float, float, float]:
+def guessed(model: Any, states: Float[Tensor, "masked dim"], batch: MaskedBatch) -> tuple[float, float, float]:
     """Return three sums over a batch: the loss of the masked pieces, how many were guessed right, how many there are.
 
-    `states` are those of the batch's texts.
+    `states` are those at the masked positions.
     """
-    logits = model.heads["fill-mask"](states[batch.rows, batch.columns]).float()
+    logits = model.heads["fill-mask"](states).float()
     loss = nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
     right = (logits.argmax(-1) == batch.targets).sum()
     return float(loss), float(right), float(len(batch.targets))

@@ -10,7 +10,7 @@ from torch import nn
 
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.errors import RecipeError
-from trasluz.objectives.next_sentence import NextSentenceObjective
+from trasluz.objectives.next_sentence import NextSentenceObjective, masked_and_first_states
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import make_next_sentence_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
@@ -121,11 +121,11 @@ class NextSentenceEvaluator:
         groups = groups_by_length([len(ids) for ids, *_ in self.pairs], self.batch_tokens)
         for rows in self.processes.own(groups):
             batch = make_next_sentence_batch([self.pairs[row] for row in rows], pad_id=self.pad_id).to(self.device)
-            states = model(batch.texts)
-            logits = model.heads["next-sentence"](states).float()
+            masked, firsts = masked_and_first_states(model, batch)
+            logits = model.heads["next-sentence"](firsts).float()
             loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
             right = (logits.argmax(-1) == batch.labels).sum()
-            sums += *guessed(model, states, batch), float(loss), float(right), float(len(rows))
+            sums += *guessed(model, masked, batch), float(loss), float(right), float(len(rows))
         *words, total, right_all, count = self.processes.sum(sums.tolist())
         metrics = guess_metrics(words)
         metrics["loss"] += total / count

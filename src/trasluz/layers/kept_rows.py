@@ -1,0 +1,28 @@
+"""Some positions out of all of a batch: those whose states are asked for.
+
+A head often asks for few: masked words for 15 positions in 100, a text's class for its first. The last layer then has
+to look at all positions, but to mix, normalise and transform those few alone, which saves most of its work; nothing
+that is asked for changes.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trasluz.devices import onednn_leads
+
+# So many rows, or a multiple of them: oneDNN compiles its products for each number of rows that it meets (`row_room`).
+_ROWS = 64
+
+
+def kept_rows(
+    x: Float[Tensor, "*positions dim"], kept: Int[Tensor, " kept"] | None
+) -> Float[Tensor, "*positions dim"] | Float[Tensor, "kept dim"]:
+    """Return the rows at these places, counted over all rows; None: all, as they lie."""
+    return x if kept is None else x.reshape(-1, x.shape[-1]).index_select(0, kept)
+
+
+def in_few_sizes(kept: Int[Tensor, " kept"], dtype: torch.dtype) -> Int[Tensor, " more"]:
+    """Return places whose number is one of few, for products of this type: the last one is there several times."""
+    missing = -len(kept) % _ROWS if len(kept) and kept.is_cpu and onednn_leads(dtype) else 0
+    return torch.cat([kept, kept[-1:].expand(missing)]) if missing else kept
