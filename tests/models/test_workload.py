@@ -12,16 +12,17 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.flop_counter import FlopCounterMode
 
-from trasluz.layers import dot_product_attention, products
+from trasluz.layers import dot_product_attention, kept_rows, products
 from trasluz.models.registry import architectures, build_model
-from trasluz.text.batching import TextBatch, make_causal_batch
+from trasluz.text.batching import Places, TextBatch, make_causal_batch
 
 
 @pytest.fixture(autouse=True)
 def products_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nor what goes on inside ours, or what oneDNN is asked for directly.
     monkeypatch.setattr(dot_product_attention, "takes_texts", lambda *_: False)
-    monkeypatch.setattr(products, "onednn_leads", lambda dtype: False)
+    for module in (products, kept_rows):
+        monkeypatch.setattr(module, "onednn_leads", lambda dtype: False)
 
 
 def counted(work: Any) -> int:
@@ -65,7 +66,8 @@ def test_encoders(preset: str) -> None:
     batch = TextBatch(torch.randint(1, 50, (2, 20)), torch.tensor([20, 20]), torch.zeros(2, 20, dtype=torch.int64))
     workload = architectures()["bert"].workload(model.config)
     # The head sees 3 of 20 positions: 15 %.
-    found = counted(lambda: model.heads["fill-mask"](model(batch)[:, :3]))
+    judged = Places(torch.arange(2).repeat_interleave(3), torch.arange(3).repeat(2))
+    found = counted(lambda: model.heads["fill-mask"](model(batch, judged)))
     assert found == 2 * workload.forward_operations(0, 20)
     assert not workload.reads_a_source
 
@@ -82,8 +84,8 @@ def test_encoders_of_long_texts(length: int, choices: dict[str, Any]) -> None:
     model: Any = build_model(preset, vocab_size=50, heads=["fill-mask"]).eval()
     segments = torch.zeros(2, length, dtype=torch.int64)
     batch = TextBatch(torch.randint(1, 50, (2, length)), torch.tensor([length] * 2), segments)
-    workload = architectures()["bigbird"].workload(model.config)
-    assert counted(lambda: model(batch)) == 2 * replace(workload, head_dim=0).forward_operations(0, length)
+    encoder = replace(architectures()["bigbird"].workload(model.config), head_dim=0, judged_share=1.0)
+    assert counted(lambda: model(batch)) == 2 * encoder.forward_operations(0, length)
 
 
 @pytest.mark.parametrize("band", [None, 1, 4, 7, 20, 25])

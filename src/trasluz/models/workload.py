@@ -5,6 +5,7 @@
                          + cross_pairs            for each pair with the source
                          + 2 * memory_weights     for each source position           keys and values of the source
     output head            2 * dim * vocabulary   for each position that is judged
+    less, last layer       2 * (weights - 3 dim^2)   for each that is not: it gives queries, keys and values alone
 
 Additions of biases, norms, softmax and activations are left out: they are few beside these. Each position is compared
 with all of them; within a band, with those that its block of queries can reach (layers/dot_product_attention.py);
@@ -78,7 +79,8 @@ class Workload:
     head_dim: int = 0
     head_vocab_size: int = 0
     judged_share: float = 1.0
-    """Of the target's positions: at how many the head says something. Masked words: 0.15."""
+    """Of the target's positions: at how many the head says something. Of masked words 0.15, and then the last layer
+    ends with those alone."""
 
     def forward_operations(self, source: int, target: int) -> float:
         """Return the operations of one forward pass over a source and a target of so many tokens."""
@@ -88,6 +90,8 @@ class Workload:
             layer = 2 * stack.weights * length + stack.own_pairs * stack.pairs(length)
             layer += stack.cross_pairs * length * source + 2 * stack.memory_weights * source
             total += stack.num_layers * layer
+        if self.judged_share < 1:
+            total -= 2 * (stack.weights - 3 * stack.dim**2) * (length - target * self.judged_share)
         return total + 2 * self.head_dim * self.head_vocab_size * target * self.judged_share
 
     @property

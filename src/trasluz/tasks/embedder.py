@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from tokenizers.normalizers import Lowercase
+from torch import Tensor
 
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.checkpoints.sentence_vectors import Pooling, check_pooling
-from trasluz.layers.pooling import pool
+from trasluz.layers.pooling import PoolingKind, pool
 from trasluz.tasks.grouping import TOGETHER, windows
 from trasluz.tasks.text_task import TextInput, TextTask
 
@@ -97,8 +98,7 @@ class Embedder(TextTask):
         chosen = own.kind if kind is None else check_pooling(kind)
         inputs = self._inputs(texts)
         vectors: dict[int, Float[np.ndarray, " dim"]] = {}
-        for group, lengths, hidden in self._states(inputs, batch_tokens):
-            pooled = pool(hidden.float(), lengths, chosen)
+        for group, pooled in self._pooled(inputs, chosen, batch_tokens):
             if own.normalized if normalize is None else normalize:
                 pooled = torch.nn.functional.normalize(pooled)
             vectors |= dict(zip(group, pooled.cpu().numpy(), strict=True))
@@ -106,6 +106,17 @@ class Embedder(TextTask):
             Embedding(text, vectors[number], one.left_out)
             for number, (text, one) in enumerate(zip(texts, inputs, strict=True))
         ]
+
+    def _pooled(
+        self, inputs: Sequence[TextInput], kind: PoolingKind, batch_tokens: int | None
+    ) -> Iterator[tuple[list[int], Float[Tensor, "batch dim"]]]:
+        """Yield groups of inputs: their numbers, and a vector of each."""
+        if kind == "cls":
+            for group, firsts in self._states_at(inputs, [[0]] * len(inputs), batch_tokens):
+                yield group, firsts.float()
+            return
+        for group, lengths, hidden in self._states(inputs, batch_tokens):
+            yield group, pool(hidden.float(), lengths, kind)
 
     def _inputs(
         self, texts: Sequence[str], second_texts: Sequence[str] | None = None, **options: Any
