@@ -19,6 +19,7 @@ from trasluz.text.batching import pad_sequences
 
 FOUND = list[list[Hypothesis]]
 every_model = pytest.mark.parametrize("name", SMALL_MODELS)
+looking = pytest.mark.parametrize("name", ["transformer-post", "rnnsearch", "gnmt", "luong"])
 
 
 def texts(found: FOUND) -> list[list[tuple[int, ...]]]:
@@ -124,7 +125,7 @@ def test_sources_that_take_the_places_of_others(
             assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["transformer-post", "rnnsearch"])
+@looking
 def test_coverage_of_sources_that_come_later(name: str) -> None:
     model = small_model(name)
     source, lengths = pad_sequences(random_sentences([7, 4, 6, 2, 5, 3]), pad_id=0, last_id=2)
@@ -210,7 +211,7 @@ def test_no_ngram_stands_twice(size: int, beam: int) -> None:
     assert repeats_somewhere  # the constraint had something to forbid
 
 
-@pytest.mark.parametrize("name", ["transformer-post", "rnnsearch"])
+@looking
 def test_coverage_is_the_papers_formula(name: str) -> None:
     model = small_model(name)
     source, lengths = pad_sequences(random_sentences([4, 7]), pad_id=0, last_id=2)
@@ -225,7 +226,7 @@ def test_coverage_is_the_papers_formula(name: str) -> None:
             assert hypothesis.score == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["transformer-post", "rnnsearch"])
+@looking
 def test_a_recorder_sees_what_coverage_watches(name: str) -> None:
     model = small_model(name)
     source, lengths = pad_sequences(random_sentences([4, 7]), pad_id=0, last_id=2)

@@ -7,11 +7,11 @@ from trasluz.layers.residual_recurrence import ResidualRecurrentStack
 
 def test_every_layer_but_the_first_adds_to_what_it_reads() -> None:
     stack = ResidualRecurrentStack("lstm", 6, 5, 3, beside_dim=4)
-    x, beside, lengths = torch.randn(2, 7, 6), torch.randn(2, 7, 4), torch.tensor([7, 3])
-    found, last = stack(x, beside, lengths)
+    x, beside = torch.randn(2, 7, 6), torch.randn(2, 7, 4)
+    found, last = stack(x, beside)
     expected, states = x, []
     for number, layer in enumerate(stack.layers):
-        new, state = layer(torch.cat([expected, beside], -1), lengths)
+        new, state = layer(torch.cat([expected, beside], -1))
         expected = new + expected if number else new
         states.append(state)
     torch.testing.assert_close(found, expected)

@@ -106,6 +106,27 @@ def test_without_a_teacher_texts_without_labels_say_nothing(taught: Path) -> Non
         run(student_recipe(taught, "data.unlabelled=[nowhere.tsv]", name="nothing"))
 
 
+def test_texts_without_labels_of_which_none_is_left_are_refused(taught: Path) -> None:
+    (taught / "elsewhere.tsv").write_text("source\ttext\nother\tthe sail and the tide\n")
+    mine = f"data.train=[{{path: {taught / 'texts.tsv'}, source: mine}}]"
+    listens = f"data.unlabelled=[{taught / 'elsewhere.tsv'}]"
+    with pytest.raises(DataError, match=r"elsewhere\.tsv.*mine"):
+        run(student_recipe(taught, mine, "data.sources=[mine]", listens, name="elsewhere"))
+    lines = (taught / "texts.tsv").read_text().splitlines()[1:9]
+    (taught / "known.txt").write_text("".join(line.split("\t")[1] + "\n" for line in lines))
+    to_exclude = f"data.exclude=[{taught / 'texts.tsv'}]"
+    other = f"data.train={taught / 'others.tsv'}"
+    (taught / "others.tsv").write_text("label\ttext\nsea\ta sail\nsky\ta cloud\nbread\ta loaf\n")
+    with pytest.raises(DataError, match=r"data\.unlabelled: none of these texts is left"):
+        run(student_recipe(taught, other, to_exclude, f"data.unlabelled=[{taught / 'known.txt'}]", name="known"))
+
+
+def test_a_teacher_that_says_nothing_is_refused(taught: Path) -> None:
+    silent = ["distillation.soft_weight=0", "distillation.hidden_weight=0"]
+    with pytest.raises(RecipeError, match=r"distillation\.teacher: it teaches nothing"):
+        run(student_recipe(taught, *silent, name="silent"))
+
+
 def test_masked_words_are_taught(tmp_path: Path) -> None:
     run(words_recipe(tmp_path, name="teacher"))
     student = f"model={{from: {tmp_path / 'teacher'}, layers: [1]}}"

@@ -128,8 +128,9 @@ class Attention(nn.Module, ABC):
         self, hidden: Float[Tensor, "rows hidden_dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "rows context_dim"]:
         """Let one state of every row look over its source; the beams of a source are extra queries of it."""
-        beams_as_queries = hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1])
-        return self.attend(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)
+        # They stand in no order, so that nothing is to be placed.
+        beams_as_queries = self.project_query(hidden.reshape(memory.key.shape[0], -1, hidden.shape[-1]))
+        return self.look(beams_as_queries, memory, mask).reshape(hidden.shape[0], -1)
 
     def look(
         self, projected_query: Tensor, memory: KeyValue, mask: Mask, kept: Int[Tensor, " kept"] | None = None

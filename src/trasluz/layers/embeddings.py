@@ -48,3 +48,15 @@ class OutputHead(nn.Module):
     def forward(self, x: Float[Tensor, "*positions dim"]) -> Float[Tensor, "*positions vocab"]:
         """Return the logits."""
         return linear(x, self.weight, self.bias)
+
+
+def embeddings_and_head(
+    source_vocab_size: int, target_vocab_size: int, dim: int, output_dim: int, *, shared: bool
+) -> tuple[TokenEmbedding, TokenEmbedding, OutputHead]:
+    """Return embeddings of a source and of a target, and a head with a bias; `shared`: all three have one matrix."""
+    source, target = TokenEmbedding(source_vocab_size, dim), TokenEmbedding(target_vocab_size, dim)
+    bias = nn.Parameter(torch.zeros(target_vocab_size))
+    if not shared:
+        return source, target, OutputHead(nn.Parameter(torch.empty(target_vocab_size, output_dim)), bias)
+    target.weight = source.weight
+    return source, target, OutputHead(source.weight, bias)

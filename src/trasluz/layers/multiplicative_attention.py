@@ -3,6 +3,7 @@
 scores(t, i) = s_t^T W h_i;   weights(t, .) = softmax(scores(t, .));   context(t) = sum_i weights(t, i) h_i
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,11 +30,14 @@ class MultiplicativeAttention(Attention):
     def weights(
         self, projected_query: Float[Tensor, "batch query dim"], key: Float[Tensor, "batch key dim"], mask: Mask
     ) -> Float[Tensor, "batch heads query key"]:
-        """Return the alignment of every query; one head."""
-        return masked_softmax((projected_query @ key.transpose(1, 2))[:, None], mask)
+        """Return the alignment of every query, in float32; one head."""
+        # Scores grow with the width, and are not divided by its root: of bfloat16's eight bits too few would be left.
+        with torch.autocast(key.device.type, enabled=False):
+            scores = projected_query.float() @ key.float().transpose(1, 2)
+        return masked_softmax(scores[:, None], mask)
 
     def context(
         self, projected_query: Float[Tensor, "batch query dim"], memory: KeyValue, mask: Mask
     ) -> Float[Tensor, "batch query memory_dim"]:
         """Return the expected state of every query."""
-        return self.weights(projected_query, memory.key, mask).squeeze(1) @ memory.value
+        return self.weights(projected_query, memory.key, mask).squeeze(1).to(memory.value.dtype) @ memory.value

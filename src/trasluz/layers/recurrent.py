@@ -26,7 +26,10 @@ from trasluz.layers.recurrent_kernels import gru_recurrence
 CellName = Literal["gru", "lstm"]
 
 RecurrentState = tuple[Tensor, ...]
-"""(hidden,) of a GRU, (hidden, cell) of an LSTM; the batch is axis 0 of each."""
+"""What goes from step to step, the batch as axis 0 of each: (hidden,) of a GRU, (hidden, cell) of an LSTM.
+
+A model may have more.
+"""
 
 
 class GRUCell(nn.Module):

@@ -6,7 +6,7 @@ Without the sums a stack of more than some four layers hardly learns.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.layers.dropout import Dropout
@@ -14,7 +14,10 @@ from trasluz.layers.recurrent import CellName, RecurrentStack, RecurrentState
 
 
 class ResidualRecurrentStack(nn.Module):
-    """Recurrent layers over whole sequences, each adding to what it reads; all may read something else beside it."""
+    """Recurrent layers over whole sequences, each but the first adding to what it reads.
+
+    All may read something else beside it.
+    """
 
     def __init__(
         self,
@@ -35,8 +38,7 @@ class ResidualRecurrentStack(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch positions input_dim"],
-        beside: Float[Tensor, "batch positions context_dim"] | None = None,
-        lengths: Int[Tensor, " batch"] | None = None,
+        beside: Float[Tensor, "batch positions beside_dim"] | None = None,
         state: RecurrentState | None = None,
     ) -> tuple[Float[Tensor, "batch positions hidden_dim"], RecurrentState]:
         """Return what the last layer gives at every position, and the last states as (batch, layers, hidden_dim)."""
@@ -44,7 +46,7 @@ class ResidualRecurrentStack(nn.Module):
         for number, layer in enumerate(self.layers):
             read = self.dropout(x)
             begin = None if state is None else tuple(part[:, number : number + 1] for part in state)
-            y, ended = layer(read if beside is None else torch.cat([read, beside.to(read.dtype)], -1), lengths, begin)
+            y, ended = layer(read if beside is None else torch.cat([read, beside.to(read.dtype)], -1), state=begin)
             x = y + x if number else y
             last.append(ended)
         return x, tuple(torch.cat(parts, 1) for parts in zip(*last, strict=True))

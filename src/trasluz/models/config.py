@@ -89,6 +89,18 @@ class SequenceToSequenceConfig(ModelConfig):
         return self
 
 
+class WordMatricesConfig(SequenceToSequenceConfig):
+    """What a recurrent translator needs to know of its two embeddings and its output."""
+
+    share_embeddings: bool = Field(False, description="source, target and output share one matrix")
+
+    @model_validator(mode="after")
+    def _vocabularies_fit(self) -> "WordMatricesConfig":
+        if self.share_embeddings:
+            must_be_equal_to_share("share_embeddings", self)
+        return self
+
+
 def must_divide(divisor_name: str, divisor: int, name: str, value: int) -> None:
     """Raise ValueError unless `divisor` divides `value`."""
     if value % divisor:

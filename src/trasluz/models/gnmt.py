@@ -15,40 +15,33 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.attentive_recurrence import attentive_recurrence
 from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import embeddings_and_head
 from trasluz.layers.linear import linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import LSTMCell, RecurrentStack, RecurrentState, initialize_recurrent
 from trasluz.layers.residual_recurrence import ResidualRecurrentStack
-from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
+from trasluz.models.config import Probability, WordMatricesConfig
 from trasluz.models.recurrent_state import AttentiveState, expand_to_rows
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Stack, Workload
 from trasluz.text.batching import TranslationBatch
 
 
-class GnmtConfig(SequenceToSequenceConfig):
+class GnmtConfig(WordMatricesConfig):
     """A deep encoder and decoder; the defaults are the paper's."""
 
     hidden_dim: PositiveInt = Field(1024, description="width of embeddings and of every layer's state")
     num_encoder_layers: int = Field(8, ge=2, description="the first of them reads both ways")
     num_decoder_layers: int = Field(8, ge=2)
     attention_dim: PositiveInt = 1024
-    share_embeddings: bool = Field(False, description="source, target and output share one matrix")
     dropout: Probability = 0.2
-
-    @model_validator(mode="after")
-    def _sharing_fits(self) -> "GnmtConfig":
-        if self.share_embeddings:
-            must_be_equal_to_share("share_embeddings", self)
-        return self
 
 
 class Gnmt(nn.Module):
@@ -58,8 +51,9 @@ class Gnmt(nn.Module):
         super().__init__()
         self.config = config
         dim, dropout = config.hidden_dim, config.dropout
-        self.source_embedding = TokenEmbedding(config.source_vocab_size, dim)
-        self.target_embedding = TokenEmbedding(config.target_vocab_size, dim)
+        self.source_embedding, self.target_embedding, self.output_head = embeddings_and_head(
+            config.source_vocab_size, config.target_vocab_size, dim, dim, shared=config.share_embeddings
+        )
         self.dropout = Dropout(dropout)
         self.bottom_encoder = RecurrentStack("lstm", dim, dim, bidirectional=True)
         self.encoder = ResidualRecurrentStack("lstm", 2 * dim, dim, config.num_encoder_layers - 1, dropout=dropout)
@@ -68,10 +62,6 @@ class Gnmt(nn.Module):
         self.decoder = ResidualRecurrentStack(
             "lstm", dim, dim, config.num_decoder_layers - 1, beside_dim=dim, dropout=dropout
         )
-        output = nn.Parameter(torch.empty(config.target_vocab_size, dim))
-        if config.share_embeddings:
-            output = self.target_embedding.weight = self.source_embedding.weight
-        self.output_head = OutputHead(output, nn.Parameter(torch.zeros(config.target_vocab_size)))
         initialize_recurrent(self)
 
     def attentions(self) -> dict[str, list[Attention]]:
@@ -81,7 +71,8 @@ class Gnmt(nn.Module):
     def encode(self, source: Int[Tensor, "batch source"], source_lengths: Int[Tensor, " batch"]) -> KeyValue:
         """Return what the last layer gives, ready to be looked over."""
         both_ways, _ = self.bottom_encoder(self.dropout(self.source_embedding(source)), source_lengths)
-        states, _ = self.encoder(both_ways, lengths=source_lengths)
+        # Forward, what stands behind a text's end touches nothing before it, and attention does not look there.
+        states, _ = self.encoder(both_ways)
         return self.attention.remember(self.dropout(states))
 
     def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:
@@ -144,15 +135,15 @@ def count_parameters(config: GnmtConfig) -> int:
 def workload(config: GnmtConfig) -> Workload:
     """Return what a model of this config computes; a pair of positions costs a score and a part of the context."""
     d, a = config.hidden_dim, config.attention_dim
-    forward = Stack("source", config.num_encoder_layers - 2, 4 * d * 2 * d, d)
+    one_way = Stack("source", config.num_encoder_layers - 2, 4 * d * 2 * d, d)
     upper = Stack("target", config.num_decoder_layers - 1, 4 * d * 3 * d, d)
     bottom = replace(
         upper, num_layers=1, weights=upper.weights + a * d, cross_pairs=2 * a + 2 * d, memory_weights=a * d
     )
     stacks = (
-        replace(forward, num_layers=1, weights=2 * forward.weights),
-        replace(forward, num_layers=1, weights=4 * d * 3 * d),
-        *(forward, bottom, upper),
+        replace(one_way, num_layers=1, weights=2 * one_way.weights, dim=2 * d),
+        replace(one_way, num_layers=1, weights=4 * d * 3 * d),
+        *(one_way, bottom, upper),
     )
     return Workload(stacks, d, config.target_vocab_size)
 

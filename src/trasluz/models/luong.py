@@ -10,37 +10,30 @@ one step at a time; without it all states are known before anything looks, and a
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import embeddings_and_head
 from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.multiplicative_attention import MultiplicativeAttention
 from trasluz.layers.recurrent import RecurrentStack, RecurrentState, initialize_recurrent
-from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
+from trasluz.models.config import Probability, WordMatricesConfig
 from trasluz.models.recurrent_state import AttentiveState, expand_to_rows
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Stack, Workload
 from trasluz.text.batching import TranslationBatch
 
 
-class LuongConfig(SequenceToSequenceConfig):
-    """A stack of LSTMs on either side; the defaults are the paper's (section 4.1)."""
+class LuongConfig(WordMatricesConfig):
+    """A stack of LSTMs on either side; sizes and dropout are the paper's (section 4.1)."""
 
     hidden_dim: PositiveInt = Field(1000, description="width of embeddings and of every layer's state")
     num_layers: PositiveInt = 4
     input_feeding: bool = Field(True, description="each step reads what the one before it found")
-    share_embeddings: bool = Field(False, description="source, target and output share one matrix")
     dropout: Probability = 0.2
-
-    @model_validator(mode="after")
-    def _sharing_fits(self) -> "LuongConfig":
-        if self.share_embeddings:
-            must_be_equal_to_share("share_embeddings", self)
-        return self
 
 
 class Luong(nn.Module):
@@ -50,17 +43,14 @@ class Luong(nn.Module):
         super().__init__()
         self.config = config
         dim, layers, dropout = config.hidden_dim, config.num_layers, config.dropout
-        self.source_embedding = TokenEmbedding(config.source_vocab_size, dim)
-        self.target_embedding = TokenEmbedding(config.target_vocab_size, dim)
+        self.source_embedding, self.target_embedding, self.output_head = embeddings_and_head(
+            config.source_vocab_size, config.target_vocab_size, dim, dim, shared=config.share_embeddings
+        )
         self.dropout = Dropout(dropout)
         self.encoder = RecurrentStack("lstm", dim, dim, layers, dropout=dropout)
         self.decoder = RecurrentStack("lstm", 2 * dim if config.input_feeding else dim, dim, layers, dropout=dropout)
         self.attention = MultiplicativeAttention(dim, dim)
         self.combine = Linear(2 * dim, dim, bias=False)
-        output = nn.Parameter(torch.empty(config.target_vocab_size, dim))
-        if config.share_embeddings:
-            output = self.target_embedding.weight = self.source_embedding.weight
-        self.output_head = OutputHead(output, nn.Parameter(torch.zeros(config.target_vocab_size)))
         initialize_recurrent(self)
 
     def attentions(self) -> dict[str, list[Attention]]:
@@ -162,6 +152,7 @@ register(
                 "luong",
                 "Luong et al. 2015: attention after each step; 4 + 4 layers, 1,000 wide, vocabulary 50,000",
                 {},
+                paper_vocab_size=50_000,
             ),
         ),
     )

@@ -16,12 +16,12 @@ def expand_to_rows(parts: RecurrentState, num_beams: int) -> RecurrentState:
     return tuple(part.repeat_interleave(num_beams, dim=0) for part in parts)
 
 
-def select_rows(parts: RecurrentState, rows: Int[Tensor, " rows"]) -> RecurrentState:
+def rows_of(parts: RecurrentState, rows: Int[Tensor, " rows"]) -> RecurrentState:
     """Return the states of these rows."""
     return tuple(part[rows] for part in parts)
 
 
-def join(parts: RecurrentState, others: RecurrentState) -> RecurrentState:
+def joined(parts: RecurrentState, others: RecurrentState) -> RecurrentState:
     """Return the states of both, one behind the other."""
     return tuple(torch.cat(both) for both in zip(parts, others, strict=True))
 
@@ -36,7 +36,7 @@ class AttentiveState:
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
-        self.recurrent = select_rows(self.recurrent, rows)
+        self.recurrent = rows_of(self.recurrent, rows)
         if sources is not None:
             self.memory = self.memory.select(sources)
             assert self.memory_mask.key_lengths is not None
@@ -46,4 +46,4 @@ class AttentiveState:
         """Take in the sources of a state that has made no step, behind these."""
         self.memory = self.memory.join(other.memory)
         self.memory_mask = self.memory_mask.join(other.memory_mask)
-        self.recurrent = join(self.recurrent, other.recurrent)
+        self.recurrent = joined(self.recurrent, other.recurrent)

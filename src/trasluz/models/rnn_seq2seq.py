@@ -24,7 +24,7 @@ from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.attentive_recurrence import attentive_recurrence
 from trasluz.layers.dropout import Dropout
-from trasluz.layers.embeddings import OutputHead, TokenEmbedding
+from trasluz.layers.embeddings import OutputHead, TokenEmbedding, embeddings_and_head
 from trasluz.layers.linear import Linear, linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.recurrent import (
@@ -35,32 +35,29 @@ from trasluz.layers.recurrent import (
     RecurrentState,
     initialize_recurrent,
 )
-from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share
-from trasluz.models.recurrent_state import AttentiveState, expand_to_rows, join, select_rows
+from trasluz.models.config import Probability, WordMatricesConfig
+from trasluz.models.recurrent_state import AttentiveState, expand_to_rows, joined, rows_of
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Stack, Workload
 from trasluz.text.batching import TranslationBatch
 
 
-class RnnConfig(SequenceToSequenceConfig):
+class RnnConfig(WordMatricesConfig):
     """What both recurrent models share; the defaults are the paper's."""
 
     embedding_dim: PositiveInt = 620
     hidden_dim: PositiveInt = 1000
     readout_dim: PositiveInt = Field(500, description="maxout units, each the larger of two")
     cell: CellName = "gru"
-    share_embeddings: bool = Field(False, description="source, target and output share one matrix")
     dropout: Probability = 0.0
 
     @model_validator(mode="after")
-    def _sharing_fits(self) -> "RnnConfig":
-        if self.share_embeddings:
-            must_be_equal_to_share("share_embeddings", self)
-            if self.readout_dim != self.embedding_dim:
-                raise ValueError(
-                    f"`share_embeddings` makes the embedding the output matrix too, so `readout_dim` must equal "
-                    f"`embedding_dim` ({self.embedding_dim}), but is {self.readout_dim}"
-                )
+    def _widths_fit(self) -> "RnnConfig":
+        if self.share_embeddings and self.readout_dim != self.embedding_dim:
+            raise ValueError(
+                f"`share_embeddings` makes the embedding the output matrix too, so `readout_dim` must equal "
+                f"`embedding_dim` ({self.embedding_dim}), but is {self.readout_dim}"
+            )
         return self
 
 
@@ -78,13 +75,10 @@ class RnnSearchConfig(RnnConfig):
 
 
 def _embeddings(config: RnnConfig) -> tuple[TokenEmbedding, TokenEmbedding, OutputHead]:
-    source = TokenEmbedding(config.source_vocab_size, config.embedding_dim)
-    target = TokenEmbedding(config.target_vocab_size, config.embedding_dim)
-    bias = nn.Parameter(torch.zeros(config.target_vocab_size))
-    if config.share_embeddings:
-        target.weight = source.weight
-        return source, target, OutputHead(source.weight, bias)
-    return source, target, OutputHead(nn.Parameter(torch.empty(config.target_vocab_size, config.readout_dim)), bias)
+    return embeddings_and_head(
+        *(config.source_vocab_size, config.target_vocab_size, config.embedding_dim, config.readout_dim),
+        shared=config.share_embeddings,
+    )
 
 
 @dataclass
@@ -96,14 +90,14 @@ class RnnEncoderDecoderState:
 
     def select_rows(self, rows: Int[Tensor, " rows"], sources: Int[Tensor, " sources"] | None = None) -> None:
         """Keep these rows and these sources."""
-        self.recurrent = select_rows(self.recurrent, rows)
+        self.recurrent = rows_of(self.recurrent, rows)
         if sources is not None:
             self.context = self.context[sources]
 
     def join(self, other: "RnnEncoderDecoderState") -> None:
         """Take in the sources of a state that has made no step, behind these."""
         self.context = torch.cat([self.context, other.context])
-        self.recurrent = join(self.recurrent, other.recurrent)
+        self.recurrent = joined(self.recurrent, other.recurrent)
 
 
 class RnnEncoderDecoder(nn.Module):
@@ -309,7 +303,7 @@ def search_workload(config: RnnSearchConfig) -> Workload:
         memory_weights=a * 2 * h,
     )
     return Workload(
-        (Stack("source", 1, 2 * gates * h * (e + h), h), decoder), config.readout_dim, config.target_vocab_size
+        (Stack("source", 1, 2 * gates * h * (e + h), 2 * h), decoder), config.readout_dim, config.target_vocab_size
     )
 
 
@@ -326,6 +320,7 @@ register(
                 "rnn-encdec",
                 "Cho et al. 2014, Sutskever et al. 2014: no attention; 1,000 wide as Bahdanau's RNNencdec",
                 {},
+                paper_vocab_size=30_000,
             ),
         ),
     )
@@ -340,7 +335,10 @@ register(
         workload=search_workload,
         presets=(
             Preset(
-                "rnnsearch", "Bahdanau et al. 2015, RNNsearch: additive attention, 1,000 wide, vocabulary 30,000", {}
+                "rnnsearch",
+                "Bahdanau et al. 2015, RNNsearch: additive attention, 1,000 wide, vocabulary 30,000",
+                {},
+                paper_vocab_size=30_000,
             ),
         ),
     )

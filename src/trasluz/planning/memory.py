@@ -5,7 +5,8 @@ gradients      4                  of those that are learnt: frozen ones have non
 optimizer      8                  Adam's two moments (Kingma and Ba 2015)
                4                  Muon's one, of the matrices in hidden layers (training/muon.py); Adam's of the rest
 copies         2                  in bf16, of the matrices of layers that are learnt: autocast makes them, and the
-                                  backward pass reads them; recomputed: of one layer; the output head's as well
+                                  backward pass reads them; recomputed: of one layer; the output head's as well;
+                                  recurrent layers have none, and stay in fp32 (layers/recurrent.py)
 
 whole where they are sliced (FSDP), beside the slices: training/sharing.py gathers fp32 weights, layer by layer
     2 * (4 + 4)                   a number of the largest layer: of the one at work and its neighbour, weights that are
@@ -93,10 +94,10 @@ def training_memory(
     """
     kept = scores = inputs = 0.0
     largest_kept, largest_weights, largest_learnt = 0.0, 0, 0
-    in_layers = in_frozen_layers = in_learnt_layers = by_muon = 0
+    in_layers = in_frozen_layers = in_copied_layers = by_muon = 0
     for stack, length in _lengths(workload, source, target):
         learnt_layers = max(0, stack.num_layers - frozen_layers)
-        layer = _kept(stack) * length
+        layer = _kept(stack, number_bytes) * length
         kept += learnt_layers * layer
         seen = stack.pairs(length) + (length * source if stack.cross_pairs else 0)
         scores += learnt_layers * 5 * stack.num_heads * seen
@@ -104,11 +105,11 @@ def training_memory(
         weights = stack.weights + stack.memory_weights
         in_layers += stack.num_layers * weights
         in_frozen_layers += (stack.num_layers - learnt_layers) * weights
-        in_learnt_layers += learnt_layers * weights
+        in_copied_layers += learnt_layers * weights if stack.num_heads else 0
         largest_weights = max(largest_weights, weights)
         if learnt_layers:
             largest_kept, largest_learnt = max(largest_kept, layer), max(largest_learnt, weights)
-        # A recurrent layer's matrices are no linear layer's.
+        # Most of a recurrent translator's matrices are no linear layer's.
         by_muon += learnt_layers * weights if muon and stack.num_heads else 0
     learnt, outside = parameters - frozen, parameters - in_layers
     learnt_outside = outside - (frozen - in_frozen_layers)
@@ -124,7 +125,7 @@ def training_memory(
         activations=size * kept + head,
         activations_with_scores=size * (kept + scores) + head,
         activations_recomputed=size * min(kept, inputs + largest_kept) + head,
-        copies=float(copied * (in_learnt_layers + in_head)),
+        copies=float(copied * (in_copied_layers + in_head)),
         copies_recomputed=float(copied * (largest_learnt + in_head)),
         gathered=float(
             WEIGHT_BYTES * (outside + 2 * largest_weights) + GRADIENT_BYTES * (learnt_outside + 2 * largest_learnt)
@@ -136,7 +137,8 @@ def teacher_bytes(
     parameters: int, workload: Workload, source: int, target: int, sequences: int, *, number_bytes: int = 2
 ) -> float:
     """Return what a teacher takes beside the model that learns from it (objectives/distillation.py)."""
-    layer = max((_kept(stack) * length for stack, length in _lengths(workload, source, target)), default=0)
+    lengths = _lengths(workload, source, target)
+    layer = max((_kept(stack, number_bytes) * length for stack, length in lengths), default=0)
     logits = 16 * workload.head_vocab_size * workload.judged_share * target
     return WEIGHT_BYTES * parameters + sequences * (layer * number_bytes / 2 + logits)
 
@@ -148,9 +150,12 @@ def _lengths(workload: Workload, source: int, target: int) -> Iterator[tuple[Sta
             yield stack, stack.added + (source if stack.text == "source" else target)
 
 
-def _kept(stack: Stack) -> int:
-    """Return the bytes that one position of a layer leaves for the backward pass, weights of attention apart."""
+def _kept(stack: Stack, number_bytes: int) -> int:
+    """Return what one position of a layer leaves for the backward pass, weights of attention apart.
+
+    In bytes where numbers have two; a recurrent layer's have four whatever the others have.
+    """
     if not stack.num_heads:
-        return 2 * _RECURRENT_NUMBERS * stack.dim
+        return 2 * _RECURRENT_NUMBERS * stack.dim * WEIGHT_BYTES // number_bytes
     cross = 9 * stack.dim if stack.cross_pairs else 0
     return 18 * stack.dim + 4 * stack.feed_forward_dim + cross

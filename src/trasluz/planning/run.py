@@ -147,7 +147,7 @@ class Run:
 
     def _workload(self, config: ModelConfig) -> Workload:
         workload = architecture_of(config).workload(config)
-        return replace(workload, head_vocab_size=0) if self.task in _OF_LABELS else workload
+        return replace(workload, head_vocab_size=0, judged_share=1.0) if self.task in _OF_LABELS else workload
 
 
 def preset_run(preset: str | Mapping[str, Any], vocab_size: int | None = None, **known: Any) -> Run:

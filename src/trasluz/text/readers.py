@@ -199,6 +199,7 @@ def _good_rows(
     report: ReadReport,
     check: Check | None,
 ) -> Iterator[Row]:
+    kept_before = report.kept
     for file in files:
         rows_of_file = 0
         for row in read_rows(file, names):
@@ -220,7 +221,7 @@ def _good_rows(
             yield row
         if not rows_of_file:
             raise DataError(f"{file.name} is empty: at least one line was expected.")
-    if not report.kept:
+    if report.kept == kept_before:
         raise DataError(_nothing_left(files, allowed, report))
 
 

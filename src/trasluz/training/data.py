@@ -163,7 +163,7 @@ def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers
     # Keys that are younger than some caches count only where they are set.
     tokenizer = {key: value for key, value in recipe.tokenizer.model_dump().items() if key != "lowercase" or value}
     if recipe.data.unlabelled:
-        data["unlabelled"] = recipe.data.model_dump(include={"unlabelled"})["unlabelled"]
+        data |= recipe.data.model_dump(include={"unlabelled"})
     told = {
         "format": FORMAT,
         **data,
@@ -246,6 +246,11 @@ class _Preparation(Generic[ExampleT]):
             if not self.counts.used:
                 raise DataError(
                     f"{self.recipe.place('data.train')}: no {examples.kind} is left to train on: {self.counts}"
+                )
+            if data.unlabelled and not self.counts.unlabelled:
+                raise DataError(
+                    f"{self.recipe.place('data.unlabelled')}: none of these texts is left: all stand among those to "
+                    "choose by or to exclude; name others, or leave the key out"
                 )
             if data.valid is None:
                 lines = (json.dumps(examples.to_record(one), ensure_ascii=False) for one in held_out)

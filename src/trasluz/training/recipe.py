@@ -111,7 +111,8 @@ class DataSection(Section):
     )
     unlabelled: list[Entry] = Field(
         default_factory=list,
-        description="classify: further texts to learn from, without labels: only a teacher says something of them.",
+        description="classify: further texts to learn from, without labels: only a teacher says something of them. "
+        "`data.sources` holds for them, too.",
     )
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="What a malformed line does; skipped ones are counted."
@@ -225,7 +226,12 @@ class DistillationSection(Section):
         default=2.0, gt=0, description="What the scores of both are divided by, so that unlikely answers teach, too."
     )
     soft_weight: Number = Field(default=5.0, ge=0, description="Weight of the teacher's probabilities.")
-    data_weight: Number = Field(default=2.0, ge=0, description="Weight of what the data say: masked words, or labels.")
+    data_weight: Number = Field(
+        default=2.0,
+        ge=0,
+        description="Weight of what the data say: masked words, or labels. Part of a mean over all texts, "
+        "`data.unlabelled` among them.",
+    )
     hidden_weight: Number = Field(
         default=1.0, ge=0, description="Weight of the angle between the two models' states; needs equal widths."
     )

@@ -65,6 +65,11 @@ def read_teacher(recipe: Recipe) -> Teacher | None:
     if name is None:
         return None
     place = recipe.place("distillation.teacher")
+    if not recipe.distillation.soft_weight and not recipe.distillation.hidden_weight:
+        raise RecipeError(
+            f"{place}: it teaches nothing, since distillation.soft_weight and distillation.hidden_weight are 0: let "
+            "one of them count, or leave out the teacher"
+        )
     if recipe.masking.next_sentence:
         raise RecipeError(
             f"{place}: what follows what is not taught: set masking.next_sentence to false, or leave out the teacher"
