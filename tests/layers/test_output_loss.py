@@ -45,3 +45,11 @@ def test_keeps_no_gradients_when_none_are_wanted() -> None:
     with torch.no_grad():
         total, _ = output_loss(hidden, torch.randn(7, 4), None, torch.randint(7, (5,)))
     assert not total.requires_grad
+
+
+def test_of_no_position_gradients_are_zeros() -> None:
+    hidden, weight = torch.randn(0, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    total, _ = output_loss(hidden, weight, None, torch.zeros(0, dtype=torch.long))
+    assert float(total) == 0.0
+    of_hidden, of_weight = torch.autograd.grad(total, [hidden, weight])
+    assert of_hidden.shape == (0, 4) and torch.equal(of_weight, torch.zeros(7, 4))

@@ -17,7 +17,7 @@ from trasluz.devices import onednn_leads
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.softmax_loss import softmax_loss
 from trasluz.layers.linear import compute_dtype
-from trasluz.layers.products import add_row_products, product_with
+from trasluz.layers.products import add_row_products, product_with, row_products
 
 # Logits a chunk: as many as make products with the whole vocabulary worth their while, and sums of gradients few.
 _LOGITS_A_CHUNK = 1 << 23
@@ -46,7 +46,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             matrix = weight.detach().to(dtype)
             total, likelihood = hidden.new_zeros((2,), dtype=torch.float64)
             hidden_gradient = torch.empty_like(hidden) if wants_gradients else None
-            weight_gradient = torch.zeros_like(weight) if wants_gradients else None
+            weight_gradient: Tensor | None = None
             bias_gradient = torch.zeros_like(bias) if wants_gradients and bias is not None else None
             fitting = _LOGITS_A_CHUNK // matrix.shape[0] // _FEWEST_POSITIONS * _FEWEST_POSITIONS
             chunk = max(_FEWEST_POSITIONS, min(_MOST_POSITIONS, fitting))
@@ -60,16 +60,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 )
                 likelihood += some_likelihood
                 total += some_total
-                if hidden_gradient is None or weight_gradient is None:
+                if hidden_gradient is None:
                     continue
                 gradient = logits
                 gradient[rows:] = 0.0
                 if bias_gradient is not None:
                     bias_gradient += column_sums(gradient)
                 hidden_gradient[part] = product_with(gradient, matrix.t(), None)[:rows]
-                add_row_products(gradient, x, weight_gradient)
+                # The first chunk's needs no zeros to be added to: a pass over the matrix less.
+                if weight_gradient is None:
+                    weight_gradient = row_products(gradient, x).to(weight.dtype)
+                else:
+                    add_row_products(gradient, x, weight_gradient)
                 # So that the next chunk's logits take their place, which is at hand already.
                 del logits, gradient
+            if wants_gradients and weight_gradient is None:
+                weight_gradient = torch.zeros_like(weight)
         ctx.save_for_backward(hidden_gradient, weight_gradient, bias_gradient)
         likelihood = likelihood.float()
         ctx.mark_non_differentiable(likelihood)
