@@ -132,6 +132,8 @@ def test_nothing_left_is_refused(tmp_path: Path) -> None:
         DataError, match=r"data\.train: no pair is left to train on: 0 training pairs; left out: .* too long"
     ):
         prepare(small_recipe(tmp_path, "data.max_length=1"))
+    with pytest.raises(DataError, match=r"left to train on: 0 training pairs; left out: \d+ sharing a text with excl"):
+        prepare(small_recipe(tmp_path, f"data.exclude=[{tmp_path / 'pairs.tsv'}]"))
     assert not list((tmp_path / "run" / "cache").glob("*/data.json"))
 
 

@@ -232,6 +232,10 @@ class _Preparation(Generic[ExampleT]):
             )
         with atomic_folder(self.folder) as folder:
             if tokenizers is None:
+                left_out: Counter[str] = Counter()
+                if next(self._labelled(left_out), None) is None:
+                    excluded, held = left_out["excluded"], left_out["held_out"]
+                    raise self._nothing_left(DataCounts(excluded=excluded, held_out=held, kind=examples.kind))
                 yield Notice("Training two tokenizers." if examples.has_two_tokenizers else "Training the tokenizer.")
                 tokenizers = examples.train_tokenizers(lambda: self._all(Counter()))
                 examples.save_tokenizers(folder, tokenizers)
@@ -244,9 +248,7 @@ class _Preparation(Generic[ExampleT]):
                 names=(*examples.columns, "place"),
             )
             if not self.counts.used:
-                raise DataError(
-                    f"{self.recipe.place('data.train')}: no {examples.kind} is left to train on: {self.counts}"
-                )
+                raise self._nothing_left(self.counts)
             if data.unlabelled and not self.counts.unlabelled:
                 raise DataError(
                     f"{self.recipe.place('data.unlabelled')}: none of these texts is left: all stand among those to "
@@ -257,6 +259,10 @@ class _Preparation(Generic[ExampleT]):
                 (folder / "held_out.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
             stored = {"counts": asdict(self.counts), "files": list(files), "labels": examples.labels}
             (folder / "data.json").write_text(json.dumps(stored, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _nothing_left(self, counts: DataCounts) -> DataError:
+        place, kind = self.recipe.place("data.train"), self.examples.kind
+        return DataError(f"{place}: no {kind} is left to train on: {counts}")
 
     def _texts(self, example: ExampleT) -> list[str]:
         return [_plain(text) for text in self.examples.texts(example)]
