@@ -92,11 +92,12 @@ def test_recorded_attention_is_that_of_all_positions() -> None:
 
 
 def test_rows_come_in_few_sizes_where_products_are_compiled_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {0: 0, 1: 1, 16: 16, 17: 32, 63: 64, 64: 64, 65: 128, 640: 640}
     for leads in (True, False):
         monkeypatch.setattr("trasluz.layers.kept_rows.onednn_leads", lambda _, leads=leads: leads)
-        for count in (0, 1, 63, 64, 65):
+        for count, size in sizes.items():
             kept = torch.arange(count) * 3
             rounded = in_few_sizes(kept, torch.bfloat16)
             assert torch.equal(rounded[:count], kept)
-            assert len(rounded) == (-(-count // 64) * 64 if leads else count)
+            assert len(rounded) == (size if leads else count)
             assert not count or (rounded[count:] == kept[-1]).all()

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from trasluz.devices import onednn_leads
 
-# So many rows, or a multiple of them: oneDNN compiles its products for each number of rows that it meets (`row_room`).
-_ROWS = 64
+# Numbers of rows are multiples of the one, up to a few of the other: oneDNN compiles its products for each that it meets
+# (`row_room`), and of very few, such as a single text's, there are few sizes anyway.
+_MANY, _FEW = 64, 16
 
 
 def kept_rows(
@@ -24,5 +25,7 @@ def kept_rows(
 
 def in_few_sizes(kept: Int[Tensor, " kept"], dtype: torch.dtype) -> Int[Tensor, " more"]:
     """Return places whose number is one of few, for products of this type: the last one is there several times."""
-    missing = -len(kept) % _ROWS if len(kept) and kept.is_cpu and onednn_leads(dtype) else 0
+    if len(kept) <= _FEW or not kept.is_cpu or not onednn_leads(dtype):
+        return kept
+    missing = -len(kept) % (_MANY if len(kept) > _MANY else _FEW)
     return torch.cat([kept, kept[-1:].expand(missing)]) if missing else kept
