@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trasluz.devices import onednn_leads
 
-# Numbers of rows are multiples of the one, up to a few of the other: oneDNN compiles its products for each that it meets
-# (`row_room`), and of very few, such as a single text's, there are few sizes anyway.
+# Numbers of rows are multiples of the one, up to it of the other: oneDNN compiles its products for each that it meets
+# (`row_room`). Of very few, such as a single text's, there are few sizes anyway.
 _MANY, _FEW = 64, 16
 
 
