@@ -12,6 +12,7 @@ A worker that fails is named with the first line of its error, and the others go
 
 import argparse
 import contextlib
+import ctypes
 import datetime
 import json
 import os
@@ -136,11 +137,16 @@ class Worker:
 
 
 class Contest:
-    """Contenders that stay alive, and take turns."""
+    """Contenders that stay alive, and take turns.
 
-    def __init__(self, contenders: Sequence[Contender]) -> None:
+    What all hold between turns may be more than there is. With a `warm_up`, everybody gives back after each turn what
+    it does not need to go on, and before the next takes one that is asked for by this and does not count.
+    """
+
+    def __init__(self, contenders: Sequence[Contender], warm_up: Mapping[str, Any] | None = None) -> None:
         """Start all, and leave out those that cannot get ready; `notes` says which and why."""
         self.notes: list[str] = []
+        self._warm_up = warm_up
         self._workers: dict[str, Worker] = {}
         try:
             for contender in contenders:
@@ -176,7 +182,7 @@ class Contest:
             # Nobody always follows the same one.
             for name in names[shift:] + names[:shift]:
                 time.sleep(_PAUSE)
-                reply = self._try(name, asked)
+                reply = self._turn(name, asked)
                 if reply is not None and number:
                     replies[name].append(reply)
             number += 1
@@ -188,6 +194,13 @@ class Contest:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
+
+    def _turn(self, name: str, asked: Mapping[str, Any]) -> Reply | None:
+        if self._warm_up is None:
+            return self._try(name, asked)
+        if self._try(name, {**asked, **self._warm_up}) is None:
+            return None
+        return self._try(name, {**asked, "give_back": True})
 
     def _try(self, name: str, request: Mapping[str, Any] | None = None) -> Reply | None:
         worker = self._workers[name]
@@ -229,8 +242,11 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
         turn = prepare(json.loads(sys.argv[sys.argv.index("--serve") + 1]))
         _answer(answers, {"ready": True})
         for line in sys.stdin:
-            reply = turn(json.loads(line))
+            request = json.loads(line)
+            reply = turn(request)
             _answer(answers, {**reply, "peak_mb": peak_mb()})
+            if request.get("give_back"):
+                _give_back()
     except Exception as error:
         traceback.print_exc()
         _answer(answers, {"error": f"{type(error).__name__}: {first_line(error)}"})
@@ -239,6 +255,12 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
 def serving() -> bool:
     """Tell whether this process was started as a worker."""
     return "--serve" in sys.argv
+
+
+def _give_back() -> None:
+    """Return to the system what glibc keeps of memory that is free."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _answer(answers: TextIO, reply: Reply) -> None:

@@ -275,7 +275,8 @@ def measure(options: Any) -> dict[str, Any]:
         settings["texts_a_batch"] = round(sum(len(batch.texts.lengths) for batch in some) / len(some))
         taking_part = chosen(options, contenders(settings), notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
-        with Contest([*taking_part, limits]) as contest:
+        # A peer holds up to ten gigabytes.
+        with Contest([*taking_part, limits], warm_up={"updates": 1}) as contest:
             request = {"updates": 1 if options.quick else UPDATES_A_TURN}
             replies = contest.rounds(request, 0 if options.quick else options.minutes, 2 if options.quick else 5)
             notes += contest.notes

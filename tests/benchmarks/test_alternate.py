@@ -43,3 +43,26 @@ def test_a_peer_without_its_environment_says_how_to_get_it(script: str, tmp_path
         assert list(contest.rounds({}, 0, 1)) == ["1"]
         assert contest.notes == ["peer: its environment is not there; `make peer` makes it"]
     assert "peer" not in alternate.versions([peer])
+
+
+def test_who_gives_memory_back_warms_up_before_each_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternate, "_PAUSE", 0.0)
+    script = tmp_path / "worker.py"
+    # Above many pieces that are free lies one that is not, so that glibc keeps them until it is asked.
+    turn = """
+asked, held, kept = [], [], []
+def turn(request):
+    asked.append(request["updates"])
+    held.append(int(open("/proc/self/statm").read().split()[1]) * 4096)
+    pieces = [bytes(1000) for _ in range(100_000)]
+    kept.append(bytes(1000))
+    return {"amount": 1, "seconds": 1.0, "asked": list(asked), "held": list(held)}
+"""
+    folder = str(Path(alternate.__file__).parent)
+    beginning = f"import sys\nsys.path.insert(0, {folder!r})\nfrom alternate import serve\n"
+    script.write_text(f"{beginning}{turn}serve(lambda settings: turn)\n")
+    with Contest([Contender("1", str(script), {})], warm_up={"updates": 1}) as contest:
+        (replies,) = contest.rounds({"updates": 4}, 0, 2).values()
+    assert [reply["asked"] for reply in replies] == [[1, 4, 1, 4], [1, 4, 1, 4, 1, 4]]
+    before_warm_up, before_turn = replies[-1]["held"][2::2], replies[-1]["held"][3::2]
+    assert all(turn - warm_up > 60e6 for warm_up, turn in zip(before_warm_up, before_turn, strict=True))
