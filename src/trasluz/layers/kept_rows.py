@@ -23,7 +23,7 @@ def kept_rows(
     return x if kept is None else x.reshape(-1, x.shape[-1]).index_select(0, kept)
 
 
-def in_few_sizes(kept: Int[Tensor, " kept"], dtype: torch.dtype) -> Int[Tensor, " more"]:
+def in_few_sizes(kept: Int[Tensor, " kept"], dtype: torch.dtype) -> Int[Tensor, " _"]:
     """Return places whose number is one of few, for products of this type: the last one is there several times."""
     if len(kept) <= _FEW or not kept.is_cpu or not onednn_leads(dtype):
         return kept
