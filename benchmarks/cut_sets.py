@@ -6,7 +6,7 @@
     python benchmarks/cut_sets.py quijote FOLDER          train.txt, valid.txt
     python benchmarks/cut_sets.py imdb FOLDER             train.tsv, valid.tsv, test.tsv: long reviews alone
     python benchmarks/cut_sets.py imdb-sentences FOLDER   sentences.tsv: without labels
-    python benchmarks/cut_sets.py 20newsgroups FOLDER     train.tsv, test.tsv
+    python benchmarks/cut_sets.py 20newsgroups FOLDER     train.tsv, half.tsv, test.tsv
     python benchmarks/cut_sets.py hyperpartisan FOLDER    fold-1/ to fold-5/, each with train.tsv, valid.tsv, test.tsv
 
 SST-2's training text is phrases, most of them parts of the same sentences. 700 sentences are drawn by the seed to
@@ -16,9 +16,9 @@ tenth is drawn to choose by. Of Shakespeare's plays and of Don Quijote, the last
 choose by. Of the film reviews of IMDB only those of more than 380 words are taken, which are over 512 tokens as a rule;
 a tenth of those to learn from is kept to choose by, and those that stand in the test, too, are left out. Sentences out
 of its training reviews, 3 to 40 words long, are drawn for a student to hear its teacher on. Posts of 20 newsgroups keep
-their headers and quotes, which tell much of where they stood. Articles of Hyperpartisan are title and text; each fifth
-is the test of one fold, and a tenth of the rest is there to choose by. Reads the folder that TRASLUZ_DATA names; its
-text stays out of the repository.
+their headers and quotes, which tell much of where they stood; `half.tsv` is half of those to learn from. Articles of
+Hyperpartisan are title and text; each fifth is the test of one fold, and a tenth of the rest is there to choose by.
+Reads the folder that TRASLUZ_DATA names; its text stays out of the repository.
 """
 
 import argparse
@@ -146,7 +146,10 @@ def cut_newsgroups(data: Path, out: Path) -> None:
     for name in ("train", "test"):
         with lzma.open(data / "20newsgroups" / f"20news-bydate-{name}.jsonl.xz", "rt", encoding="utf-8") as file:
             posts = [json.loads(line) for line in file]
-        write(out / f"{name}.tsv", [(post["label"], post["text"]) for post in posts])
+        rows = [(post["label"], post["text"]) for post in posts]
+        write(out / f"{name}.tsv", rows)
+        if name == "train":
+            write(out / "half.tsv", random.Random(SEED).sample(rows, len(rows) // 2))
 
 
 def cut_hyperpartisan(data: Path, out: Path) -> None:
