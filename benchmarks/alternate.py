@@ -12,7 +12,6 @@ A worker that fails is named with the first line of its error, and the others go
 
 import argparse
 import contextlib
-import ctypes
 import datetime
 import json
 import os
@@ -246,7 +245,9 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
             reply = turn(request)
             _answer(answers, {**reply, "peak_mb": peak_mb()})
             if request.get("give_back"):
-                _give_back()
+                from trasluz.devices import trim_heap
+
+                trim_heap()
     except Exception as error:
         traceback.print_exc()
         _answer(answers, {"error": f"{type(error).__name__}: {first_line(error)}"})
@@ -255,12 +256,6 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
 def serving() -> bool:
     """Tell whether this process was started as a worker."""
     return "--serve" in sys.argv
-
-
-def _give_back() -> None:
-    """Return to the system what glibc keeps of memory that is free."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _answer(answers: TextIO, reply: Reply) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trasluz.devices import onednn_leads
+from trasluz.layers.linear import as_rows
 
 # Numbers of rows are multiples of the one, up to it of the other: oneDNN compiles its products for each that it meets
 # (`row_room`). Of very few, such as a single text's, there are few sizes anyway.
@@ -20,7 +21,7 @@ def kept_rows(
     x: Float[Tensor, "*positions dim"], kept: Int[Tensor, " kept"] | None
 ) -> Float[Tensor, "*positions dim"] | Float[Tensor, "kept dim"]:
     """Return the rows at these places, counted over all rows; None: all, as they lie."""
-    return x if kept is None else x.reshape(-1, x.shape[-1]).index_select(0, kept)
+    return x if kept is None else as_rows(x).index_select(0, kept)
 
 
 def in_few_sizes(kept: Int[Tensor, " kept"], dtype: torch.dtype) -> Int[Tensor, " _"]:

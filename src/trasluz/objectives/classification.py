@@ -17,6 +17,12 @@ from trasluz.objectives.loss import Loss
 from trasluz.text.batching import NOT_COUNTED, LabelledBatch
 
 
+def first_states(model: Any, batch: LabelledBatch) -> Float[Tensor, "batch 1 dim"]:
+    """Return what a model makes of the first position of each text, which is all that its head looks at."""
+    states: Tensor = model(batch.texts, batch.texts.first_places)
+    return states[:, None]
+
+
 @dataclass(frozen=True)
 class ClassificationObjective:
     """The loss of a model's head `classify`; `class_weights` stand in the order of the labels."""
@@ -27,8 +33,7 @@ class ClassificationObjective:
 
     def __call__(self, model: Any, batch: LabelledBatch) -> Loss:
         """Return the loss of a batch, summed over its texts."""
-        firsts = model(batch.texts, batch.texts.first_places)
-        return self.of_logits(self.logits(model, firsts[:, None], batch), batch)
+        return self.of_logits(self.logits(model, first_states(model, batch), batch), batch)
 
     def logits(
         self, model: Any, hidden: Float[Tensor, "batch positions dim"], batch: LabelledBatch

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trasluz.errors import RecipeError
-from trasluz.objectives.classification import ClassificationObjective
+from trasluz.objectives.classification import ClassificationObjective, first_states
 from trasluz.tasks.grouping import groups_by_length
 from trasluz.text.batching import LabelledBatch, make_text_batch
 from trasluz.text.encoder_tokenizer import EncoderTokenizer
@@ -148,15 +148,14 @@ class ClassificationEvaluator:
         groups = groups_by_length([len(ids) for ids, _ in self.inputs], self.batch_tokens)
         for rows in self.processes.own(groups):
             batch = self._batch(rows).to(self.device)
-            firsts = model(batch.texts, batch.texts.first_places)
-            logits = model.heads["classify"](firsts[:, None]).float()
+            logits = objective.logits(model, first_states(model, batch), batch)
             total += float(objective.loss(logits, batch.labels))
             found += zip(rows, logits.tolist(), strict=True)
         (total,) = self.processes.sum([total])
         everywhere = sorted(one for some in self.processes.gather(found) for one in some)
-        logits = np.array([one for _, one in everywhere])
+        of_all = np.array([one for _, one in everywhere])
         gold = label_tensor(self.labels, self.label_kind, self.num_labels).numpy()
-        return {"loss": total / len(self.inputs), **label_metrics(gold, logits, self.label_kind)}
+        return {"loss": total / len(self.inputs), **label_metrics(gold, of_all, self.label_kind)}
 
     def _batch(self, rows: list[int]) -> LabelledBatch:
         texts = make_text_batch(
