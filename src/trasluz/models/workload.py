@@ -91,7 +91,9 @@ class Workload:
             layer += stack.cross_pairs * length * source + 2 * stack.memory_weights * source
             total += stack.num_layers * layer
         if self.judged_share < 1:
-            total -= 2 * (stack.weights - 3 * stack.dim**2) * (length - target * self.judged_share)
+            last = self.stacks[-1]
+            not_judged = last.added + target * (1 - self.judged_share)
+            total -= 2 * (last.weights - 3 * last.dim**2) * not_judged
         return total + 2 * self.head_dim * self.head_vocab_size * target * self.judged_share
 
     @property

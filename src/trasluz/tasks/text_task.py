@@ -169,11 +169,14 @@ class TextTask(Task):
         """Yield groups of inputs of like length: their numbers, and the states of these positions of theirs alone."""
         for group, some, in_rows in self._groups(inputs, batch_tokens):
             wanted = [columns[number] for number in group]
-            batch, begins = self._row(some) if in_rows else (self._batch(some), None)
             rows = [row for row, own in enumerate(wanted) for _ in own]
             places = Places(*(torch.tensor(one, dtype=torch.long) for one in (rows, list(chain(*wanted)))))
-            if begins is not None:
+            if in_rows:
+                batch, lengths = self._row(some)
+                begins = lengths.cumsum(0) - lengths
                 places = Places(torch.zeros_like(places.rows), places.columns + begins[places.rows])
+            else:
+                batch = self._batch(some)
             with torch.inference_mode():
                 states: Tensor = self.model(batch, places.to(self.device))
             yield group, states
@@ -198,17 +201,17 @@ class TextTask(Task):
 
     def _states_of_row(self, inputs: Sequence[TextInput]) -> tuple[Tensor, Tensor]:
         """Return lengths and states, which are made in one row, where there is no padding but at its end."""
-        row, _ = self._row(inputs)
+        row, lengths = self._row(inputs)
         states: Tensor = self.model(row)[0]
-        lengths = [len(one.ids) for one in inputs]
-        return torch.tensor(lengths), pad_sequence(states[: sum(lengths)].split(lengths), batch_first=True)
+        parts = states[: int(lengths.sum())].split(lengths.tolist())
+        return lengths, pad_sequence(parts, batch_first=True)
 
     def _row(self, inputs: Sequence[TextInput]) -> tuple[TextBatch, Int[Tensor, " texts"]]:
-        """Return texts one behind the other in one row, and where each begins."""
+        """Return texts one behind the other in one row, and how long each is."""
         ids, segments = [one.ids for one in inputs], [one.segments for one in inputs]
         lengths = torch.tensor([len(one) for one in ids])
         row = make_text_row(ids, segments, pad_id=self.config.pad_id, multiple=_ROW_MULTIPLE)
-        return row, lengths.cumsum(0) - lengths
+        return row, lengths
 
 
 def _check_batch_tokens(batch_tokens: int | None) -> None:
