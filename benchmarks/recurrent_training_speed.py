@@ -60,23 +60,23 @@ def gflop_a_target_token(kind: str, source_tokens: float) -> float:
 
 def contenders(settings: Mapping[str, Any]) -> list[Contender]:
     """Return all that take part."""
-    found = []
+
+    def one(kind: str, name: str, told: Mapping[str, Any], precision: str, **other: Any) -> Contender:
+        told = {**settings, "kind": kind, "precision": precision, **told}
+        return Contender(f"{name}, {precision}", SCRIPT, told, precision, (kind,), **other)
+
+    found = [one("trasluz", "trasluz rnnsearch", {}, precision) for precision in our_precisions()]
     for precision in ("fp32", "bf16"):
-
-        def one(kind: str, name: str, told: Mapping[str, Any], precision: str = precision, **other: Any) -> Contender:
-            told = {**settings, "kind": kind, "precision": precision, **told}
-            return Contender(f"{name}, {precision}", SCRIPT, told, precision, (kind,), **other)
-
         found += [
-            one("trasluz", "trasluz rnnsearch", {}),
-            one("joeynmt", "JoeyNMT, additive attention", {"attention": "bahdanau"}, environment=ALLOCATOR),
-            one("joeynmt", "JoeyNMT, bilinear attention", {"attention": "luong"}, environment=ALLOCATOR),
-            one("eole", "eole, additive attention", {"attention": "mlp"}, environment=ALLOCATOR),
-            one("eole", "eole, bilinear attention", {"attention": "general"}, environment=ALLOCATOR),
+            one("joeynmt", "JoeyNMT, additive attention", {"attention": "bahdanau"}, precision, environment=ALLOCATOR),
+            one("joeynmt", "JoeyNMT, bilinear attention", {"attention": "luong"}, precision, environment=ALLOCATOR),
+            one("eole", "eole, additive attention", {"attention": "mlp"}, precision, environment=ALLOCATOR),
+            one("eole", "eole, bilinear attention", {"attention": "general"}, precision, environment=ALLOCATOR),
             one(
                 "eole",
                 "eole, attention outside the recurrence",
                 {"attention": "general", "feeds": False},
+                precision,
                 environment=ALLOCATOR,
                 compared=False,
             ),
@@ -85,6 +85,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
                     "OpenNMT-py",
                     f"OpenNMT-py, {name} attention",
                     {"attention": attention, "feeder": sys.executable},
+                    precision,
                     environment=ALLOCATOR,
                     python=str(OPENNMT_VENV / "bin/python"),
                     made_by="`make bench-opennmt` makes it",

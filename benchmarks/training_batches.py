@@ -52,6 +52,13 @@ def text_name() -> str:
     return "random words, in sentences as long as Multi30k's (the variable TRASLUZ_DATA names no data)"
 
 
+def our_precisions() -> tuple[str, ...]:
+    """Return what trasluz can be told to train in on this processor."""
+    from trasluz.layers.kernels.int8_training import rounds_rows
+
+    return ("fp32", "bf16", "int8") if rounds_rows() else ("fp32", "bf16")
+
+
 def prepare_text(work: Path, seed: int, pairs: int = _RANDOM_PAIRS, **more: Any) -> dict[str, Any]:
     """Store the tokens once, so that every worker finds them; return what is to be known of the batches.
 

@@ -14,6 +14,7 @@ from small_run import in_child, prepared, run, small_recipe, write_pairs
 import trasluz
 from trasluz.checkpoints.model_folder import load_model
 from trasluz.errors import DataError, RecipeError, RequestError, WriteError
+from trasluz.layers.kernels.int8_training import rounds_rows
 from trasluz.training.recipe import Recipe
 from trasluz.training.recipe_file import parse_recipe, read_recipe
 from trasluz.training.reports import Chosen, Ended, Notice, Report, Update
@@ -224,6 +225,35 @@ def test_bf16_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_inst
     reports = run(small_recipe(tmp_path, "training.precision=bf16", "training.max_steps=5"))
     assert f"on cpu in {'bf16' if has_instructions else 'fp32'}" in notices(reports) and ended(reports).step == 5
     assert ("no instructions for bf16" in notices(reports)) != has_instructions
+
+
+@pytest.mark.parametrize("can_round", [True, False])
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_int8_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_round: bool, has_bf16: bool) -> None:
+    if not rounds_rows():
+        pytest.skip("the compiled kernels, or VNNI, are not there")
+    for module in ("run", "trainer"):
+        monkeypatch.setattr(f"trasluz.training.{module}.multiplies_bf16", lambda device: has_bf16)
+    monkeypatch.setattr("trasluz.training.run.rounds_rows", lambda: can_round)
+    wide = ["model.model_dim=64", "training.max_steps=8"]
+    reports = run(small_recipe(tmp_path, "training.precision=int8", *wide))
+    here = "bf16" if has_bf16 else "fp32"
+    assert f"on cpu in {'int8' if can_round else here}" in notices(reports)
+    assert ("Products of eight bits need" in notices(reports)) != can_round
+    plain = run(small_recipe(tmp_path, f"training.precision={here}", *wide, name="plain"))
+    losses, expected = ([one.loss for one in told if isinstance(one, Update)] for told in (reports, plain))
+    assert losses == pytest.approx(expected, rel=0.01)
+    assert (losses != expected) == can_round
+
+
+def test_int8_goes_on_to_the_bit(tmp_path: Path) -> None:
+    wide = ["training.precision=int8", "model.model_dim=64"]
+    whole = run(small_recipe(tmp_path, *wide, "training.max_steps=8", name="whole"))
+    run(small_recipe(tmp_path, *wide, "training.max_steps=4"))
+    rest = run(small_recipe(tmp_path, *wide, "training.max_steps=8"), resume=True)
+    assert [one.loss for one in rest if isinstance(one, Update)] == [
+        one.loss for one in whole if isinstance(one, Update)
+    ][4:]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch.nn.functional import gelu, relu, silu
 from trasluz.layers.kernels import draws_graph, kernels_for
 from trasluz.layers.kernels.activation import activation_backward, gelu_rows, takes_rows
 from trasluz.layers.linear import as_rows, compute_dtype, is_bare, trains_on_cpu
-from trasluz.layers.products import product_in_room, product_with, row_products
+from trasluz.layers.products import in_eight_bits, product_in_room, product_with, row_products
 
 ActivationName = Literal["relu", "gelu", "gelu_tanh", "swish"]
 
@@ -59,8 +59,9 @@ class _Activated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, is_gelu: bool) -> Tensor:
         dtype = compute_dtype(x)
-        x, weight = x.to(dtype), weight.to(dtype)
-        before = product_in_room(x, weight, bias.to(dtype), "none" if is_gelu else "relu")
+        ctx.eight_bits = in_eight_bits(weight)
+        x, weight = x.to(dtype), weight if ctx.eight_bits else weight.to(dtype)
+        before = product_in_room(x, weight, bias.to(dtype), "none" if is_gelu else "relu", ctx.eight_bits)
         # Of ReLU, what comes out says as much as what goes in.
         ctx.save_for_backward(x, weight, before)
         ctx.is_gelu = is_gelu
@@ -71,6 +72,8 @@ class _Activated(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, before = ctx.saved_tensors
         gradient, of_bias = activation_backward(as_rows(gradients[0]), as_rows(before), ctx.is_gelu)
-        of_x = product_in_room(gradient, weight.t()).view(x.shape) if ctx.needs_input_grad[0] else None
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = product_in_room(gradient, weight.t(), eight_bits=ctx.eight_bits).view(x.shape)
         of_weight = row_products(gradient, as_rows(x)) if ctx.needs_input_grad[1] else None
         return of_x, of_weight, of_bias if ctx.needs_input_grad[2] else None, None

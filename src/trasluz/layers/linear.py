@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from trasluz.layers.kernels import draws_graph
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
-from trasluz.layers.products import product_in_room, product_with, row_products
+from trasluz.layers.products import in_eight_bits, product_in_room, product_with, row_products
 
 
 class Linear(nn.Linear):
@@ -89,8 +89,10 @@ class _Products(torch.autograd.Function):
         dtype, count = compute_dtype(x), len(parameters) // 2
         weights = [weight for weight in parameters[:count] if weight is not None]
         biases = [bias for bias in parameters[count:] if bias is not None]
-        x, weight = x.to(dtype), _side_by_side(weights, dtype)
-        product = product_in_room(x, weight, _side_by_side(biases, dtype) if biases else None)
+        ctx.eight_bits = in_eight_bits(*weights)
+        x, weight = x.to(dtype), _side_by_side(weights, torch.float32 if ctx.eight_bits else dtype)
+        bias = _side_by_side(biases, dtype) if biases else None
+        product = product_in_room(x, weight, bias, eight_bits=ctx.eight_bits)
         ctx.save_for_backward(x, weight)
         ctx.outputs = [len(one) for one in weights]
         return product if count == 1 else product.split(ctx.outputs, dim=-1)
@@ -106,7 +108,7 @@ class _Products(torch.autograd.Function):
             ctx.needs_input_grad[count + 1 :],
         )
         gradient = as_rows(_joined(gradients))
-        of_x = product_in_room(gradient, weight.t()).view(x.shape) if wanted else None
+        of_x = product_in_room(gradient, weight.t(), eight_bits=ctx.eight_bits).view(x.shape) if wanted else None
         of_weight, of_bias = [None] * count, [None] * count
         if any(of_weights):
             of_weight = row_products(gradient, as_rows(x)).split(ctx.outputs)

@@ -6,17 +6,47 @@ code for every size, so rows are rounded up to few sizes (`row_room`).
 
 Sums over rows, x^T y, as gradients of weights are, go through a kernel of ours where it is there: faster than oneDNN's
 way (on one core, half as fast again), not rounded to bfloat16, and without code to compile for new numbers of rows.
+
+Training may want products of layers in eight bits (`eight_bit_products`): what enters and the weights, and on the way
+back the gradient and the weights, each row rounded by a scale of its own. The gradients of weights are not: they are
+sums over all rows, in which what one row lacks would be felt in all. That is SwitchBack (Wortsman et al. 2023,
+arXiv 2304.13013, section 2), but for weights rounded by rows, too.
 """
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.devices import onednn_leads
+from trasluz.layers.kernels.int8_training import int8_rows, rounds_rows
 from trasluz.layers.kernels.summed_products import summed_products, sums_products
 from trasluz.layers.row_room import whole_rows, with_room
 
 _MANY_ROWS = 64
+# Less than this on a side, and rounding takes what it saves; what few outputs say, such as classes, is kept exact.
+_WORTH_ROUNDING = 64
+_IN_EIGHT_BITS = ContextVar("_IN_EIGHT_BITS", default=False)
+
+
+@contextlib.contextmanager
+def eight_bit_products(wanted: bool = True) -> Iterator[None]:
+    """Make products of layers that train on a CPU in eight bits; their way back must be inside, too."""
+    before = _IN_EIGHT_BITS.set(wanted and rounds_rows())
+    try:
+        yield
+    finally:
+        _IN_EIGHT_BITS.reset(before)
+
+
+def in_eight_bits(*weights: Tensor) -> bool:
+    """Tell whether products with weights are to be made in eight bits."""
+    return _IN_EIGHT_BITS.get() and all(
+        weight.dtype == torch.float32 and min(weight.shape) >= _WORTH_ROUNDING for weight in weights
+    )
 
 
 def product_with(
@@ -44,10 +74,18 @@ def product_in_room(
     weight: Float[Tensor, "outputs inputs"],
     bias: Float[Tensor, " outputs"] | None = None,
     activation: str = "none",
+    eight_bits: bool = False,
 ) -> Float[Tensor, "*positions outputs"]:
-    """Return what `product_with` does, made of a few more rows (see `row_room`)."""
+    """Return what `product_with` does, made of a few more rows (see `row_room`).
+
+    In eight bits, weights are float32, and the product is of the type of x.
+    """
     rows = x.reshape(-1, x.shape[-1])
-    product = product_with(with_room(rows), weight, bias, activation)[: len(rows)]
+    if eight_bits:
+        product = int8_rows(rows, weight, bias)
+        product = product.relu_() if activation == "relu" else product
+    else:
+        product = product_with(with_room(rows), weight, bias, activation)[: len(rows)]
     return product.view(*x.shape[:-1], len(weight))
 
 

@@ -29,7 +29,7 @@ class Accelerator:
         return self.fp32_operations is not None
 
     def precision(self, wanted: str) -> Precision:
-        """Return in which type a run computes its products here that wants `auto`, `bf16` or `fp32`."""
+        """Return in which type a run computes its products here that wants `auto`, `bf16`, `fp32`, or `int8`."""
         return "bf16" if self.has_bf16 and wanted != "fp32" else "fp32"
 
     def rate(self, precision: Precision) -> float:

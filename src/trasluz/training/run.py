@@ -12,6 +12,7 @@ import yaml
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RecipeError, TrasluzError
+from trasluz.layers.kernels.int8_training import rounds_rows
 from trasluz.training.answering_job import AnsweringJob
 from trasluz.training.causal_job import CausalJob
 from trasluz.training.checkpoint import CheckpointFolder
@@ -86,10 +87,7 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
     device = choose_device(recipe.training.device)
     if device.type == "cuda" and processes.size > 1:
         device = torch.device("cuda", processes.local_rank)
-    precision = "bf16" if choose_dtype(recipe.training.precision, device) == torch.bfloat16 else "fp32"
-    if precision == "bf16" and not multiplies_bf16(device):
-        precision = "fp32"
-        yield Notice(f"This {device.type} has no instructions for bf16, which would be far slower: training in fp32.")
+    precision = yield from _precision(recipe.training.precision, device)
     output = Path(recipe.output)
     checkpoints = CheckpointFolder(output / "checkpoints")
     # First: a kill may have left the only checkpoint standing aside.
@@ -147,6 +145,21 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
                     processes.first_does(write)
                 yield Notice(f"The model is in {output}.")
         yield report
+
+
+def _precision(wanted: str, device: torch.device) -> Generator[Report, None, str]:
+    """Return what products are made in: what is wanted, or the fastest of more bits where this machine lacks it."""
+    dtype = choose_dtype(wanted, device)
+    here = "bf16" if multiplies_bf16(device) else "fp32"
+    if dtype == torch.int8 and not rounds_rows():
+        yield Notice(
+            "Products of eight bits need a processor with VNNI, and the kernels that were compiled where a compiler "
+            f"was at hand at installation: training in {here}."
+        )
+        return here
+    if dtype == torch.bfloat16 and here == "fp32":
+        yield Notice(f"This {device.type} has no instructions for bf16, which would be far slower: training in fp32.")
+    return {torch.int8: "int8", torch.bfloat16: here}.get(dtype, "fp32")
 
 
 def _prepared(recipe: Recipe, job: Job, processes: Processes) -> Generator[Report, None, PreparedData[Any]]:

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from trasluz.checkpoints.weights import model_tensors
+from trasluz.devices import multiplies_bf16
 from trasluz.errors import TrainingError
+from trasluz.layers.products import eight_bit_products
 from trasluz.training.checkpoint import CheckpointFolder, Evaluation, RunState
 from trasluz.training.further_losses import weighted_total, weights_of_further
 from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
@@ -105,7 +107,8 @@ class Trainer:
         self.evaluation = evaluation
         self.checkpoints = checkpoints
         self.device = device
-        self.bf16 = precision == "bf16"
+        self.eight_bits = precision == "int8"
+        self.bf16 = precision == "bf16" or (self.eight_bits and multiplies_bf16(device))
         # Whole copies in bf16 of all weights would undo what is saved. Layers read each weight once, and lose nothing;
         # recurrent ones, which read theirs at every step, are neither sliced nor recomputed.
         self._keeps_copies = not (self.shared.sharded or training.recompute_activations)
@@ -197,7 +200,8 @@ class Trainer:
         began = time.monotonic()
         state.step += 1
         torch.manual_seed(_derived_seed(self.training.seed, state.step, self.processes.rank))
-        total, sums = self._backward(pieces)
+        with eight_bit_products(self.eight_bits):
+            total, sums = self._backward(pieces)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))
         # One transfer for both numbers, since on a GPU each would wait for the device.

@@ -20,7 +20,7 @@ LANES = 8
 """So many numbers at a time the kernels take: rows of whole eights."""
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 9
+_VERSION = 10
 _LEVELS = 1 << 32
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # The seed, the threshold and the scale of what is dropped out.
@@ -33,6 +33,8 @@ _TEXTS = [
 ]
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
+    "trasluz_int8_pack": [_POINTER, *[_SIZE] * 3, _INT, *[_POINTER] * 3, _INT],
+    "trasluz_int8_rows": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, *_KIND],
     "trasluz_attention_step": [
         *[_POINTER, *[_SIZE] * 3],
         *[_POINTER, _POINTER, _INT, _SIZE, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER],

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from trasluz.layers.kernels import load_kernels
 
 # Outputs of a block, and inputs of an output that lie side by side.
-_BLOCK, _QUAD = 32, 4
-_PADDED_INPUTS = 8
+BLOCK, _QUAD = 32, 4
+PADDED_INPUTS = 8
 
 
 class CompiledProduct(nn.Module):
@@ -31,20 +31,20 @@ class CompiledProduct(nn.Module):
         kernels = load_kernels()
         assert kernels is not None
         self.levels: int = kernels.trasluz_int8_levels()
-        self.depth = self.inputs + -self.inputs % _PADDED_INPUTS
-        blocks = -(-self.outputs // _BLOCK)
-        self._packed = torch.zeros(blocks, self.depth // _QUAD, _BLOCK, _QUAD, dtype=torch.int8)
-        self._offset = torch.zeros(blocks * _BLOCK, dtype=torch.int32)
-        self._scale, self._bias = (torch.zeros(blocks * _BLOCK, dtype=torch.float32) for _ in range(2))
+        self.depth = self.inputs + -self.inputs % PADDED_INPUTS
+        blocks = -(-self.outputs // BLOCK)
+        self._packed = torch.zeros(blocks, self.depth // _QUAD, BLOCK, _QUAD, dtype=torch.int8)
+        self._offset = torch.zeros(blocks * BLOCK, dtype=torch.int32)
+        self._scale, self._bias = (torch.zeros(blocks * BLOCK, dtype=torch.float32) for _ in range(2))
         if bias is not None:
             self._bias[: self.outputs] = bias.detach()
         begin = 0
         for rounded, scale in pieces:
             end = begin + len(rounded)
-            assert begin % _BLOCK == 0
-            padded = nn.functional.pad(rounded, (0, self.depth - self.inputs, 0, -len(rounded) % _BLOCK))
-            into = self._packed[begin // _BLOCK : -(-end // _BLOCK)]
-            into.copy_(padded.view(len(into), _BLOCK, -1, _QUAD).transpose(1, 2))
+            assert begin % BLOCK == 0
+            padded = nn.functional.pad(rounded, (0, self.depth - self.inputs, 0, -len(rounded) % BLOCK))
+            into = self._packed[begin // BLOCK : -(-end // BLOCK)]
+            into.copy_(padded.view(len(into), BLOCK, -1, _QUAD).transpose(1, 2))
             self._offset[begin:end] = rounded.sum(1, dtype=torch.int32).mul_(-self.levels)
             self._scale[begin:end] = scale
             begin = end
@@ -74,7 +74,7 @@ class CompiledProduct(nn.Module):
     ) -> tuple[Int8[Tensor, "*positions inputs"], Float[Tensor, "*positions 1"]]:
         """Return rows of the matrix as they were rounded, and their scales."""
         quads = self._packed.view(torch.int32).squeeze(-1)
-        found = quads[ids // _BLOCK, :, ids % _BLOCK].view(torch.int8)
+        found = quads[ids // BLOCK, :, ids % BLOCK].view(torch.int8)
         return found[..., : self.inputs], self._scale[ids].unsqueeze(-1)
 
     def rows(self) -> Float[Tensor, "outputs inputs"]:
