@@ -2,11 +2,13 @@
 
     python benchmarks/block_sparse_speed.py --minutes 15 --lengths 1024 2048 4096 8192 16384
     python benchmarks/block_sparse_speed.py --minutes 3 --lengths 1024 2048 4096 --dropout 0.1
+    python benchmarks/block_sparse_speed.py --minutes 3 --lengths 65536 --layers 12 --forward-only
 
-Two layers of BigBird's base size (768 wide, 12 heads, blocks of 64, 3 random ones), one text, forward and backward, in
-fp32, with dropout on the weights of attention where it is asked for. Full attention is trasluz's own. Peak memory is
-the process's after all turns of a length; each length has processes of its own. transformers fills a square of all
-positions for every layer, and is left out where that alone would take more than a quarter of the machine's memory.
+Two layers, or so many as are asked for, of BigBird's base size (768 wide, 12 heads, blocks of 64, 3 random ones), one
+text, forward and backward, or forward alone, in fp32, with dropout on the weights of attention where it is asked for.
+Full attention is trasluz's own. Peak memory is the process's after all turns of a length; each length has processes of
+its own. transformers fills a square of all positions for every layer, and is left out where that alone would take more
+than a quarter of the machine's memory.
 """
 
 import os
@@ -35,8 +37,8 @@ from alternate import (
 SCRIPT = "block_sparse_speed.py"
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 SPARSE, DENSE, PEER = "block-sparse", "full attention", "transformers, block_sparse"
-SHAPE = {"model_dim": 768, "num_heads": 12, "feed_forward_dim": 3072, "num_layers": 2}
-TINY = {"model_dim": 32, "num_heads": 2, "feed_forward_dim": 64, "num_layers": 2}
+SHAPE = {"model_dim": 768, "num_heads": 12, "feed_forward_dim": 3072}
+TINY = {"model_dim": 32, "num_heads": 2, "feed_forward_dim": 64}
 
 
 def contenders(length: int, settings: Mapping[str, Any], dense_up_to: int) -> list[Contender]:
@@ -71,9 +73,12 @@ def _prepare(settings: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
         forward = _trasluz(shape, settings["kind"], dropout)
 
     def turn(_: dict[str, Any]) -> Reply:
-        x = torch.randn(1, length, shape["model_dim"], requires_grad=True)
+        x = torch.randn(1, length, shape["model_dim"], requires_grad=not settings["forward_only"])
         start = time.perf_counter()
-        forward(x).sum().backward()
+        with torch.set_grad_enabled(x.requires_grad):
+            reached = forward(x).sum()
+        if x.requires_grad:
+            reached.backward()
         return {"amount": length, "seconds": time.perf_counter() - start}
 
     return turn
@@ -119,8 +124,14 @@ def _transformers(shape: Mapping[str, int], length: int, dropout: float) -> Call
 def measure(options: Any) -> dict[str, Any]:
     """Let all take turns, length by length."""
     notes: list[str] = []
-    shape = TINY if options.quick else SHAPE
-    settings = {"shape": shape, "threads": threads_of(options), "seed": options.seed, "dropout": options.dropout}
+    shape = {**(TINY if options.quick else SHAPE), "num_layers": options.layers}
+    settings = {
+        "shape": shape,
+        "threads": threads_of(options),
+        "seed": options.seed,
+        "dropout": options.dropout,
+        "forward_only": options.forward_only,
+    }
     lengths = [768, 1024] if options.quick else options.lengths
     by_length, everybody = {}, {}
     for length in lengths:
@@ -131,14 +142,23 @@ def measure(options: Any) -> dict[str, Any]:
             minutes = 0 if options.quick else options.minutes / len(lengths)
             by_length[str(length)] = contest.rounds({}, minutes, 2 if options.quick else 3)
             notes += [f"{length:,} tokens: {note}" for note in contest.notes]
-    return report_of(SCRIPT, options, list(everybody.values()), notes, shape=shape, by_length=by_length)
+    return report_of(
+        SCRIPT,
+        options,
+        list(everybody.values()),
+        notes,
+        shape=shape,
+        by_length=by_length,
+        forward_only=options.forward_only,
+    )
 
 
 def table(report: Mapping[str, Any]) -> str:
     """Return the question as Markdown."""
     names = [one["name"] for one in report["contenders"]]
+    ways = "forward" if report.get("forward_only") else "forward and backward"
     lines = [
-        f"{report['shape']['num_layers']} layers, {report['shape']['model_dim']} wide, forward and backward: "
+        f"{report['shape']['num_layers']} layers, {report['shape']['model_dim']} wide, {ways}: "
         "microseconds a token; peak memory in MB.",
         "",
         "| tokens | " + " | ".join(names) + " | sparse, beside full attention |",
@@ -170,6 +190,8 @@ def main() -> None:
     parser = question_parser(__doc__, 15)
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
     parser.add_argument("--dense-up-to", type=int, default=8192, help="longest text for full attention")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--forward-only", action="store_true", help="no gradients")
     parser.add_argument("--dropout", type=float, default=0.0, help="share of the weights of attention")
     options = parser.parse_args()
     print_report(options, measure(options), table)

@@ -131,6 +131,24 @@ def test_a_classifier_of_ours_is_one_there(tmp_path: Path, tuned: bool) -> None:
         assert float((ours.heads["classify"](ours(batch)) - expected).abs().max()) < 2e-5
 
 
+@pytest.mark.parametrize(("plan", "is_same"), [("huggingface-eval", True), ("paper", False)])
+def test_a_bigbird_of_ours_is_one_there_if_it_has_the_librarys_plan(tmp_path: Path, plan: str, is_same: bool) -> None:
+    write_bigbird(tmp_path / "theirs", "Model", block_size=4, num_random_blocks=1, max_position_embeddings=64, seed=1)
+    loaded = load_model(tmp_path / "theirs")
+    ours = BigBird(loaded.config.model_copy(update={"random_plan": plan})).eval()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.normal_(std=0.3)
+    save_model(tmp_path / "ours", ours, loaded.source_tokenizer, loaded.source_tokenizer)
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
+    # The longer one first: after a short text the library's model looks over all texts whole.
+    for length, alike in ((49, is_same), (20, True)):
+        batch = batch_of(length, loaded.config.vocab_size)
+        with torch.no_grad():
+            error = float((ours(batch) - states_of(theirs, batch)).abs().max())
+        assert (error < 2e-5) == alike
+
+
 def test_an_activation_of_its_own_comes_back(tmp_path: Path) -> None:
     write_bigbird(tmp_path / "theirs", "ForMaskedLM")
     loaded = load_model(tmp_path / "theirs")

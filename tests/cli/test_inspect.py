@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from trasluz.checkpoints.model_folder import load_model, save_model
 from trasluz.cli.main import run
 
 Captured = pytest.CaptureFixture[str]
@@ -266,3 +268,30 @@ def test_what_means_nothing_to_an_encoder_is_refused(
 def test_a_second_text_means_nothing_to_a_translator(transformer_folder: str, capsys: Captured) -> None:
     message = refused(capsys, transformer_folder, TEXT, "--to", "es", "--second-text", "x")
     assert message == f"--second-text means nothing to {transformer_folder}, which translates."
+
+
+def test_of_many_lines_the_first_is_shown_and_a_remark_says_so(
+    encoder_folder: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.txt"
+    for text, said in ((f"{SENTENCE}\nanother\n", True), (f"{SENTENCE}\n", False)):
+        path.write_text(text)
+        with path.open() as lines:
+            monkeypatch.setattr(sys, "stdin", lines)
+            assert run(["inspect", encoder_folder, "--word", "miller"]) == 0
+        assert ("only the first is looked into" in capsys.readouterr().err) == said
+
+
+def test_block_sparse_attention_is_drawn_as_any_other(encoder_folder: str, tmp_path: Path) -> None:
+    longer = load_model(Path(encoder_folder)).lengthened(320, block_size=8, num_random_blocks=1)
+    save_model(tmp_path / "long", longer.model, longer.source_tokenizer, longer.source_tokenizer)
+    asked = ["inspect", str(tmp_path / "long"), "the bread " * 140, "--layers", "1", "--heads", "0", "--out"]
+    assert run([*asked, str(tmp_path / "attention.png")]) == 0
+    with Image.open(tmp_path / "attention.png") as picture:
+        assert min(picture.size) > 280
+    assert run([*asked, str(tmp_path / "attention.json")]) == 0
+    read = json.loads((tmp_path / "attention.json").read_text(encoding="utf-8"))
+    weights = np.array((read[0] if isinstance(read, list) else read)["weights"])
+    assert weights.shape == (320, 320) and np.allclose(weights.sum(1), 1.0, atol=1e-5)
+    # Away from the edges a word sees its block, its neighbours, one drawn at random, the first and the last.
+    assert ((weights > 0).sum(1)[8:-8] <= 6 * 8).all()

@@ -156,6 +156,10 @@ def test_a_longer_model_starts_from_a_trained_one(taught: Path) -> None:
     text = "the sail and the tide " * 15
     assert classify(text).left_out == 0 and classify(text).label == "sea"
     assert trasluz.load(taught / "teacher")(text).left_out > 0
+    other = f"model={{from: {taught / 'longer'}, random_plan: huggingface-eval, random_seed: 7, full_up_to: 0}}"
+    run(text_recipe(taught, other, "data.max_length=120", *budget, name="other"))
+    config = trasluz.load(taught / "other").config
+    assert (config.random_plan, config.random_seed, config.full_up_to) == ("huggingface-eval", 7, 0)
 
 
 def test_a_model_starts_from_a_trained_one_with_other_dropout(taught: Path) -> None:
@@ -188,9 +192,11 @@ def test_layers_are_overridden(taught: Path) -> None:
         (["model={from: TEACHER, layers: [2, 1]}"], r"`layers` is \[2, 1\]: write every-second"),
         (
             ["model={from: TEACHER, layers: [0], num_heads: 3}"],
-            r"beside `from` there are `layers`, `lengthen` and rates of dropout, not 'num_heads'",
+            r"beside `from` there are `layers`, `lengthen`, rates of dropout and a BigBird's random_plan, random_seed, "
+            r"full_up_to, not 'num_heads'",
         ),
         (["model={from: TEACHER, dropout: 1.5}"], r"model\.dropout: teacher: dropout=1\.5: "),
+        (["model={from: TEACHER, random_plan: paper}"], r"there is no field 'random_plan' in a bert"),
         (["model={from: TEACHER, readout_dropout: 0.1}"], r"there is no field 'readout_dropout' in a bert"),
         (["model={from: TEACHER, layers: [0, 3]}"], r"layers: teacher has the layers 0 to 2, and no 3"),
         (["model={from: TEACHER, lengthen: 90}"], r"`lengthen` is 90: write for instance {max_positions: 4096}"),

@@ -167,7 +167,8 @@ def test_a_trained_model_may_stand_in_a_mapping_alone(model: str) -> None:
         (
             MINIMAL + "model:\n  from: runs/x\n  dropuot: 0.1\n",
             "r.yaml:5: model.dropuot: a model that is started from has its shape: beside `from` there are `layers`, "
-            "`lengthen` and rates of dropout, not 'dropuot'; did you mean dropout?",
+            "`lengthen`, rates of dropout and a BigBird's random_plan, random_seed, full_up_to, not 'dropuot'; did you "
+            "mean dropout?",
         ),
         (MINIMAL + "model:\n  from: runs/x\n  layers: [2, 1]\n", "r.yaml:5: model.layers: `layers` is [2, 1]: write"),
         (MINIMAL + "training: {seed: -1, betas: x}\n", r"\(and 1 more mistake after it\)"),

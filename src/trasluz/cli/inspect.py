@@ -8,7 +8,7 @@ import typer
 
 from trasluz.cli.encoders import which_left_out
 from trasluz.cli.options import CommonOptions, From, Model, TaskName, To, load_task, with_common_options
-from trasluz.cli.streams import answer, answer_json, input_texts, remark
+from trasluz.cli.streams import answer, answer_json, first_text, remark
 
 if TYPE_CHECKING:
     from trasluz.inspection.attention_map import AttentionMap
@@ -83,7 +83,9 @@ def inspect(
         refuse_other_kinds(chosen[2], model, task.attention_kind)
         # There is one kind: naming it asks for nothing else.
         chosen = chosen[0], chosen[1], None
-    source = text if text is not None else next(iter(input_texts([], prompt="text> ")), [""])[0]
+    source, more = (text, False) if text is not None else first_text(prompt="text> ")
+    if more:
+        remark("standard input has more lines: only the first is looked into, one text at a time", quiet=common.quiet)
     # Few are drawn side by side; a page and data have room for everything.
     alone = chosen == (None, None, None) and is_drawn
     if translates:

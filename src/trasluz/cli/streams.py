@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import queue
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +42,21 @@ def input_texts(texts: Sequence[str], *, prompt: str = "> ") -> Iterator[list[st
         yield from _prompted_lines(prompt)
     else:
         yield from _arriving_lines()
+
+
+def first_text(*, prompt: str = "> ") -> tuple[str, bool]:
+    """Return the first line of standard input, and whether others are known to follow.
+
+    Of a pipe that is known only if they came along: whoever writes it may keep it open, and nobody waits for that.
+    """
+    groups = input_texts([], prompt=prompt)
+    first = next(groups, [""])
+    more = len(first) > 1
+    if not more and not sys.stdin.isatty():
+        with contextlib.suppress(OSError, ValueError):
+            is_file = stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+            more = is_file and next(groups, None) is not None
+    return first[0], more
 
 
 def answered(work: Callable[[list[str]], Sequence[T]], texts: Sequence[str], *, prompt: str = "> ") -> Iterator[T]:

@@ -53,16 +53,17 @@ def _check_model(value: Any) -> Any:
 
 
 def _check_start(value: dict[str, Any]) -> dict[str, Any]:
-    unknown = [key for key in value if key not in ("from", "layers", "lengthen") and not key.endswith(DROPOUT)]
+    unknown = [key for key in value if key not in ("from", "layers", "lengthen") and not leaves_weights(key)]
     if unknown:
-        close = nearest(unknown[0], ("layers", "lengthen", DROPOUT))
+        close = nearest(unknown[0], ("layers", "lengthen", DROPOUT, *RANDOM_BLOCKS))
         raise _ModelKeyError(
-            f"a model that is started from has its shape: beside `from` there are `layers`, `lengthen` and rates of "
-            f"dropout, not {unknown[0]!r}" + (f"; did you mean {close}?" if close else ""),
+            f"a model that is started from has its shape: beside `from` there are `layers`, `lengthen`, rates of "
+            f"dropout and a BigBird's {', '.join(RANDOM_BLOCKS)}, not {unknown[0]!r}"
+            + (f"; did you mean {close}?" if close else ""),
             unknown[0],
         )
     layers, lengthen = value.get("layers"), value.get("lengthen")
-    rates = {key: rate for key, rate in value.items() if key.endswith(DROPOUT)}
+    settings = {key: setting for key, setting in value.items() if leaves_weights(key)}
     numbers = isinstance(layers, list) and all(isinstance(one, int) and one >= 0 for one in layers)
     rising = numbers and layers and layers == sorted(set(layers))
     if layers is not None and layers != EVERY_SECOND and not rising:
@@ -71,7 +72,7 @@ def _check_start(value: dict[str, Any]) -> dict[str, Any]:
         )
     if lengthen is not None and not (isinstance(lengthen, dict) and isinstance(lengthen.get("max_positions"), int)):
         raise _ModelKeyError(f"`lengthen` is {lengthen!r}: write for instance {{max_positions: 4096}}", "lengthen")
-    parts = {"layers": layers, "lengthen": lengthen, **rates}
+    parts = {"layers": layers, "lengthen": lengthen, **settings}
     return {"from": value["from"]} | {key: part for key, part in parts.items() if part is not None}
 
 
@@ -79,13 +80,22 @@ EVERY_SECOND = "every-second"
 DROPOUT = "dropout"
 """How the keys of a model's rates of dropout end."""
 
+RANDOM_BLOCKS = ("random_plan", "random_seed", "full_up_to")
+"""What of a BigBird's attention may be another when its weights are learnt on."""
+
+
+def leaves_weights(key: str) -> bool:
+    """Tell whether a model's weights stay what they are, whatever this key of its config says."""
+    return key.endswith(DROPOUT) or key in RANDOM_BLOCKS
+
+
 ModelChoice = Annotated[
     Any,
     BeforeValidator(_check_model),
     Form(
         "preset, mapping with a preset, model folder, or a part of one, `{from: MODEL, layers: every-second}`, or a "
-        "longer one, `{from: MODEL, lengthen: {max_positions: 4096}}`, or one with other dropout, "
-        "`{from: MODEL, dropout: 0.1}`"
+        "longer one, `{from: MODEL, lengthen: {max_positions: 4096}}`, or one with other dropout or, of a BigBird, "
+        "other random blocks, `{from: MODEL, dropout: 0.1, random_plan: paper}`"
     ),
 ]
 

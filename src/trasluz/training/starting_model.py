@@ -8,7 +8,7 @@ from trasluz.errors import ModelError, RecipeError, nearest
 from trasluz.models.bert import Bert
 from trasluz.models.registry import architecture_of, make_config, model_of, presets
 from trasluz.tasks.loading import find_model
-from trasluz.training.recipe import DROPOUT, EVERY_SECOND, Recipe
+from trasluz.training.recipe import EVERY_SECOND, Recipe, leaves_weights
 
 
 def named_model(recipe: Recipe) -> str:
@@ -33,8 +33,8 @@ def starting_model(recipe: Recipe) -> LoadedModel | None:
     given = read_named(recipe, "model", name, hint_presets=True)
     if isinstance(recipe.model, str):
         return given
-    if rates := {key: rate for key, rate in recipe.model.items() if key.endswith(DROPOUT)}:
-        given = _with_dropout(recipe, given, rates)
+    if settings := {key: setting for key, setting in recipe.model.items() if leaves_weights(key)}:
+        given = _with_settings(recipe, given, settings)
     if recipe.model.keys() & {"layers", "lengthen"} and not isinstance(given.model, Bert):
         raise RecipeError(
             f"{recipe.place('model', 'layers', 'lengthen')}: {given.name} is no encoder; only encoders are cut in "
@@ -57,9 +57,9 @@ def read_named(recipe: Recipe, key: str, name: str, *, hint_presets: bool = Fals
         raise RecipeError(f"{recipe.place(key, 'from')}: {error}{hint}") from None
 
 
-def _with_dropout(recipe: Recipe, given: LoadedModel, rates: dict[str, Any]) -> LoadedModel:
+def _with_settings(recipe: Recipe, given: LoadedModel, settings: dict[str, Any]) -> LoadedModel:
     try:
-        config = make_config(architecture_of(given.config), given.config.model_dump() | rates, given.name)
+        config = make_config(architecture_of(given.config), given.config.model_dump() | settings, given.name)
     except ModelError as error:
         raise RecipeError(f"{recipe.place('model', *error.keys)}: {error}") from None
     model = model_of(config)
