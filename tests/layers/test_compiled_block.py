@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from trasluz.layers import compiled_block
+from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.block_step import block_step
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
@@ -22,9 +24,11 @@ from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
 
-def random_block(dim: int, num_heads: int, hidden_dim: int, activation: ActivationName = "gelu_tanh") -> CausalBlock:
+def random_block(
+    dim: int, num_heads: int, hidden_dim: int, activation: ActivationName = "gelu_tanh", band: int | None = None
+) -> CausalBlock:
     norms = PreNorm(dim), PreNorm(dim)
-    attention = SelfAttention(dim, num_heads)
+    attention = SelfAttention(dim, num_heads) if band is None else BandedSelfAttention(dim, num_heads, band)
     block = CausalBlock(attention, FeedForward(dim, hidden_dim, activation), *norms).eval()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.4)
@@ -53,6 +57,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
 @pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize("band", [None, 1, 3])
 @pytest.mark.parametrize(("dim", "num_heads", "hidden_dim"), [(8, 1, 8), (24, 3, 40), (64, 4, 136)])
 @torch.no_grad()
 def test_step(
@@ -60,17 +65,22 @@ def test_step(
     num_heads: int,
     hidden_dim: int,
     activation: ActivationName,
+    band: int | None,
     eight_bits: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    block = random_block(dim, num_heads, hidden_dim, activation)
+    block = random_block(dim, num_heads, hidden_dim, activation, band)
     if eight_bits:
         to_int8(block)
+    steps = []
+    monkeypatch.setattr(compiled_block, "block_step", lambda *told: steps.append(told) or block_step(*told))
     for (sources, beams), length in itertools.product([(1, 1), (2, 2)], [0, 3]):
         inputs = list(torch.randn(6, sources * beams, 1, dim) * 2)
         moves = {2: [0], 3: [0]} if beams == 1 else {1: [1, 0, 3, 3], 3: [2, 1, 1]}
         prompt = torch.randn(sources, length, dim)
+        steps.clear()
         compiled = run(block, inputs, moves, prompt)
+        assert len(steps) == len(inputs)
         with monkeypatch.context() as context:
             plain(context)
             expected = run(block, inputs, moves, prompt)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.int8 import Int8Linear
 from trasluz.layers.kernels import LANES
@@ -106,7 +107,7 @@ def _residuals(block: Any) -> tuple[Any, ...]:
 
 def _is_known(block: Any) -> bool:
     attention, feed_forward = block.self_attention, block.feed_forward
-    if type(attention) is not SelfAttention or type(feed_forward) is not FeedForward:
+    if type(attention) not in (SelfAttention, BandedSelfAttention) or type(feed_forward) is not FeedForward:
         return False
     if attention.positions is not None or attention.num_memory_heads != attention.num_heads:
         return False
