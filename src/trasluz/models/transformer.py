@@ -28,6 +28,7 @@ from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePositions
 from trasluz.layers.residual import RESIDUALS
 from trasluz.layers.self_attention import SelfAttention
+from trasluz.layers.source_memories import joined, of_sources
 from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
@@ -91,30 +92,12 @@ class TransformerState:
         """Keep these rows and these sources."""
         self.lineage.select_rows(rows)
         if sources is not None:
-            self._keep(sources)
+            self.memories, self.memory_mask = of_sources(self.memories, self.memory_mask, sources)
 
     def join(self, other: "TransformerState") -> None:
         """Take in the sources of a state that has made no step, behind these."""
         self.lineage.join(other.lineage.rows)
-        self._move_together()
-        self.memories = [memory.join(more) for memory, more in zip(self.memories, other.memories, strict=True)]
-        self.memory_mask = self.memory_mask.join(other.memory_mask)
-
-    def _keep(self, sources: Int[Tensor, " sources"]) -> None:
-        lengths, places = self.memory_mask.key_lengths, self.memory_mask.places
-        assert lengths is not None
-        self.memory_mask = Mask(lengths[sources], places=sources if places is None else places[sources])
-        # Where a kernel finds memories wherever they lie, those that are done with may stay until they are the most.
-        finds = EncoderDecoderAttention.lies_in_rows(self.memories[0])
-        if not finds or 2 * len(sources) <= len(self.memories[0].key):
-            self._move_together()
-
-    def _move_together(self) -> None:
-        """Let go of the memories of sources that have left."""
-        places = self.memory_mask.places
-        if places is not None:
-            self.memories = [memory.select(places) for memory in self.memories]
-            self.memory_mask = Mask(self.memory_mask.key_lengths)
+        self.memories, self.memory_mask = joined(self.memories, self.memory_mask, other.memories, other.memory_mask)
 
 
 class Transformer(nn.Module):
