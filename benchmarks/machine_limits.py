@@ -51,6 +51,7 @@ LIMITS = Contender("the machine's limits", "machine_limits.py", {}, packages=())
 def describe() -> dict[str, Any]:
     """Return what identifies a machine, and nothing that names it."""
     from trasluz.devices import cpu_flags
+    from trasluz.layers.kernels import load_kernels
 
     flags = cpu_flags()
     return {
@@ -58,6 +59,7 @@ def describe() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "last_cache": last_cache(),
         "flags": [flag for flag in _FLAGS if flag in flags],
+        "compiled_kernels": load_kernels() is not None,
         "memory_gb": round(int((_first_of("/proc/meminfo", "MemTotal") or "0").split()[0]) / (1 << 20), 1),
         "system": platform.system(),
         "python": platform.python_version(),

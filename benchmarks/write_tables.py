@@ -82,10 +82,13 @@ def _method(module: Any) -> str:
 def _machine(report: Mapping[str, Any]) -> str:
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    compiled = machine.get("compiled_kernels")
+    kernels = "" if compiled is None else f"trasluz with{'' if compiled else 'out'} its compiled kernels; "
     cache = f"last cache {machine['last_cache']}, " if machine.get("last_cache") else ""
     return (
         f"{report['date']}; {machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags']) or 'no flags'}), "
         f"{cache}{machine['memory_gb']:g} GB of memory, {machine['system']}; {report['threads']} thread(s) each; "
+        f"{kernels}"
         f"Python {machine['python']}, {versions}."
     )
 

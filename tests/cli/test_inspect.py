@@ -221,6 +221,8 @@ def test_a_word_of_an_encoder(encoder_folder: str, capsys: Captured, monkeypatch
     ]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{SENTENCE}\n".encode())))
     assert len(lines_of(capsys, encoder_folder, "--word", "the")) == 2
+    (looked,) = lines_of(capsys, "pocket-bert", "The paper lets the [MASK] through.", "--word", "[MASK]")
+    assert looked.split("\t")[1] == "[MASK]"
     said = "which is no word of '[CLS] the old miller kept the bread . [SEP]'."
     assert refused(capsys, encoder_folder, SENTENCE, "--word", "miler") == (
         f"--word is 'miler', {said} Did you mean miller?"

@@ -307,6 +307,20 @@ def test_what_every_token_looks_at(tmp_path: Path) -> None:
     assert fill.attention_place == (1, "mean")
 
 
+def test_a_mask_looks_and_is_looked_at_as_one_token(tmp_path: Path) -> None:
+    model, tokenizer = write(tmp_path, "BertForMaskedLM")
+    text, fill = "the [MASK] sees the mill", trasluz.load(tmp_path)
+    ids = tokenizer(text)["input_ids"]
+    (one,) = fill.attention_maps(text, layers=[1], heads=[2])
+    assert one.source_tokens == tokenizer.convert_ids_to_tokens(ids) and "[MASK]" in one.words().target_tokens
+    assert fill.batch([text]).ids.tolist() == [ids] and fill.left_out(text) == 0
+    with torch.no_grad():
+        theirs = model(**tokenizer(text, return_tensors="pt"), output_attentions=True).attentions
+    np.testing.assert_allclose(one.weights, theirs[1][0, 2].numpy(), atol=1e-5)
+    # A model that guesses no words reads what is written.
+    assert "[MASK]" not in trasluz.load(tmp_path, task="embed").attention_maps(text)[0].source_tokens
+
+
 def test_a_record_around_a_task_has_a_row_for_each_text_in_their_order(tmp_path: Path) -> None:
     write(tmp_path, "BertModel")
     embed = trasluz.load(tmp_path, task="embed")

@@ -246,6 +246,13 @@ def test_int8_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_roun
     assert (losses != expected) == can_round
 
 
+def test_kernels_that_were_not_compiled_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for missing in (True, False):
+        monkeypatch.setattr("trasluz.training.run.kernels_are_missing", lambda missing=missing: missing)
+        reports = run(small_recipe(tmp_path, "training.max_steps=1", name=f"run-{missing}"))
+        assert ("The compiled kernels are not there" in notices(reports)) == missing
+
+
 def test_int8_goes_on_to_the_bit(tmp_path: Path) -> None:
     wide = ["training.precision=int8", "model.model_dim=64"]
     whole = run(small_recipe(tmp_path, *wide, "training.max_steps=8", name="whole"))

@@ -65,6 +65,7 @@ class MaskFiller(TextTask):
     """A model for masked words; called with a text or a list of texts, each with at least one mask."""
 
     verb = head_name = "fill-mask"
+    reads_masks = True
 
     @property
     def mask_token(self) -> str:
@@ -101,7 +102,7 @@ class MaskFiller(TextTask):
             raise RequestError(
                 f"`top` must be from 1 to the vocabulary's {self.config.vocab_size:,} tokens, but is {top}."
             )
-        inputs = self._inputs(texts, with_masks=True)
+        inputs = self._inputs(texts)
         places = [self._places(number, text, one) for number, (text, one) in enumerate(zip(texts, inputs, strict=True))]
         found: dict[int, FilledText] = {}
         for group, states in self._states_at(inputs, places, batch_tokens):

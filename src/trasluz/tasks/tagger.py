@@ -139,9 +139,9 @@ class Tagger(TextTask):
                 found[number] = self._tagged(texts[number], inputs[number], tags, scores)
         return [found[number] for number in range(len(texts))]
 
-    def _encode(self, texts: Sequence[str], with_masks: bool = False) -> list[EncodedText]:
+    def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Return the pieces of each text, the first word cut as it is in training, where texts come as words."""
-        return self.tokenizer.encode_batch(texts, with_masks=with_masks, like_words=True)
+        return self.tokenizer.encode_batch(texts, like_words=True)
 
     def _tagged(self, text: str, one: TextInput, tags: Sequence[int], scores: Sequence[float]) -> TaggedText:
         encoded, (begin,) = one.texts[0].with_marks(text), one.begins

@@ -50,6 +50,8 @@ class TextTask(Task):
 
     attention_kind: ClassVar[str] = "encoder"
     head_name: ClassVar[str | None] = None
+    reads_masks: ClassVar[bool] = False
+    """Whether a mask that is written in a text is one, and not the letters that it is written with."""
     tokenizer: EncoderTokenizer
 
     def __init__(
@@ -119,13 +121,11 @@ class TextTask(Task):
         self,
         texts: Sequence[str],
         second_texts: Sequence[str] | None = None,
-        *,
-        with_masks: bool = False,
     ) -> list[TextInput]:
         """Return texts with their special tokens, cut to what is read of them."""
         tokenizer, pair = self.tokenizer, second_texts is not None
         room, begin = self.longest_text - tokenizer.num_added(pair), tokenizer.first_offset(pair)
-        firsts = self._encode(texts, with_masks)
+        firsts = self._encode(texts)
         seconds: list[EncodedText | None] = [None] * len(firsts)
         if second_texts is not None:
             if len(second_texts) != len(texts):
@@ -144,9 +144,9 @@ class TextTask(Task):
             inputs.append(TextInput(*joined, texts_kept, begins, left_out))
         return inputs
 
-    def _encode(self, texts: Sequence[str], with_masks: bool = False) -> list[EncodedText]:
+    def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Return the pieces of each text as the model has learnt to read it."""
-        return self.tokenizer.encode_batch(texts, with_masks=with_masks)
+        return self.tokenizer.encode_batch(texts, with_masks=self.reads_masks)
 
     def _batch(self, inputs: Sequence[TextInput]) -> TextBatch:
         batch = make_text_batch(

@@ -12,6 +12,7 @@ import yaml
 from trasluz.checkpoints.model_folder import LoadedModel
 from trasluz.devices import choose_device, choose_dtype, multiplies_bf16, set_threads, tune_allocator
 from trasluz.errors import RecipeError, TrasluzError
+from trasluz.layers.kernels import kernels_are_missing
 from trasluz.layers.kernels.int8_training import rounds_rows
 from trasluz.training.answering_job import AnsweringJob
 from trasluz.training.causal_job import CausalJob
@@ -106,6 +107,10 @@ def _run(recipe: Recipe, job: Job, teacher: Teacher | None, resume: bool, proces
     parameters = sum(parameter.numel() for parameter in model.parameters())
     by = f" by {processes.size} processes ({recipe.training.parallel})" if processes.size > 1 else ""
     yield Notice(f"{parameters:,} parameters on {device} in {precision}{by}.")
+    if device.type == "cpu" and kernels_are_missing():
+        yield Notice(
+            "The compiled kernels are not there, as no C++ compiler was at installation: all works, but slower."
+        )
     stream = job.stream(data, model, processes)
     evaluator = job.evaluator(data, model, device, processes)
     objective = job.objective(data)

@@ -1,5 +1,7 @@
 """The door to the compiled kernels: open, shut, or leading elsewhere."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,23 @@ import torch
 from torch import Tensor
 
 from trasluz.layers import kernels
-from trasluz.layers.kernels import load_kernels, training_kernels_for
+from trasluz.layers.kernels import kernels_are_missing, load_kernels, training_kernels_for
 from trasluz.layers.linear import trains_on_cpu
+
+
+def test_where_there_is_a_compiler_there_are_kernels() -> None:
+    """Else every test of a kernel would be skipped, and an error of the compiler would look like success."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no compiler")
+    assert not kernels_are_missing()
+
+
+def test_where_they_are_missing_a_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "load_kernels", lambda: None)
+    monkeypatch.setattr(kernels, "cpu_flags", lambda: frozenset({"avx2", "fma"}))
+    assert kernels_are_missing() == (sys.platform == "linux")
+    monkeypatch.setattr(kernels, "cpu_flags", frozenset)
+    assert not kernels_are_missing()
 
 
 def test_without_the_library_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

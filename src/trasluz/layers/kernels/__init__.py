@@ -8,6 +8,7 @@ shapes that do not fit to PyTorch, which refuses them.
 """
 
 import ctypes
+import sys
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from trasluz.devices import cpu_flags
 
 LANES = 8
 """So many numbers at a time the kernels take: rows of whole eights."""
@@ -102,6 +105,12 @@ def load_kernels() -> ctypes.CDLL | None:
     except (OSError, AttributeError):
         return None
     return library
+
+
+def kernels_are_missing() -> bool:
+    """Tell whether they would run here, had they been compiled."""
+    would_run = sys.platform == "linux" and {"avx2", "fma"} <= cpu_flags()
+    return would_run and load_kernels() is None
 
 
 def kernels_for(x: Tensor, dtypes: Collection[torch.dtype] = (torch.float32,)) -> ctypes.CDLL | None:
