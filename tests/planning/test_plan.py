@@ -11,7 +11,7 @@ import torch
 from trasluz.cli.main import run
 from trasluz.cli.plan import lines_of
 from trasluz.errors import RequestError
-from trasluz.models.registry import build_config, build_model, model_of
+from trasluz.models.registry import build_config, build_model, model_of, presets
 from trasluz.models.workload import Workload, attention_layer
 from trasluz.planning.layout import smallest_layout
 from trasluz.planning.machines import Accelerator, find_accelerator
@@ -498,3 +498,13 @@ def test_what_fits_nowhere_takes_no_time(capsys: pytest.CaptureFixture[str]) -> 
     assert run([*arguments, "--gpus", "64"]) == 0
     out = capsys.readouterr().out
     assert "the run does not fit on 64 x k80; not even one sequence at once fits" in out and "years on 64 x k80" in out
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_has_a_plan(preset: str) -> None:
+    plan = plan_of(preset, find_accelerator("h200"), tokens=1e9)
+    assert plan.memory.weights == 4 * plan.run.parameters and plan.devices and plan.seconds and plan.seconds > 0
+    # Six operations a parameter and token: embeddings that are looked up and words that are not judged cost none, pairs
+    # of positions cost more.
+    assert 0.25 < plan.operations / (6 * plan.run.parameters * 1e9) < 1.4
+    assert any("parameters" in line for line in lines_of(plan, None))
