@@ -195,11 +195,12 @@ def start_by_hand(recipe: Path, rank: int, size: int, port: int, *overrides: str
     )
 
 
-def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path: Path, parallel: str) -> None:
     from trasluz.training.recipe_file import dump_recipe
 
     path = tmp_path / "recipe.yaml"
-    path.write_text(dump_recipe(recipe_for(tmp_path, "ddp", "training.max_steps=1000000", name="run")))
+    path.write_text(dump_recipe(recipe_for(tmp_path, parallel, "training.max_steps=1000000", name="run")))
     port = free_port()
     processes = [start_by_hand(path, rank, 3, port) for rank in range(3)]
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -208,8 +209,9 @@ def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path: Path) -> Non
         assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
         time.sleep(0.1)
     processes[1].kill()
+    deadline = time.monotonic() + 30
     for rank in (0, 2):
-        _, errors = processes[rank].communicate(timeout=30)
+        _, errors = processes[rank].communicate(timeout=max(deadline - time.monotonic(), 1))
         assert processes[rank].returncode == 1
         assert "another process of this run is gone" in errors and "--resume" in errors
         assert "Traceback" not in errors
