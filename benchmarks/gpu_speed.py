@@ -6,8 +6,9 @@ Transformer-base and -big (vocabulary 8,000, batches of 25,000 target tokens, dr
 batches of 16,384 tokens) are trained in bf16 on the batches of training_speed.py and masked_training_speed.py, by the
 programs those two use: trasluz as `trasluz train` runs it, the peers in a plain loop with fused AdamW and autocast. A
 Marian model of base shape translates as in decoding_speed.py. A clock is read only when the GPU has done all it was
-given. The peak is the best of many products of two square matrices of 8,192, measured in the same rounds. Peak memory
-is the process's on the host, not the GPU's.
+given. The peak is the best of many products of two square matrices of 8,192, measured in the same rounds. Beside what
+trasluz takes stands what `trasluz plan` says of the same run, before it begins: memory, and tokens a second at its
+usual 40 % of the peak.
 
 Without a GPU it measures nothing; `--device cpu --tiny` runs all of it small, to see that it runs.
 """
@@ -41,11 +42,12 @@ from alternate import (
     threads_of,
     write_first,
 )
+from encoder_folder import MEAN_LENGTH, TINY_VOCAB_SIZE, VOCAB_SIZE
 from encoder_folder import TINY as TINY_ENCODER
-from encoder_folder import TINY_VOCAB_SIZE, VOCAB_SIZE
 from marian_folder import BASE, TINY
 from onnx_marian import BEAM
-from training_batches import DROPOUT, finish, prepare_text
+from training_batches import DROPOUT, finish, prepare_text, recipe
+from training_batches import VOCAB_SIZE as VOCABULARY
 
 SCRIPT = "gpu_speed.py"
 PEAK = "the peak of products"
@@ -58,6 +60,8 @@ TINY_TRANSFORMER = {"dim": 32, "feed_forward": 64, "heads": 2, "layers": 1}
 BERT = {"model_dim": 768, "num_heads": 12, "feed_forward_dim": 3_072, "num_layers": 12}
 TRANSLATION_TOKENS, ENCODER_TOKENS, TINY_TOKENS = 25_000, 16_384, 256
 UPDATES_A_TURN = 10
+# What `trasluz plan` reckons with where nothing else is said.
+USUAL_SHARE = 0.4
 BATCHES = (1, 16, 64, 256)
 
 
@@ -105,6 +109,15 @@ def _pair(script: str, told: Mapping[str, Any], peer: str, precisions: tuple[str
     ]
 
 
+def _planned(recipe: Any, tokens_a_text: float, vocab_size: int) -> dict[str, float]:
+    """Return what a plan says of a run over texts of so many tokens: MB, and operations for each token."""
+    from trasluz.training.planned_run import planned_run
+
+    run = planned_run(recipe, vocab_size, length=round(tokens_a_text))
+    memory = run.memory_on(1, recipe.training.precision)
+    return {"mb": memory.total() / 1e6, "gflop": 3 * run.forward_a_token / 1e9}
+
+
 def _rounds(
     case: str, contenders: list[Contender], peak: Contender, request: Mapping[str, Any], options: Any, notes: list[str]
 ) -> dict[str, list[Reply]]:
@@ -125,6 +138,7 @@ def measure(options: Any) -> dict[str, Any]:
     request = {"updates": 1 if tiny else UPDATES_A_TURN}
     replies: dict[str, dict[str, list[Reply]]] = {}
     costs: dict[str, float] = {}
+    planned: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         settings = {**told, "work": name, "batch_tokens": TINY_TOKENS if tiny else TRANSLATION_TOKENS}
         text = prepare_text(Path(name), options.seed, *([200] if tiny else []), batch_tokens=settings["batch_tokens"])
@@ -136,6 +150,8 @@ def measure(options: Any) -> dict[str, Any]:
             )
             of_case = {**settings, "shape": shape, "model": model, "attention": "sdpa"}
             costs[case] = training_speed.gflop_a_target_token(text["source_tokens_a_target_token"], shape)
+            of_text = text["target_tokens_a_batch"] / text["sentences_a_batch"]
+            planned[case] = _planned(recipe(of_case, model, training), of_text, VOCABULARY)
             both = _pair(training_speed.SCRIPT, of_case, "marian", (training,))
             replies[case] = _rounds(case, both, peak, request, options, notes)
     with tempfile.TemporaryDirectory() as name:
@@ -143,13 +159,13 @@ def measure(options: Any) -> dict[str, Any]:
         masked.write_texts(Path(name), vocab_size, 200 if tiny else masked.TEXTS, options.seed)
         of_case = {**told, "work": name, "shape": shape, "vocab_size": vocab_size}
         of_case["batch_tokens"] = TINY_TOKENS if tiny else ENCODER_TOKENS
+        planned["BERT-base"] = _planned(masked.recipe({**of_case, "precision": training}), MEAN_LENGTH, vocab_size)
         costs["BERT-base"] = masked.gflop_a_token(shape, vocab_size)
         both = _pair(masked.SCRIPT, of_case, "bert", (training,))
         replies["BERT-base"] = _rounds("BERT-base", both, peak, request, options, notes)
     decoding, decoders = _translate(options, told, notes)
-    return report_of(
-        SCRIPT, options, [*both, *decoders], notes, text=text, costs=costs, replies=replies, decoding=decoding
-    )
+    told = {"text": text, "costs": costs, "planned": planned, "replies": replies, "decoding": decoding}
+    return report_of(SCRIPT, options, [*both, *decoders], notes, **told)
 
 
 def _translate(
@@ -184,8 +200,8 @@ def table(report: Mapping[str, Any]) -> str:
         if peaks
         else "The peak of products could not be measured.",
         "",
-        "| training | | tokens/s | share of the peak |",
-        "|---|---|---|---|",
+        "| training | | tokens/s | share of the peak | GPU memory, MB |",
+        "|---|---|---|---|---|",
     ]
     for case, found in report["replies"].items():
         rates = {name: [speed(reply) for reply in replies] for name, replies in found.items() if name != PEAK}
@@ -195,8 +211,13 @@ def table(report: Mapping[str, Any]) -> str:
                 for rate, peak in zip(values, found.get(PEAK, []), strict=False)
             ]
             part = f"{Spread.of(shares).median:.0%}" if shares else "-"
-            lines.append(f"| {case} | {name} | {Spread.of(values)} | {part} |")
-        lines.append(f"| | trasluz / transformers | {_times(rates)} | |")
+            taken = [reply["gpu_mb"] for reply in found[name] if "gpu_mb" in reply]
+            memory = f"{max(taken):,.0f}" if taken else "-"
+            lines.append(f"| {case} | {name} | {Spread.of(values)} | {part} | {memory} |")
+        plan, peak = report["planned"][case], [reply["gflop_a_second"] for reply in found.get(PEAK, [])]
+        rate = f"{USUAL_SHARE * Spread.of(peak).median / plan['gflop']:,.0f}" if peak else "-"
+        lines.append(f"| | as planned | {rate} | {USUAL_SHARE:.0%} | {plan['mb']:,.0f} |")
+        lines.append(f"| | trasluz / transformers | {_times(rates)} | | |")
     lines += ["", "| translating, sentences/s | | |", "|---|---|---|"]
     for case, found in report["decoding"].items():
         rates = {name: [speed(reply) for reply in replies] for name, replies in found.items()}

@@ -218,9 +218,18 @@ def turns_of(described: Any) -> Callable[[dict[str, Any]], Reply]:
         seconds = time.perf_counter() - start
         tokens = sum(update.tokens for update in updates)
         loss = sum(update.loss * update.tokens for update in updates) / tokens
-        return {"amount": tokens, "seconds": seconds, "loss": loss}
+        return {"amount": tokens, "seconds": seconds, "loss": loss, **on_gpu(described.training.device)}
 
     return turn
+
+
+def on_gpu(device: str) -> dict[str, float]:
+    """Return the most memory that tensors have taken on a GPU so far, in MB; nothing for another device."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {"gpu_mb": torch.cuda.max_memory_allocated(device) / 1e6}
 
 
 def finish(device: str) -> None:
@@ -270,7 +279,8 @@ def peer_turns(
             tokens += batch.num_target_tokens
             losses += loss.detach()
         finish(device)
-        return {"amount": tokens, "seconds": time.perf_counter() - start, "loss": float(losses) / tokens}
+        seconds = time.perf_counter() - start
+        return {"amount": tokens, "seconds": seconds, "loss": float(losses) / tokens, **on_gpu(device)}
 
     return turn
 

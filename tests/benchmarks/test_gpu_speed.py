@@ -33,16 +33,18 @@ def test_the_peak_is_measured(device: str) -> None:
 
 def test_the_table_has_shares_of_the_peak_and_ratios_of_the_rounds() -> None:
     def turns(*rates: float) -> list[dict[str, Any]]:
-        return [{"amount": rate, "seconds": 1.0} for rate in rates]
+        return [{"amount": rate, "seconds": 1.0, "gpu_mb": 50 * rate} for rate in rates]
 
     found = {"trasluz, bf16": turns(20, 40), "transformers, bf16": turns(10, 10)}
     peaks = [{"gflop_a_second": 100.0, "device": "a GPU"}] * 2
     report = {
         "replies": {"Transformer-base": {**found, gpu_speed.PEAK: peaks}},
         "costs": {"Transformer-base": 2.0},
+        "planned": {"Transformer-base": {"mb": 1_900.0, "gflop": 2.5}},
         "decoding": {"greedy, 1": found},
     }
     table = gpu_speed.table(report)
     assert "On a GPU; peak of products 0.10" in table
-    assert "| Transformer-base | trasluz, bf16 | 30.0 (20.0 to 40.0) | 60% |" in table
+    assert "| Transformer-base | trasluz, bf16 | 30.0 (20.0 to 40.0) | 60% | 2,000 |" in table
+    assert "| | as planned | 16 | 40% | 1,900 |" in table
     assert table.count("3.00 (2.00 to 4.00)") == 2
