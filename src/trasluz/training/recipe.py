@@ -280,7 +280,7 @@ class TrainingSection(Section):
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         default="auto",
         description="auto is fp32 on a CPU, bf16 on a GPU that has it; a device without bf16 instructions "
-        "trains in fp32. int8, for a CPU with VNNI: products of layers in eight bits, but for the gradients of "
+        "trains in fp32. int8, for a CPU with AVX512-VNNI: products of layers in eight bits, but for the gradients of "
         "weights; all else in bf16, or fp32.",
     )
     optimizer: Literal["adamw", "adam", "muon"] = Field(

@@ -158,8 +158,8 @@ def _precision(wanted: str, device: torch.device) -> Generator[Report, None, str
     here = "bf16" if multiplies_bf16(device) else "fp32"
     if dtype == torch.int8 and not rounds_rows():
         yield Notice(
-            "Products of eight bits need a processor with VNNI, and the kernels that were compiled where a compiler "
-            f"was at hand at installation: training in {here}."
+            "Products of eight bits need a processor with AVX512-VNNI, and the kernels that are compiled where a "
+            f"compiler is at hand at installation: training in {here}."
         )
         return here
     if dtype == torch.bfloat16 and here == "fp32":

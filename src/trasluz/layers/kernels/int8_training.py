@@ -11,7 +11,7 @@ _VNNI_LEVELS = 127
 
 
 def rounds_rows() -> bool:
-    """Tell whether the kernel is there, on a processor that adds products of eight bits in 32 (VNNI)."""
+    """Tell whether the kernel is there, on a processor that adds products of eight bits in 32 (AVX512-VNNI)."""
     kernels = load_kernels()
     return kernels is not None and kernels.trasluz_int8_levels() == _VNNI_LEVELS
 
