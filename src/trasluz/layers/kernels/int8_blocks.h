@@ -81,6 +81,14 @@ VNNI static inline __m512i larger_sizes(__m512i sizes, __m512 x) {
 // What is divided by: a row of zeros needs no scale, only one that can be.
 static inline float not_zero(float largest) { return largest < 1e-30f ? 1e-30f : largest; }
 
+// The size of a row's largest number.
+template <typename Number>
+VNNI float largest_of(const Number* x, std::int64_t count) {
+    __m512i sizes = _mm512_setzero_si512();
+    for (std::int64_t k = 0; k < count; k += 16) sizes = larger_sizes(sizes, some16(x + k, count - k));
+    return not_zero(_mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(sizes)))));
+}
+
 // Sixteen whole numbers from -levels to levels; only what is no number would be outside, and must not make sums that
 // overflow.
 VNNI static inline __m512i rounded16(__m512 x, __m512 by) {
@@ -93,9 +101,7 @@ VNNI static inline __m512i rounded16(__m512 x, __m512 by) {
 template <typename Number>
 VNNI void round_row(const Number* x, std::int64_t inputs, std::int64_t depth, std::uint8_t* rounded, std::int64_t step,
                     float* scale) {
-    __m512i sizes = _mm512_setzero_si512();
-    for (std::int64_t k = 0; k < inputs; k += 16) sizes = larger_sizes(sizes, some16(x + k, inputs - k));
-    const float largest = not_zero(_mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(sizes)))));
+    const float largest = largest_of(x, inputs);
     *scale = largest / static_cast<float>(kVnniLevels);
     const __m512 by = _mm512_set1_ps(static_cast<float>(kVnniLevels) / largest);
     const __m512i levels = _mm512_set1_epi32(kVnniLevels);

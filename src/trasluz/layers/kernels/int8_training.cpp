@@ -25,20 +25,16 @@ struct Packed {
     float* scale;
 };
 
-VNNI float scale_of(float largest) { return largest / static_cast<float>(kVnniLevels); }
-
 // A block whose outputs are rows of w.
 VNNI void pack_rows(const float* w, std::int64_t outputs, std::int64_t inputs, std::int64_t block, const Packed& to) {
     std::vector<std::int8_t> row(static_cast<std::size_t>(to.depth + 16));
     std::int8_t* const packed = to.weight + block * kBlock * to.depth;
     for (std::int64_t n = 0; n < kBlock; ++n) {
         const std::int64_t output = block * kBlock + n;
-        __m512i sizes = _mm512_setzero_si512(), sum = _mm512_setzero_si512();
+        __m512i sum = _mm512_setzero_si512();
         const std::int64_t there = output < outputs ? inputs : 0;
         const float* const from = w + (there ? output * inputs : 0);
-        for (std::int64_t k = 0; k < there; k += 16) sizes = larger_sizes(sizes, some16(from + k, there - k));
-        const float largest =
-            not_zero(_mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(sizes)))));
+        const float largest = largest_of(from, there);
         const __m512 by = _mm512_set1_ps(static_cast<float>(kVnniLevels) / largest);
         for (std::int64_t k = 0; k < to.depth; k += 16) {
             const __m512i v = rounded16(some16(from + k, there - k), by);
@@ -46,7 +42,7 @@ VNNI void pack_rows(const float* w, std::int64_t outputs, std::int64_t inputs, s
             _mm_storeu_si128(reinterpret_cast<__m128i*>(row.data() + k), _mm512_cvtepi32_epi8(v));
         }
         for (std::int64_t k = 0; k < to.depth; k += 4) std::memcpy(packed + k * kBlock + 4 * n, row.data() + k, 4);
-        to.scale[output] = scale_of(largest);
+        to.scale[output] = largest / static_cast<float>(kVnniLevels);
         to.offset[output] = -kVnniLevels * _mm512_reduce_add_epi32(sum);
     }
 }
