@@ -8,12 +8,11 @@ from stand_in import Predictor
 from torch import nn
 
 from trasluz.checkpoints.weights import model_tensors
-from trasluz.errors import ModelError, RecipeError
+from trasluz.errors import ModelError
 from trasluz.models.registry import build_model
 from trasluz.training.muon import MOMENTUM, Muon, orthogonalized, state_matrices
 from trasluz.training.optimizer import build_optimizer, optimizer_state, restore_optimizer
 from trasluz.training.recipe import TrainingSection
-from trasluz.training.recipe_file import read_recipe
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), [(6, 6), (5, 12), (12, 5), (1, 4)])
@@ -112,13 +111,3 @@ def test_state_comes_back_and_that_of_adamw_does_not_fit() -> None:
     other, adamw = trained(TrainingSection())
     with pytest.raises(ModelError, match=r"optimizer's state of another model: it knows"):
         restore_optimizer(restored, again, optimizer_state(adamw, other), "there")
-
-
-def test_slices_are_refused(tmp_path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        "data: {train: a.tsv}\ntraining: {optimizer: muon, parallel: fsdp, max_steps: 5}\noutput: runs/a\n",
-        encoding="utf-8",
-    )
-    with pytest.raises(RecipeError, match=r"training\.optimizer muon looks at whole matrices"):
-        read_recipe(path)

@@ -23,7 +23,8 @@ from trasluz.training.checkpoint import CheckpointFolder
 from trasluz.training.processes import ALONE, Processes, joined
 from trasluz.training.recipe import Recipe
 from trasluz.training.reports import Ended, Update
-from trasluz.training.sharing import SlicedModel, whole_tensor
+from trasluz.training.sharing import SlicedModel
+from trasluz.training.slices import whole_tensor
 
 STEPS = 20
 # No dropout: each process draws its own. The last update of an epoch has fewer examples than there are processes.
@@ -126,10 +127,11 @@ def test_layers_are_whole_only_while_they_work(tmp_path: Path) -> None:
     assert together(2, work) == [0, 0]
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_losses_under_adam_and_checkpoints_at_other_numbers_of_processes(tmp_path: Path, parallel: str) -> None:
+@pytest.mark.parametrize(("parallel", "optimizer"), [("ddp", "adamw"), ("fsdp", "adamw"), ("fsdp", "muon")])
+def test_losses_and_checkpoints_at_other_numbers_of_processes(tmp_path: Path, parallel: str, optimizer: str) -> None:
     # Stopped half way by a budget, then resumed: by as many processes, by more, by one alone, and the other way round.
-    short = ("training.max_steps=10", "evaluation.every=5 steps", *SAME_WORK[1:], "training.schedule=constant")
+    fixed = ("training.schedule=constant", f"training.optimizer={optimizer}")
+    short = ("training.max_steps=10", "evaluation.every=5 steps", *SAME_WORK[1:], *fixed)
     long = ("training.max_steps=20", *short[1:])
 
     def go(size: int, kind: str, name: str, options: tuple[str, ...], resume: bool) -> None:

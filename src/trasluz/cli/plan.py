@@ -196,7 +196,7 @@ def lines_of(plan: "Plan", seconds: float | None) -> list[str]:
         ("  scores kept", _bytes(memory.activations_with_scores)),
     ]
     again = ""
-    if run.can_recompute:
+    if run.has_separate_layers:
         rows.append(("  recomputed", _bytes(memory.activations_recomputed)))
         again = f"; {_bytes(memory.copies_recomputed)} where activations are recomputed"
     if memory.copies:
@@ -229,7 +229,7 @@ def _layout(layout: "Layout", plan: "Plan") -> str:
 def _too_much(plan: "Plan") -> str:
     count, run = plan.batch_sequences, plan.run
     what = f"one sequence of {run.target:,} tokens is" if count == 1 else f"{count:,} sequences at once are"
-    whole = "" if run.is_sliced else ", which has the whole model (it cannot be sliced)"
+    whole = "" if run.has_separate_layers else ", which has the whole model (it cannot be sliced)"
     return f"no number of {plan.device.name} suffices: {what} too much for a device{whole}"
 
 

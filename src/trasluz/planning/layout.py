@@ -34,20 +34,19 @@ def smallest_layout(
     device: Accelerator,
     *,
     recompute: bool = False,
-    can_recompute: bool = True,
-    is_sliced: bool = True,
+    has_separate_layers: bool = True,
     tried: Iterable[int] = POWERS_OF_TWO,
 ) -> Layout | None:
     """Return the layout on the fewest of the devices that are tried; None: none of these numbers suffices.
 
     `memory_on` says what one of so many devices holds if it has the whole model. Activations are recomputed only where
-    that saves devices, and layers can be computed again at all, unless they are to be anyway. Without `is_sliced` each
+    that saves devices, unless they are to be anyway. Without `has_separate_layers` none can be computed again, and each
     device has the whole model.
     """
     for devices in tried:
         memory = memory_on(devices)
-        for again in (True,) if recompute else (False, True) if can_recompute else (False,):
-            for sliced in (False, True) if is_sliced and devices > 1 else (False,):
+        for again in (True,) if recompute else (False, True) if has_separate_layers else (False,):
+            for sliced in (False, True) if has_separate_layers and devices > 1 else (False,):
                 if layout := _layout(memory, device, devices, again, sliced):
                     return layout
     return None

@@ -117,8 +117,7 @@ def _smallest(run: Run, device: Accelerator, tried: Iterable[int] = POWERS_OF_TW
         lambda devices: run.memory_on(devices, precision),
         device,
         recompute=run.recompute,
-        can_recompute=run.can_recompute,
-        is_sliced=run.is_sliced,
+        has_separate_layers=run.has_separate_layers,
         tried=tried,
     )
 

@@ -79,14 +79,9 @@ class Run:
         return self._workload(self.config)
 
     @property
-    def can_recompute(self) -> bool:
-        """Whether layers can be computed again: those of a Transformer can, recurrent ones cannot."""
+    def has_separate_layers(self) -> bool:
+        """Whether layers can be computed again, and sliced: those of a Transformer can, recurrent ones cannot."""
         return all(stack.num_heads for stack in self.workload.stacks)
-
-    @property
-    def is_sliced(self) -> bool:
-        """Whether devices can share one model: Muon looks at whole matrices, and recurrent layers stay whole."""
-        return self.optimizer != "muon" and self.can_recompute
 
     @property
     def forward_a_token(self) -> float:

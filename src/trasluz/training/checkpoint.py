@@ -30,6 +30,7 @@ from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import ModelError
 from trasluz.files import atomic_folder, clear_leftover, write_error
 from trasluz.training.processes import ALONE, Processes
+from trasluz.training.slices import is_sliced, local_part
 
 FORMAT = 1
 
@@ -102,7 +103,7 @@ class CheckpointFolder:
                     (folder / "state.json").write_text(told, encoding="utf-8")
                 for name, tensors in (("model", model), ("optimizer", optimizer)):
                     if sharded:
-                        held = {key: one for key, one in tensors.items() if processes.first or _is_sliced(one)}
+                        held = {key: one for key, one in tensors.items() if processes.first or is_sliced(one)}
                         _save_tensors(held, folder / _shard(name, processes.rank, processes.size))
                     elif processes.first:
                         _save_tensors(tensors, folder / f"{name}.safetensors")
@@ -193,17 +194,6 @@ def restore_model(model: nn.Module, tensors: dict[str, Tensor], place: str) -> N
                 f"and {list(own[name].shape)} here"
             )
         own[name].copy_(tensor)
-
-
-def local_part(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor: its slice where it is cut over processes, else all of it."""
-    local: Tensor = tensor.to_local() if _is_sliced(tensor) else tensor  # type: ignore[attr-defined]
-    return local
-
-
-def _is_sliced(tensor: Tensor) -> bool:
-    # Asked this way, since importing DTensor takes a while and most runs have none.
-    return hasattr(tensor, "to_local")
 
 
 def _shard(name: str, rank: int, size: int | str) -> str:

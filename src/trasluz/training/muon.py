@@ -13,18 +13,23 @@ rate.
 
 Where the recipe trains in bf16, these products are, too, as the authors' are: a step is only about U V^T anyway.
 
+Where every process holds a slice of each matrix (FSDP), it keeps the mean of its slice. Of as many matrices as there
+are processes each puts one together, makes it orthogonal, and hands slices of it out; then come the next.
+
 It is for matrices that map states to states. Embeddings, scores of words and labels, norms and biases learn by AdamW
 beside them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn, optim
 
 from trasluz.models.heads import ClassHead, TokenHead
+from trasluz.training.slices import is_sliced, local_part
 
 MOMENTUM = 0.95
 # What minimises max |1 - (a s + b s^3 + c s^5)| over s from 0.005 to 1, then over the range that leaves, and so on.
@@ -88,12 +93,39 @@ class Muon(optim.AdamW):
                 weights.append(weight)
                 gradients.append(weight.grad)
         for shape, (weights, gradients) in by_shape.items():
-            means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
-            torch._foreach_lerp_(means, gradients, 1.0 - MOMENTUM)
-            ahead = torch._foreach_lerp(gradients, means, MOMENTUM)
-            steps = orthogonalized(torch.stack(ahead).to(group["products"])).to(weights[0].dtype).unbind()
+            for weight in weights:
+                if "momentum" not in self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            means = [local_part(self.state[weight]["momentum"]) for weight in weights]
+            own, own_gradients = [local_part(weight) for weight in weights], [local_part(one) for one in gradients]
+            torch._foreach_lerp_(means, own_gradients, 1.0 - MOMENTUM)
+            ahead = torch._foreach_lerp(own_gradients, means, MOMENTUM)
+            steps = _steps([one.to(group["products"]) for one in ahead], weights[0])
             length = _LENGTH_OF_ADAM * max(shape) ** 0.5
-            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(weights, steps, alpha=-group["lr"] * length)
+            torch._foreach_mul_(own, 1.0 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(own, [step.to(own[0].dtype) for step in steps], alpha=-group["lr"] * length)
             for weight in weights:
                 weight.grad = None
+
+
+def _steps(ahead: list[Tensor], like: Tensor) -> Sequence[Tensor]:
+    """Return the step of each matrix of one shape; of slices, which lie as those of `like`, slices."""
+    if not is_sliced(like):
+        return orthogonalized(torch.stack(ahead)).unbind()
+    processes = like.device_mesh.get_group()  # type: ignore[attr-defined]
+    size, rank, (rows, columns) = dist.get_world_size(processes), dist.get_rank(processes), like.shape
+    steps: list[Tensor] = []
+    for begin in range(0, len(ahead), size):
+        own = ahead[begin : begin + size]
+        # One slice for each process, of the matrix that is its; and so many rows of each, though the last have fewer.
+        slices = own[0].new_zeros(size, -(-rows // size), columns)
+        for room, part in zip(slices, own, strict=False):
+            room[: len(part)] = part
+        of_one = torch.empty_like(slices)
+        dist.all_to_all_single(of_one, slices, group=processes)
+        if rank < len(own):
+            matrix = of_one.view(-1, columns)[:rows]
+            matrix.copy_(orthogonalized(matrix[None])[0])
+        dist.all_to_all_single(slices, of_one, group=processes)
+        steps += [room[: len(part)] for room, part in zip(slices, own, strict=False)]
+    return steps

@@ -460,11 +460,6 @@ class Recipe(Section):
                 "training would never end: set one of training.max_time, max_steps, max_epochs, max_tokens, "
                 "or evaluation.patience"
             )
-        if training.optimizer == "muon" and training.parallel == "fsdp":
-            raise ValueError(
-                "training.optimizer muon looks at whole matrices, of which training.parallel fsdp leaves each process "
-                "a slice: use ddp, or adamw"
-            )
         if training.micro_batch_tokens and training.micro_batch_tokens > training.batch_tokens:
             raise ValueError(
                 f"training.micro_batch_tokens is {training.micro_batch_tokens}, more than training.batch_tokens, "

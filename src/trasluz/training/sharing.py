@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from trasluz.checkpoints.weights import model_tensors
 from trasluz.errors import RequestError
-from trasluz.training.checkpoint import local_part, restore_model
+from trasluz.training.checkpoint import restore_model
 from trasluz.training.processes import Processes, told_of_loss
+from trasluz.training.slices import local_part, slice_of, whole_tensor
 
 
 class WholeModel:
@@ -132,14 +133,7 @@ class SlicedModel(WholeModel):
 
     def slice_of(self, tensor: Tensor, like: Tensor) -> Tensor:
         """Return this process's slice of a whole tensor, as a distributed one where `like` is."""
-        from torch.distributed.tensor import DTensor, distribute_tensor
-
-        if not isinstance(like, DTensor):
-            return tensor
-        # No exchange: everybody has read the whole one.
-        on_device = tensor.to(like.to_local().device)
-        sliced: Tensor = distribute_tensor(on_device, like.device_mesh, like.placements, src_data_rank=None)
-        return sliced
+        return slice_of(tensor, like)
 
 
 class _WithLoss(nn.Module):
@@ -169,12 +163,6 @@ def share_model(
     if parallel == "ddp":
         return CopiedModel(model, objective)
     return SlicedModel(model, objective, processes, device)
-
-
-def whole_tensor(tensor: Tensor) -> Tensor:
-    """Return a tensor with the slices of all processes put together; all of them must ask."""
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole
 
 
 def _add_up(_, bucket):  # type: ignore[no-untyped-def]

@@ -32,8 +32,9 @@ from trasluz.training.recipe import EvaluationSection, TrainingSection
 from trasluz.training.reports import Chosen, Ended, Evaluated, Notice, Report, Saved, Update
 from trasluz.training.run_clock import RunClock
 from trasluz.training.schedule import Schedule
-from trasluz.training.sharing import share_model, whole_tensor
+from trasluz.training.sharing import share_model
 from trasluz.training.signals import StopNow, StopRequest
+from trasluz.training.slices import whole_tensor
 
 # So many of the best checkpoints stand before the judge, beside the average.
 _JUDGED = 3
@@ -265,7 +266,9 @@ class Trainer:
         torch._foreach_mul_(gradients, scale / count)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group.get("share", 1.0)
-        self.optimizer.step()
+        # Muon exchanges matrices that are sliced.
+        with told_of_loss():
+            self.optimizer.step()
 
     def _give_up(self, loss: float, norm: float, learning_rate: float, index: int) -> None:
         places = self.stream.places(self.state.epoch, index)

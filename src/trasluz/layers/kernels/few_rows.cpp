@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
 // Outputs computed at a time: their rows of w share the loads of x, and are read as so many streams side by side. One row
-// of x leaves room for more of them.
+// of x leaves room for more of them, where the prefetchers follow them all; AMD's bring one stream faster.
 constexpr std::int64_t kTogether = 4, kTogetherForOne = 8;
 
 struct Product {
@@ -62,11 +62,14 @@ AVX2 void column(const Product& p, std::int64_t output) {
 extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
                                  const float* bias, std::int64_t outputs, float* y, int threads) {
     const Product p{x, rows, inputs, w, bias, outputs, y};
-    const std::int64_t together = rows == 1 ? kTogetherForOne : kTogether;
+    static const bool one_stream = __builtin_cpu_is("amd");
+    const std::int64_t together = rows > 1 ? kTogether : one_stream ? 1 : kTogetherForOne;
     const std::int64_t blocks = outputs / together;
     const bool many = threads > 1 && rows * inputs * outputs > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
     for (std::int64_t block = 0; block < blocks; ++block)
-        rows == 1 ? tile<1, kTogetherForOne>(p, 0, block * together) : column<kTogether>(p, block * together);
+        rows > 1     ? column<kTogether>(p, block * together)
+        : one_stream ? tile<1, 1>(p, 0, block)
+                     : tile<1, kTogetherForOne>(p, 0, block * together);
     for (std::int64_t output = blocks * together; output < outputs; ++output) column<1>(p, output);
 }
