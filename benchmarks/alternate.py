@@ -23,7 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
@@ -66,6 +66,13 @@ class Contender:
     def ours(self) -> bool:
         """Tell whether this is trasluz."""
         return "trasluz" in self.packages
+
+
+def without_kernels(contender: Contender) -> Contender:
+    """Return trasluz as it is on a machine where nothing compiled its kernels."""
+    name, _, precision = contender.name.rpartition(", ")
+    settings = {**contender.settings, "without_kernels": True}
+    return replace(contender, name=f"{name} without compiled kernels, {precision}", settings=settings)
 
 
 class WorkerFailed(Exception):
@@ -238,7 +245,10 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        turn = prepare(json.loads(sys.argv[sys.argv.index("--serve") + 1]))
+        settings = json.loads(sys.argv[sys.argv.index("--serve") + 1])
+        if settings.get("without_kernels"):
+            _hide_kernels()
+        turn = prepare(settings)
         _answer(answers, {"ready": True})
         for line in sys.stdin:
             request = json.loads(line)
@@ -251,6 +261,14 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
     except Exception as error:
         traceback.print_exc()
         _answer(answers, {"error": f"{type(error).__name__}: {first_line(error)}"})
+
+
+def _hide_kernels() -> None:
+    from trasluz.layers import kernels
+
+    kernels.LIBRARY = Path(os.devnull)
+    if kernels.load_kernels() is not None:
+        raise RuntimeError("the compiled kernels were loaded before they could be hidden")
 
 
 def serving() -> bool:

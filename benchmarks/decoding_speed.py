@@ -43,6 +43,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    without_kernels,
     write_first,
 )
 from machine_limits import LIMITS, sentence, share
@@ -87,6 +88,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
     halved = [one("ctranslate2", precision, HALVED, {"halved": True}) for precision in ("fp32", "int8")]
     return [
         *(one("trasluz", precision) for precision in ("fp32", "bf16", "int8")),
+        without_kernels(one("trasluz", "int8")),
         *(one("transformers", precision, environment=ALLOCATOR) for precision in ("fp32", "bf16")),
         *(one("ctranslate2", precision, "CTranslate2") for precision in ("fp32", "int8")),
         *(halved if settings["threads"] > 1 else ()),

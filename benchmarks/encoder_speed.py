@@ -35,6 +35,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    without_kernels,
     write_first,
 )
 from encoder_folder import MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_encoder_folder
@@ -61,6 +62,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
         return Contender(f"{name}, {precision}", SCRIPT, told, precision, (package,), **other)
 
     found = [one("trasluz", precision, "trasluz", "trasluz") for precision in ("fp32", "bf16", "int8")]
+    found.append(without_kernels(one("trasluz", "bf16", "trasluz", "trasluz")))
     for precision in ("fp32", "bf16"):
         tuned = {"environment": ALLOCATOR}
         found.append(one("transformers", precision, "transformers", "transformers", **tuned))

@@ -36,6 +36,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    without_kernels,
     write_first,
 )
 from gpt_folder import SMALL, TINY, num_weights, write_gpt_folder
@@ -56,6 +57,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
 
     return [
         *(one("trasluz", precision) for precision in ("fp32", "int8")),
+        without_kernels(one("trasluz", "int8")),
         one("transformers", "fp32", environment=ALLOCATOR),
         *(one("ctranslate2", precision, "CTranslate2") for precision in ("fp32", "int8")),
     ]

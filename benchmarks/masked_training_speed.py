@@ -33,6 +33,7 @@ from alternate import (
     serve,
     serving,
     threads_of,
+    without_kernels,
 )
 from encoder_folder import LONGEST, MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_tokenizer
 from machine_limits import LIMITS
@@ -64,6 +65,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
         return Contender(f"{name}, {precision}", SCRIPT, told, precision, (package,), **other)
 
     found = [one("trasluz", "trasluz", precision, "trasluz") for precision in our_precisions()]
+    found.append(without_kernels(one("trasluz", "trasluz", "bf16", "trasluz")))
     for precision in ("fp32", "bf16"):
         found.append(one("bert", "BertForMaskedLM", precision, "transformers"))
         found.append(one("bert", "BertForMaskedLM, allocator", precision, "transformers", environment=ALLOCATOR))

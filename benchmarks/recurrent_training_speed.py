@@ -28,6 +28,7 @@ from alternate import (
     question_parser,
     serve,
     serving,
+    without_kernels,
 )
 from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, fed_batches, peer_turns, trasluz_turns
 from training_speed import measure_training, training_heading, training_rows
@@ -66,6 +67,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
         return Contender(f"{name}, {precision}", SCRIPT, told, precision, (kind,), **other)
 
     found = [one("trasluz", "trasluz rnnsearch", {}, precision) for precision in our_precisions()]
+    found.append(without_kernels(one("trasluz", "trasluz rnnsearch", {}, "fp32")))
     for precision in ("fp32", "bf16"):
         found += [
             one("joeynmt", "JoeyNMT, additive attention", {"attention": "bahdanau"}, precision, environment=ALLOCATOR),

@@ -34,6 +34,7 @@ from alternate import (
     serving,
     speed,
     threads_of,
+    without_kernels,
 )
 from machine_limits import LIMITS, sentence, share
 from training_batches import (
@@ -77,6 +78,7 @@ def contenders(settings: Mapping[str, Any]) -> list[Contender]:
 
     tuned = {"environment": ALLOCATOR}
     found = [one("trasluz", "trasluz", precision, ("trasluz",)) for precision in our_precisions()]
+    found.append(without_kernels(one("trasluz", "trasluz", "bf16", ("trasluz",))))
     found.append(one("marian", "transformers", "fp32", ("transformers",), told={"attention": "sdpa"}))
     for precision in ("fp32", "bf16"):
         for attention in ("sdpa", "eager"):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import alternate
 import pytest
-from alternate import Contender, Contest
+from alternate import Contender, Contest, without_kernels
+
+from trasluz.layers.kernels import load_kernels
 
 # The settings are the amount of a turn.
 WORKER = """
@@ -66,3 +68,22 @@ def turn(request):
     assert [reply["asked"] for reply in replies] == [[1, 4, 1, 4], [1, 4, 1, 4, 1, 4]]
     before_warm_up, before_turn = replies[-1]["held"][2::2], replies[-1]["held"][3::2]
     assert all(turn - warm_up > 60e6 for warm_up, turn in zip(before_warm_up, before_turn, strict=True))
+
+
+def test_trasluz_without_compiled_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternate, "_PAUSE", 0.0)
+    script = tmp_path / "worker.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(alternate.__file__).parent)!r})\n"
+        "from alternate import serve\n"
+        "def prepare(settings):\n"
+        "    from trasluz.layers.kernels import load_kernels\n"
+        '    return lambda request: {"amount": int(load_kernels() is not None), "seconds": 1.0}\n'
+        "serve(prepare)\n"
+    )
+    ours = Contender("trasluz, fp32", str(script), {}, packages=("trasluz",))
+    with Contest([ours, without_kernels(ours)]) as contest:
+        found = contest.rounds({}, 0, 1)
+    assert contest.notes == []
+    assert found["trasluz without compiled kernels, fp32"][0]["amount"] == 0
+    assert found["trasluz, fp32"][0]["amount"] == int(load_kernels() is not None)
