@@ -1,10 +1,11 @@
 """A block's compiled step as its parts one after the other, on random shapes, for rows that move about."""
 
 import copy
-import itertools
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trasluz.layers import compiled_block
@@ -22,6 +23,12 @@ from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
+
+# How wide, how many heads, how wide between.
+SIZES = st.builds(
+    lambda heads, of_a_head, between: (8 * heads * of_a_head, heads, 8 * between),
+    *(st.integers(1, 4), st.integers(1, 3), st.integers(1, 17)),
+)
 
 
 def random_block(
@@ -57,32 +64,27 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
 @pytest.mark.parametrize("eight_bits", [False, True])
-@pytest.mark.parametrize("band", [None, 1, 3])
-@pytest.mark.parametrize(("dim", "num_heads", "hidden_dim"), [(8, 1, 8), (24, 3, 40), (64, 4, 136)])
+@given(sizes=SIZES, band=st.one_of(st.none(), st.integers(1, 8)), length=st.integers(0, 5))
+@settings(max_examples=15, deadline=None)
 @torch.no_grad()
 def test_step(
-    dim: int,
-    num_heads: int,
-    hidden_dim: int,
-    activation: ActivationName,
-    band: int | None,
-    eight_bits: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    activation: ActivationName, eight_bits: bool, sizes: tuple[int, int, int], band: int | None, length: int
 ) -> None:
-    block = random_block(dim, num_heads, hidden_dim, activation, band)
+    torch.manual_seed(sum(sizes))
+    block, dim = random_block(*sizes, activation, band), sizes[0]
     if eight_bits:
         to_int8(block)
     steps = []
-    monkeypatch.setattr(compiled_block, "block_step", lambda *told: steps.append(told) or block_step(*told))
-    for (sources, beams), length in itertools.product([(1, 1), (2, 2)], [0, 3]):
+    for sources, beams in ((1, 1), (2, 2)):
         inputs = list(torch.randn(6, sources * beams, 1, dim) * 2)
         moves = {2: [0], 3: [0]} if beams == 1 else {1: [1, 0, 3, 3], 3: [2, 1, 1]}
         prompt = torch.randn(sources, length, dim)
         steps.clear()
-        compiled = run(block, inputs, moves, prompt)
-        assert len(steps) == len(inputs)
-        with monkeypatch.context() as context:
-            plain(context)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled_block, "block_step", lambda *told: steps.append(told) or block_step(*told))
+            compiled = run(block, inputs, moves, prompt)
+            assert len(steps) == len(inputs)
+            plain(patch)
             expected = run(block, inputs, moves, prompt)
         for one, other in zip(compiled, expected, strict=True):
             # In eight bits, what differs by a rounding before a product may fall on another whole number.
@@ -91,16 +93,14 @@ def test_step(
 
 @pytest.mark.parametrize("residual", [PreNorm, PostNorm])
 @pytest.mark.parametrize("eight_bits", [False, True])
-@pytest.mark.parametrize(("dim", "num_heads", "hidden_dim"), [(8, 1, 8), (64, 4, 128)])
+@given(sizes=SIZES)
+@settings(max_examples=15, deadline=None)
 @torch.no_grad()
 def test_a_step_that_looks_at_a_source(
-    dim: int,
-    num_heads: int,
-    hidden_dim: int,
-    eight_bits: bool,
-    residual: type[PreNorm] | type[PostNorm],
-    monkeypatch: pytest.MonkeyPatch,
+    residual: type[PreNorm] | type[PostNorm], eight_bits: bool, sizes: tuple[int, int, int]
 ) -> None:
+    torch.manual_seed(sum(sizes))
+    dim, num_heads, hidden_dim = sizes
     attentions = SelfAttention(dim, num_heads), EncoderDecoderAttention(dim, num_heads)
     block = DecoderBlock(*attentions, FeedForward(dim, hidden_dim), residual(dim), residual(dim), residual(dim)).eval()
     for parameter in block.parameters():
@@ -124,8 +124,8 @@ def test_a_step_that_looks_at_a_source(
     inputs = list(torch.randn(4, 6, 1, dim))
     for beams in (1, 2):
         compiled = search(beams)
-        with monkeypatch.context() as context:
-            plain(context)
+        with pytest.MonkeyPatch.context() as patch:
+            plain(patch)
             expected = search(beams)
         for one, other in zip(compiled, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)

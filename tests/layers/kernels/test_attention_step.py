@@ -1,7 +1,9 @@
-"""The compiled step against attention written out."""
+"""The compiled step against attention written out, on random shapes."""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.attention_step import attention_step
@@ -10,12 +12,18 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("group", [1, 3])
-@pytest.mark.parametrize(
-    ("rows", "heads", "head_dim", "length"), [(1, 1, 8, 1), (3, 2, 16, 9), (1, 5, 64, 200), (12, 8, 64, 40)]
+@given(
+    rows=st.integers(1, 13),
+    heads=st.integers(1, 8),
+    eights=st.integers(1, 12),
+    length=st.integers(1, 200),
+    group=st.integers(1, 4),
 )
+@settings(max_examples=40, deadline=None)
 @torch.no_grad()
-def test_context(rows: int, heads: int, head_dim: int, length: int, group: int, threads: int) -> None:
+def test_context(threads: int, rows: int, heads: int, eights: int, length: int, group: int) -> None:
+    head_dim = 8 * eights
+    torch.manual_seed(length)
     query = torch.randn(rows, group * heads, head_dim) * 3
     key, value = torch.randn(2, length, rows, heads, head_dim)
     count = torch.randint(1, length + 1, (rows,))

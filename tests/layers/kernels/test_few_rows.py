@@ -1,7 +1,9 @@
-"""A few rows through the compiled kernel, as through PyTorch's own product."""
+"""A few rows through the compiled kernel, as through PyTorch's own product, on random shapes."""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
@@ -11,9 +13,11 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (1, 8, 4), (2, 7, 9), (5, 30, 13), (17, 512, 70)])
+@given(rows=st.integers(1, 20), inputs=st.integers(1, 600), outputs=st.integers(1, 300))
+@settings(max_examples=50, deadline=None)
 @torch.no_grad()
-def test_product(rows: int, inputs: int, outputs: int, threads: int) -> None:
+def test_product(threads: int, rows: int, inputs: int, outputs: int) -> None:
+    torch.manual_seed(inputs)
     x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

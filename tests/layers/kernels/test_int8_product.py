@@ -1,18 +1,19 @@
-"""The compiled kernel against the same sums written out."""
+"""The compiled kernel against the same sums written out, on random shapes."""
 
 import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
-SHAPES = [(1, 1, 1), (1, 8, 32), (2, 9, 33), (3, 7, 31), (5, 64, 100), (8, 24, 64), (9, 130, 40), (17, 512, 70)]
 # Inputs of whole 64s and six rows or more: by the matrix unit, where there is one.
-SHAPES += [(6, 64, 40), (16, 128, 32), (33, 192, 100), (49, 64, 16), (80, 512, 520)]
+WHOLE_TILES = st.integers(1, 8).map(lambda tiles: 64 * tiles)
 
 
 def product_of(rounded: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> CompiledProduct:
@@ -39,8 +40,10 @@ def test_torchs_default_type_changes_nothing(default: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), SHAPES)
-def test_the_product_is_the_sum_of_rounded_products(rows: int, inputs: int, outputs: int, threads: int) -> None:
+@given(rows=st.integers(1, 80), inputs=st.one_of(st.integers(1, 300), WHOLE_TILES), outputs=st.integers(1, 530))
+@settings(max_examples=60, deadline=None)
+def test_the_product_is_the_sum_of_rounded_products(threads: int, rows: int, inputs: int, outputs: int) -> None:
+    torch.manual_seed(inputs)
     rounded = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
     scale, bias = torch.rand(outputs) + 0.1, torch.randn(outputs)
     x = torch.randn(rows, inputs) * torch.logspace(-3, 3, rows)[:, None]

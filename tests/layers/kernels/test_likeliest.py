@@ -1,21 +1,29 @@
 """The likeliest entries and the normalizer against PyTorch's own, with the compiled kernels and without."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trasluz.layers.kernels.likeliest import best_of_rows, log_sum_exp
 
 
-@pytest.fixture(params=[True, False], autouse=True)
-def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not request.param:
-        monkeypatch.setattr("trasluz.layers.kernels.likeliest.kernels_for", lambda logits: None)
+@pytest.fixture(params=[True, False], autouse=True, scope="module")
+def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.param:
+            patch.setattr("trasluz.layers.kernels.likeliest.kernels_for", lambda logits: None)
+        yield
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
-@pytest.mark.parametrize("size", [8, 31, 33, 128, 5000, 32_001])
+@given(count=st.integers(1, 12), more=st.one_of(st.integers(0, 300), st.just(32_001)))
+@settings(max_examples=40, deadline=None)
 @torch.no_grad()
-def test_best_as_topk(count: int, size: int) -> None:
+def test_best_as_topk(count: int, more: int) -> None:
+    size = count + more
+    torch.manual_seed(size)
     values = torch.randn(5, size)
     # The best in the last places, and hardly any that is possible at all.
     values[1, size - count :] += 100.0
@@ -45,9 +53,11 @@ def test_more_than_there_are_or_none() -> None:
         best_of_rows(logits, 11)
 
 
-@pytest.mark.parametrize("size", [1, 7, 8, 500, 513, 32_001])
+@given(size=st.one_of(st.integers(1, 600), st.just(32_001)))
+@settings(max_examples=40, deadline=None)
 @torch.no_grad()
 def test_log_sum_exp(size: int) -> None:
+    torch.manual_seed(size)
     logits = torch.randn(6, size) * torch.logspace(-2, 2, 6)[:, None]
     logits[3] += 1000.0
     logits[4, 1:] = float("-inf")

@@ -1,9 +1,11 @@
-"""What is compiled for training, beside PyTorch's words for the same: values and gradients."""
+"""What is compiled for training, beside PyTorch's words for the same: values and gradients, on random shapes."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trasluz.layers import dropout as dropout_module
@@ -36,16 +38,18 @@ def _gradients(result: Tensor, wanted: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize(("dtype", "error"), DTYPES)
 @pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
-@pytest.mark.parametrize("dim", [8, 24, 64])
-@pytest.mark.parametrize("has_sum", [True, False])
+@given(eights=st.integers(1, 20), rows=st.integers(1, 400), has_sum=st.booleans())
+@settings(max_examples=25, deadline=None)
 def test_gradients_of_a_norm(
-    has_sum: bool, dim: int, kind: Callable[[int, float], nn.Module], dtype: torch.dtype, error: float
+    kind: Callable[[int, float], nn.Module], dtype: torch.dtype, error: float, eights: int, rows: int, has_sum: bool
 ) -> None:
+    dim = 8 * eights
+    torch.manual_seed(rows)
     norm = kind(dim, 0.01)
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
-    x = (torch.randn(3, 300, dim) * 4 + 2).to(dtype).requires_grad_()
-    y = torch.randn(3, 300, dim).to(dtype).requires_grad_()
+    x = (torch.randn(3, rows, dim) * 4 + 2).to(dtype).requires_grad_()
+    y = torch.randn(3, rows, dim).to(dtype).requires_grad_()
     wanted = [x, *([y] if has_sum else []), *norm.parameters()]
     found = sum_norm(norm, x, y if has_sum else None)
     exact = norm(x.float() + y.float() if has_sum else x.float())
@@ -99,11 +103,13 @@ def test_neighbours_are_dropped_independently() -> None:
 
 @pytest.mark.parametrize(("dtype", "error"), DTYPES)
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-@pytest.mark.parametrize("outputs", [8, 72])
+@given(inputs=st.integers(1, 40), eights=st.integers(1, 12), rows=st.integers(1, 300))
+@settings(max_examples=25, deadline=None)
 def test_gradients_of_an_activated_layer(
-    outputs: int, activation: ActivationName, dtype: torch.dtype, error: float
+    activation: ActivationName, dtype: torch.dtype, error: float, inputs: int, eights: int, rows: int
 ) -> None:
-    layer, x = Linear(16, outputs), (torch.randn(3, 200, 16) * 2).requires_grad_()
+    torch.manual_seed(rows)
+    layer, x = Linear(inputs, 8 * eights), (torch.randn(3, rows, inputs) * 2).requires_grad_()
     nn.init.normal_(layer.bias)
     wanted = [x, layer.weight, layer.bias]
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -130,9 +136,16 @@ def test_every_slope_of_gelu() -> None:
 
 @pytest.mark.parametrize(("dtype", "error"), DTYPES)
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_products_of_what_is_read_together(has_bias: bool, dtype: torch.dtype, error: float) -> None:
-    layers = [Linear(24, outputs, has_bias) for outputs in (16, 8, 40)]
-    x = torch.randn(2, 100, 24, requires_grad=True)
+@given(
+    inputs=st.integers(1, 40), outputs=st.lists(st.integers(1, 50), min_size=1, max_size=4), rows=st.integers(1, 150)
+)
+@settings(max_examples=25, deadline=None)
+def test_products_of_what_is_read_together(
+    has_bias: bool, dtype: torch.dtype, error: float, inputs: int, outputs: list[int], rows: int
+) -> None:
+    torch.manual_seed(rows)
+    layers = [Linear(inputs, size, has_bias) for size in outputs]
+    x = torch.randn(2, rows, inputs, requires_grad=True)
     wanted = [x, *(parameter for layer in layers for parameter in layer.parameters())]
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         found = linears(x, layers)
@@ -199,9 +212,10 @@ def test_what_is_frozen_gets_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dim", [1, 8, 29])
-@pytest.mark.parametrize("rows", [0, 1, 700])
-def test_column_sums(rows: int, dim: int, dtype: torch.dtype) -> None:
+@given(rows=st.integers(0, 900), dim=st.integers(1, 70))
+@settings(max_examples=40, deadline=None)
+def test_column_sums(dtype: torch.dtype, rows: int, dim: int) -> None:
+    torch.manual_seed(rows)
     x = torch.randn(rows, dim).to(dtype)
     torch.testing.assert_close(column_sums(x), x.float().sum(0), rtol=1e-5, atol=1e-4)
 
