@@ -252,7 +252,7 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
         _answer(answers, {"ready": True})
         for line in sys.stdin:
             request = json.loads(line)
-            reply = turn(request)
+            reply = _watched(turn, request) if request.get("watch") else turn(request)
             _answer(answers, {**reply, "peak_mb": peak_mb()})
             if request.get("give_back"):
                 from trasluz.devices import trim_heap
@@ -261,6 +261,14 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
     except Exception as error:
         traceback.print_exc()
         _answer(answers, {"error": f"{type(error).__name__}: {first_line(error)}"})
+
+
+def _watched(turn: Callable[[dict[str, Any]], Reply], request: dict[str, Any]) -> Reply:
+    from where_time_goes import watched
+
+    with watched() as times:
+        reply = turn(request)
+    return {**reply, "times": times}
 
 
 def _hide_kernels() -> None:

@@ -30,7 +30,16 @@ from alternate import (
     serving,
     without_kernels,
 )
-from training_batches import DROPOUT, SMOOTHING, VOCAB_SIZE, batches, fed_batches, peer_turns, trasluz_turns
+from training_batches import (
+    DROPOUT,
+    SMOOTHING,
+    VOCAB_SIZE,
+    batches,
+    fed_batches,
+    our_precisions,
+    peer_turns,
+    trasluz_turns,
+)
 from training_speed import measure_training, training_heading, training_rows
 
 SCRIPT = "recurrent_training_speed.py"

@@ -45,8 +45,9 @@ class DataCounts:
     held_out: int = 0
     too_long: int = 0
     used: int = 0
-    # Of those: how many have no label.
+    # Of those: how many have no label, or a side that a model wrote.
     unlabelled: int = 0
+    back_translated: int = 0
     # Rows of each allowed source, where `data.sources` says which.
     by_source: dict[str, int] = field(default_factory=dict)
     # What was malformed, with the first places.
@@ -68,6 +69,7 @@ class DataCounts:
         return (
             f"{self.used:,} training {self.kind}s"
             + (f", {self.unlabelled:,} of them without labels" if self.unlabelled else "")
+            + (f", {self.back_translated:,} of them back-translated" if self.back_translated else "")
             + (f"; left out: {', '.join(left_out)}" if left_out else "")
             + (f"; rows read of the allowed sources: {sources}" if sources else "")
             + (f"; malformed: {self.complaint}" if self.complaint else "")
@@ -162,15 +164,17 @@ def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers
         data |= {"held_out": recipe.data.held_out, "seed": recipe.training.seed}
     # Keys that are younger than some caches count only where they are set.
     tokenizer = {key: value for key, value in recipe.tokenizer.model_dump().items() if key != "lowercase" or value}
-    if recipe.data.unlabelled:
-        data |= recipe.data.model_dump(include={"unlabelled"})
+    if getattr(recipe.data, examples.further):
+        data |= recipe.data.model_dump(include={examples.further})
     told = {
         "format": FORMAT,
         **data,
         **examples.settings(),
         "tokenizer": [one.fingerprint for one in tokenizers] if tokenizers else tokenizer,
         "files": [
-            _file_state(path) for key in ("train", "exclude", "unlabelled") for path in _files(recipe, key, examples)
+            _file_state(path)
+            for key in ("train", "exclude", examples.further)
+            for path in _files(recipe, key, examples)
         ],
     }
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
@@ -178,13 +182,16 @@ def _fingerprint(recipe: Recipe, examples: Examples[Any], tokenizers: Tokenizers
 
 def _files(recipe: Recipe, key: str, examples: Examples[Any]) -> list[str]:
     """Return the files a key of the section `data` names; a name that fits nothing is refused with the key's place."""
-    entry = getattr(recipe.data, key)
-    try:
-        if not entry:
-            return []
-        return [path for file in find_files(entry, examples.languages) for path in file.paths]
-    except DataError as error:
-        raise DataError(f"{recipe.place(f'data.{key}', *error.keys)}: {error}") from None
+    named = getattr(recipe.data, key)
+    by_language = {f"{key}.{language}": entry for language, entry in named.items()} if key == "back_translated" else {}
+    found: list[str] = []
+    for place, entry in (by_language or {key: named}).items():
+        try:
+            if entry:
+                found += [path for file in find_files(entry, examples.languages) for path in file.paths]
+        except DataError as error:
+            raise DataError(f"{recipe.place(f'data.{place}', *error.keys)}: {error}") from None
+    return found
 
 
 def _file_state(path: str) -> list[Any]:
@@ -249,10 +256,10 @@ class _Preparation(Generic[ExampleT]):
             )
             if not self.counts.used:
                 raise self._nothing_left(self.counts)
-            if data.unlabelled and not self.counts.unlabelled:
+            if getattr(data, examples.further) and not getattr(self.counts, examples.further):
                 raise DataError(
-                    f"{self.recipe.place('data.unlabelled')}: none of these texts is left: all stand among those to "
-                    "choose by or to exclude; name others, or leave the key out"
+                    f"{self.recipe.place(f'data.{examples.further}')}: none of these {examples.kind}s is left: all "
+                    "stand among those to choose by or to exclude; name others, or leave the key out"
                 )
             if data.valid is None:
                 lines = (json.dumps(examples.to_record(one), ensure_ascii=False) for one in held_out)
@@ -273,11 +280,11 @@ class _Preparation(Generic[ExampleT]):
         return self._kept(self.examples.read(data.train, report or ReadReport(), data.sources), counts)
 
     def _all(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
-        """Yield everything to train on, and say in `counts` how much of it has no label."""
+        """Yield everything to train on, and say in `counts` how much of it does not stand in `data.train`."""
         report = report or ReadReport()
         yield from self._labelled(counts, report)
-        for example in self._kept(self.examples.read_unlabelled(report), counts):
-            counts["unlabelled"] += 1
+        for example in self._kept(self.examples.read_further(report), counts):
+            counts[self.examples.further] += 1
             yield example
 
     def _kept(self, examples: Iterator[ExampleT], counts: Counter[str]) -> Iterator[ExampleT]:

@@ -45,6 +45,8 @@ class Examples(ABC, Generic[ExampleT]):
     languages: Sequence[str] = ()
     """Those of the two sides, of tasks whose examples are pairs of files."""
     has_two_tokenizers: bool = False
+    further: ClassVar[str] = "unlabelled"
+    """The key of `data` that names what is learnt from beside `data.train`, of tasks that have such."""
     least: ClassVar[int] = 1
     """So many, at least, are needed to train on, and as many to choose by."""
     why_too_few: ClassVar[str] = "all of them share a text"
@@ -62,8 +64,8 @@ class Examples(ABC, Generic[ExampleT]):
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[ExampleT]:
         """Yield the examples of a `data` entry."""
 
-    def read_unlabelled(self, report: ReadReport) -> Iterator[ExampleT]:
-        """Yield what `data.unlabelled` names, of tasks that can learn from it; it is never held out."""
+    def read_further(self, report: ReadReport) -> Iterator[ExampleT]:
+        """Yield what the key `further` names; none of it is held out."""
         return iter(())
 
     @abstractmethod

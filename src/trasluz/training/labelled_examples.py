@@ -63,7 +63,7 @@ class LabelledExamples(EncoderExamples[LabelledText]):
             report=report,
         )
 
-    def read_unlabelled(self, report: ReadReport) -> Iterator[LabelledText]:
+    def read_further(self, report: ReadReport) -> Iterator[LabelledText]:
         """Yield the texts of `data.unlabelled`."""
         data = self.recipe.data
         columns = ("text", "second_text") if data.pairs else ("text",)

@@ -99,6 +99,7 @@ def _card(
     origin = [
         ("training text", _named(data.train)),
         *([("texts without labels", "; ".join(map(_named, data.unlabelled)))] if data.unlabelled else []),
+        *((f"pairs whose {language} a model wrote", _named(entry)) for language, entry in data.back_translated.items()),
         ("rows by their column `source`", ", ".join(data.sources) if data.sources is not None else "all"),
         ("kept away from", "; ".join(map(_named, data.exclude)) or "nothing"),
         ("counts", str(counts)),

@@ -124,6 +124,12 @@ class DataSection(Section):
         description="classify: further texts to learn from, without labels: only a teacher says something of them. "
         "`data.sources` holds for them, too.",
     )
+    back_translated: dict[str, Entry] = Field(
+        default_factory=dict,
+        description="translate: further pairs, by the language whose side a model has translated from the other: that "
+        "side is only read, behind the tag `<bt>`, and never learnt to be written (Sennrich et al. 2016; Caswell et "
+        "al. 2019). `data.sources` holds for them, too.",
+    )
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="What a malformed line does; skipped ones are counted."
     )
@@ -171,6 +177,19 @@ class DataSection(Section):
     cache: str | None = Field(
         default=None, description="Folder of the token cache, shared by runs on the same data; absent: in `output`."
     )
+
+    @model_validator(mode="after")
+    def _back_translated_is_read(self) -> "DataSection":
+        first, second = self.languages
+        for language in self.back_translated:
+            if language not in self.languages:
+                raise ValueError(f"back_translated names {language}, but the languages are {first} and {second}")
+            if language == second and not self.both_directions:
+                raise ValueError(
+                    f"back_translated names {second}, which this model writes: what a model wrote is only read. "
+                    f"Translate {second} to {first}, and name it as {first}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _labels_fit(self) -> "DataSection":

@@ -230,7 +230,8 @@ def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
         return f"{place}: the key {key} is missing"
     if kind in _HIDDEN:
         sentence = str(context.get("error", problem["msg"]))
-        if below:
+        # A whole section would bury what is wrong with it.
+        if below or _is_section(key):
             return f"{place}: {key}: {sentence}"
         return (
             f"{place}: {key} is {value!r}: {sentence}" if key else f"{_mentioned(sentence, places, name)}: {sentence}"
@@ -242,6 +243,11 @@ def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
     if kind == "model_type" or kind == "model_attributes_type":
         return f"{place}: {key} is {value!r}, and must be a section of its own: keys below it, or {{key: value}}"
     return f"{place}: {key} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _is_section(key: str) -> bool:
+    field = Recipe.model_fields.get(key)
+    return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _mentioned(sentence: str, places: Mapping[str, str], name: str) -> str:

@@ -29,6 +29,7 @@ METRIC_NAMES: tuple[str, ...] = get_args(MetricName)
 ONLY_FOR: dict[str, tuple[str, ...]] = {
     "data.languages": ("translate",),
     "data.both_directions": ("translate",),
+    "data.back_translated": ("translate",),
     "tokenizer.shared": ("translate",),
     "training.piece_dropout": ("translate",),
     "evaluation.beam": ("translate",),

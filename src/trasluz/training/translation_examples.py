@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trasluz.checkpoints.model_folder import language_tag
 from trasluz.checkpoints.tokenizer_files import TARGET_PREFIX, save_tokenizers
 from trasluz.errors import DataError, RecipeError, RequestError
@@ -12,12 +14,28 @@ from trasluz.text.tokenizer import Tokenizer, train_tokenizer
 from trasluz.training.examples import Examples, Tokenizers, encode_texts, in_chunks
 from trasluz.training.recipe import Recipe
 
+BACK_TRANSLATED = "<bt>"
+
+
+class BackTranslated(Pair):
+    """A pair of which a model wrote one side."""
+
+    by_model: int
+    """The number of that side, 0 or 1."""
+
+    def __new__(cls, pair: Pair, by_model: int) -> "BackTranslated":
+        """Say so of a pair."""
+        made = super().__new__(cls, *pair)
+        made.by_model = by_model
+        return made
+
 
 class TranslationExamples(Examples[Pair]):
     """Sentences and their translations."""
 
     kind = "pair"
     columns = ("source", "target")
+    further = "back_translated"
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -25,12 +43,19 @@ class TranslationExamples(Examples[Pair]):
         self.has_two_tokenizers = not recipe.tokenizer.shared
 
     def settings(self) -> dict[str, Any]:
-        """Return what the stored tokens depend on; direction tags stand in the vocabulary."""
+        """Return what the stored tokens depend on; tags stand in the vocabulary."""
         return self.recipe.data.model_dump(include={"languages", "max_length", "both_directions"})
 
     def read(self, entry: Any, report: ReadReport, sources: Sequence[str] | None = None) -> Iterator[Pair]:
         """Yield the pairs of a `data` entry."""
         return read_pairs(entry, self.languages, sources=sources, on_error=self.recipe.data.on_error, report=report)
+
+    def read_further(self, report: ReadReport) -> Iterator[Pair]:
+        """Yield the pairs of which a model wrote one side."""
+        data = self.recipe.data
+        for language, entry in data.back_translated.items():
+            for pair in self.read(entry, report, data.sources):
+                yield BackTranslated(pair, self.languages.index(language))
 
     def texts(self, example: Pair) -> tuple[str, ...]:
         """Return both sides."""
@@ -49,7 +74,9 @@ class TranslationExamples(Examples[Pair]):
     def train_tokenizers(self, examples: Callable[[], Iterator[Pair]]) -> Tokenizers:
         """Train one tokenizer on both sides, or one for each."""
         wanted = self.recipe.tokenizer
-        tags = [language_tag(language) for language in self.languages]
+        data = self.recipe.data
+        tags = [language_tag(language) for language in self.languages] if data.both_directions else []
+        tags += [BACK_TRANSLATED] if data.back_translated else []
         normalization = "lowercase" if wanted.lowercase else "nfc"
 
         def train(texts: Iterator[str], special: Sequence[str] = ()) -> Tokenizer:
@@ -60,9 +87,9 @@ class TranslationExamples(Examples[Pair]):
         try:
             if wanted.shared:
                 both = (text for pair in examples() for text in (pair.source, pair.target))
-                shared = train(both, tags if self.recipe.data.both_directions else [])
+                shared = train(both, tags)
                 return shared, shared
-            return train(pair.source for pair in examples()), train(pair.target for pair in examples())
+            return train((pair.source for pair in examples()), tags), train(pair.target for pair in examples())
         except RequestError as error:
             if isinstance(error, DataError):
                 raise
@@ -93,11 +120,24 @@ class TranslationExamples(Examples[Pair]):
             (some, [[pair.source for pair in some], [pair.target for pair in some]])
             for some in in_chunks(examples, self.texts)
         )
-        longest = self.recipe.data.max_length
+        longest, tag = self.recipe.data.max_length, back_translated_tag(self.recipe, source)
         for some, ids in encode_texts(sides, tokenizers, save if ours else None, self.recipe.training.threads):
-            for pair, source_ids, target_ids in zip(some, *ids, strict=True):
-                fits = len(source_ids) <= longest and len(target_ids) <= longest
-                yield pair, (source_ids, target_ids) if fits else None
+            for pair, *of_sides in zip(some, *ids, strict=True):
+                if isinstance(pair, BackTranslated) and tag is not None:
+                    of_sides[pair.by_model] = np.insert(of_sides[pair.by_model], 0, tag)
+                yield pair, tuple(of_sides) if max(map(len, of_sides)) <= longest else None
+
+
+def back_translated_tag(recipe: Recipe, tokenizer: Any) -> int | None:
+    """Return the id of the tag before what a model wrote; None where the recipe has no such text."""
+    if not recipe.data.back_translated:
+        return None
+    tag: int | None = tokenizer.id_of(BACK_TRANSLATED)
+    if tag is None:
+        raise RequestError(
+            f"the tokenizer has no tag {BACK_TRANSLATED}, which data.back_translated needs: train a new one"
+        )
+    return tag
 
 
 def direction_tags(recipe: Recipe, tokenizer: Any) -> tuple[int, int] | None:

@@ -28,7 +28,7 @@ from trasluz.training.reports import Chosen, Ended
 from trasluz.training.signatures import translation_signatures
 from trasluz.training.starting_model import named_model
 from trasluz.training.stream import ExampleStream
-from trasluz.training.translation_examples import TranslationExamples, direction_tags
+from trasluz.training.translation_examples import TranslationExamples, back_translated_tag, direction_tags
 from trasluz.training.translation_stream import Parents, TranslationStream
 
 # Pairs that the alignment shown by default is chosen on: model 1 wants thousands, the heads are judged on hundreds.
@@ -96,6 +96,7 @@ class TranslationJob(Job):
             start_id=model.config.start_id,
             eos_id=model.config.eos_id,
             tags=direction_tags(self.recipe, data.source_tokenizer),
+            back_translated=back_translated_tag(self.recipe, data.source_tokenizer),
             piece_dropout=_piece_dropout(self.recipe, data),
             **settings_of_stream(self.recipe, processes),
         )

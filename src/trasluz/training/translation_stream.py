@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32, Integer
 
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.piece_dropout import drop_pieces
@@ -18,7 +18,8 @@ class TranslationStream(ExampleStream[TranslationBatch]):
     """Sentence pairs; the cache's columns are source, target and place.
 
     With `tags`, every pair gives two examples: number 2k is pair k as it stands, 2k + 1 the other way round; a tag
-    before the source says where to: `tags` are the ids for those two. With `piece_dropout`, the tables of what the
+    before the source says where to: `tags` are the ids for those two. Only one of them is used where a side begins with
+    `back_translated`, the tag of what a model wrote: that side is read. With `piece_dropout`, the tables of what the
     pieces of either side were made of and a probability, no epoch cuts a sentence quite like another (see
     piece_dropout.py).
     """
@@ -34,15 +35,21 @@ class TranslationStream(ExampleStream[TranslationBatch]):
         start_id: int,
         eos_id: int,
         tags: tuple[int, int] | None,
+        back_translated: int | None = None,
         piece_dropout: tuple[Parents, Parents, float] | None = None,
         **settings: Any,
     ) -> None:
         """Take the cache and what batches need; `settings` are those of every stream."""
         source, target = cache.lengths("source"), cache.lengths("target")
         lengths = [source, target]
+        self._used: Integer[np.ndarray, "examples"] | None = None
         if tags:
             # Two examples a pair, side by side; the tag is one more source token.
             lengths = [_interleave(source + 1, target + 1), _interleave(target, source)]
+            if back_translated is not None:
+                by_model = [_begins_with(cache, name, back_translated) for name in ("source", "target")]
+                self._used = np.flatnonzero(_interleave(~by_model[1], ~by_model[0]))
+                lengths = [column[self._used] for column in lengths]
         super().__init__(cache, files, lengths, **settings)
         self.ids = {"pad_id": pad_id, "start_id": start_id, "eos_id": eos_id}
         self.tags = tags
@@ -56,6 +63,7 @@ class TranslationStream(ExampleStream[TranslationBatch]):
     def example(self, example: int, epoch: int | None = None) -> tuple[Any, Any]:
         """Return the ids of one example: the source with its tag, and the target."""
         source, target = self.cache[self._row(example)][:2]
+        turned = bool(self.tags) and self._number(example) % 2
         if self.piece_dropout and epoch is not None:
             of_source, of_target, probability = self.piece_dropout
             generator = np.random.default_rng([self.seed, epoch, example])
@@ -63,16 +71,29 @@ class TranslationStream(ExampleStream[TranslationBatch]):
             target = drop_pieces(target, of_target, probability, generator)
         if not self.tags:
             return source, target
-        if example % 2:
+        if turned:
             source, target = target, source
-        return np.concatenate(([self.tags[example % 2]], source)), target
+        return np.concatenate(([self.tags[turned]], source)), target
 
     def _row(self, example: int) -> int:
-        return example // 2 if self.tags else example
+        return self._number(example) // 2 if self.tags else example
+
+    def _number(self, example: int) -> int:
+        return example if self._used is None else int(self._used[example])
 
 
 def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
-    joined = np.empty(2 * len(even), dtype=np.int32)
+    joined = np.empty(2 * len(even), dtype=even.dtype)
     joined[0::2] = even
     joined[1::2] = odd
     return joined
+
+
+def _begins_with(cache: TokenCache, name: str, token: int) -> Bool[np.ndarray, "rows"]:
+    """Tell which rows of a column have this token at their beginning."""
+    lengths = cache.lengths(name)
+    begins = np.cumsum(lengths, dtype=np.int64) - lengths
+    found = np.zeros(len(lengths), dtype=bool)
+    filled = np.flatnonzero(lengths)
+    found[filled] = cache.ids_at(name, begins[filled]) == token
+    return found
