@@ -12,7 +12,9 @@ from trasluz.layers import attentive_recurrence as attentive
 from trasluz.layers import recurrent_kernels
 from trasluz.layers.additive_attention import AdditiveAttention
 from trasluz.layers.kernels import load_kernels
+from trasluz.layers.kernels.int8_training import int8_rows, rounds_rows
 from trasluz.layers.masks import EVERYTHING, Mask
+from trasluz.layers.products import RepeatedProduct, eight_bit_products
 from trasluz.layers.recurrent import CELLS, RecurrentStack
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
@@ -147,3 +149,44 @@ def test_many_rows_are_shared_among_threads() -> None:
         [weight, *attention.parameters(), *cell.recurrent_weights()],
         torch.float32,
     )
+
+
+@pytest.mark.skipif(not rounds_rows(), reason="the processor has no VNNI")
+@pytest.mark.parametrize("cell_name", ["gru", "lstm"])
+def test_products_of_steps_in_eight_bits(cell_name: str) -> None:
+    cell, attention = CELLS[cell_name](3, 72), AdditiveAttention(72, 96, 64)
+    projected = torch.randn(40, 4, cell.input.out_features, requires_grad=True)
+    annotations = torch.randn(40, 7, 96, requires_grad=True)
+    weight = (0.2 * torch.randn(cell.input.out_features, 96)).requires_grad_()
+    state = tuple(torch.randn(40, 72, requires_grad=True) for _ in range(cell.num_states))
+    stack, x = RecurrentStack("gru", 80, 72, 1, True), torch.randn(40, 6, 80, requires_grad=True)
+
+    def run() -> tuple[Tensor, ...]:
+        memory = attention.remember(annotations)
+        found = attentive.attentive_recurrence(projected, weight, attention, memory, EVERYTHING, cell, state)
+        output, last = stack(x, torch.full((40,), 6))
+        return *found, output, *last
+
+    inputs = [projected, annotations, weight, *state, *attention.parameters(), *stack.parameters(), x]
+    plain = outcome(run, inputs)
+    with eight_bit_products():
+        rounded = outcome(run, inputs)
+    assert not torch.equal(plain[0], rounded[0]) and not torch.equal(plain[-1], rounded[-1])
+    for ours, expected in zip(rounded, plain, strict=True):
+        assert (ours - expected).norm() < 0.03 * expected.norm() + 1e-4
+
+
+@pytest.mark.skipif(not rounds_rows(), reason="the processor has no VNNI")
+def test_a_way_back_that_is_not_rounded() -> None:
+    weight, x, y = torch.randn(70, 80), torch.randn(9, 80), torch.randn(9, 70)
+    with eight_bit_products():
+        rounded, half = (
+            RepeatedProduct(weight, torch.float32),
+            RepeatedProduct(weight, torch.float32, rounds_back=False),
+        )
+    plain = RepeatedProduct(weight, torch.float32)
+    assert torch.equal(rounded(x), int8_rows(x, weight)) and torch.equal(half(x), rounded(x))
+    assert torch.equal(rounded.back(y), int8_rows(y, weight.t()))
+    assert torch.equal(half.back(y), plain.back(y)) and not torch.equal(rounded.back(y), plain.back(y))
+    torch.testing.assert_close(plain(x), x @ weight.t())
+    torch.testing.assert_close(plain.back(y), y @ weight)

@@ -17,7 +17,7 @@ from trasluz.layers.kernels import recurrent_cells, training_kernels_for
 from trasluz.layers.kernels.additive_attention import CompiledAttention
 from trasluz.layers.kernels.column_sums import column_sums
 from trasluz.layers.linear import compute_dtype
-from trasluz.layers.products import product_with, row_products
+from trasluz.layers.products import RepeatedProduct, row_products
 
 States = tuple[Tensor, ...]
 
@@ -82,7 +82,7 @@ class CompiledGRU(CompiledCell):
     num_states, num_gates, num_saved = 1, 3, 3
 
     def __init__(self, weights: States, dtype: torch.dtype) -> None:
-        self.gates, self.proposal = (weight.to(dtype) for weight in weights)
+        self.gates, self.proposal = (RepeatedProduct(weight, dtype) for weight in weights)
 
     def tape(self, start: States, steps: int) -> Tape:
         (state,), dtype = start, self.gates.dtype
@@ -91,9 +91,9 @@ class CompiledGRU(CompiledCell):
 
     def step(self, tape: Tape, step: int, projected: Tensor, from_context: Tensor) -> None:
         state, saved, reset_state = tape.states[step], tape.saved[step], tape.kept[step]
-        from_state = product_with(tape.shown[step], self.gates, None)
+        from_state = self.gates(tape.shown[step])
         recurrent_cells.gru_gates(projected, from_context, from_state, state, saved, reset_state)
-        from_reset = product_with(reset_state, self.proposal, None)
+        from_reset = self.proposal(reset_state)
         recurrent_cells.gru_proposal(
             projected, from_context, from_reset, state, saved, tape.states[step + 1], tape.shown[step + 1]
         )
@@ -103,9 +103,9 @@ class CompiledGRU(CompiledCell):
     ) -> Tensor:
         two_gates = 2 * flowing.shape[-1]
         recurrent_cells.gru_proposal_backward(given, product, tape.saved[step], flowing, to_projected)
-        of_reset = product_with(to_projected[:, two_gates:], self.proposal.t(), None)
+        of_reset = self.proposal.back(to_projected[:, two_gates:])
         recurrent_cells.gru_gates_backward(of_reset, tape.saved[step], tape.states[step], flowing, to_projected)
-        return product_with(to_projected[:, :two_gates], self.gates.t(), None)
+        return self.gates.back(to_projected[:, :two_gates])
 
     def of_start(self, flowing: Tensor, product: Tensor) -> States:
         return (flowing + product,)
@@ -124,14 +124,14 @@ class CompiledLSTM(CompiledCell):
     num_states, num_gates, num_saved = 2, 4, 5
 
     def __init__(self, weights: States, dtype: torch.dtype) -> None:
-        (self.gates,) = (weight.to(dtype) for weight in weights)
+        (self.gates,) = (RepeatedProduct(weight, dtype) for weight in weights)
 
     def tape(self, start: States, steps: int) -> Tape:
         state, cell = start
         return Tape(*_places(cell, state, steps, self.num_saved, self.gates.dtype, apart=True), cell.new_empty(0))
 
     def step(self, tape: Tape, step: int, projected: Tensor, from_context: Tensor) -> None:
-        from_state = product_with(tape.shown[step], self.gates, None)
+        from_state = self.gates(tape.shown[step])
         recurrent_cells.lstm(
             *(projected, from_context, from_state, tape.states[step], tape.saved[step]),
             *(tape.states[step + 1], tape.shown[step + 1]),
@@ -141,7 +141,7 @@ class CompiledLSTM(CompiledCell):
         self, tape: Tape, step: int, given: Tensor, product: Tensor, flowing: Tensor, to_projected: Tensor
     ) -> Tensor:
         recurrent_cells.lstm_backward(given, product, tape.saved[step], tape.states[step], flowing, to_projected)
-        return product_with(to_projected, self.gates.t(), None)
+        return self.gates.back(to_projected)
 
     def of_start(self, flowing: Tensor, product: Tensor) -> States:
         return product, flowing
@@ -172,13 +172,15 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         projected = _with_whole_rows(projected.to(dtype))
         key, value = (part.to(dtype).contiguous() for part in (key, value))
         memory = CompiledAttention(key, value, score_weight[0].float().contiguous(), seen)
-        to_query, to_gates = (weight.to(dtype).contiguous() for weight in (query_weight, context_weight))
+        to_query = RepeatedProduct(query_weight, dtype)
+        # Gradients of scores are small differences of what comes back to the contexts: eight bits are too few for them.
+        to_gates = RepeatedProduct(context_weight, dtype, rounds_back=False)
         contexts = torch.empty(steps, rows, value.shape[-1], dtype=dtype)
         alignments, queries = torch.empty(steps, rows, key.shape[1], dtype=torch.float32), []
         for step in range(steps):
-            query = product_with(tape.shown[step], to_query, None)
+            query = to_query(tape.shown[step])
             memory.look(query, alignments[step], contexts[step])
-            cell.step(tape, step, projected[:, step], product_with(contexts[step], to_gates, None))
+            cell.step(tape, step, projected[:, step], to_gates(contexts[step]))
             queries.append(query)
         ctx.cell, ctx.memory, ctx.to_query, ctx.to_gates = cell, memory, to_query, to_gates
         ctx.save_for_backward(contexts, alignments, torch.stack(queries), *tape)
@@ -200,10 +202,10 @@ class CompiledAttentiveRecurrence(torch.autograd.Function):
         for step in reversed(range(steps)):
             product = cell.step_back(tape, step, to_shown[:, step], product, flowing, to_projected[step])
             memory.look_back(
-                *(to_contexts[:, step], product_with(to_projected[step], ctx.to_gates.t(), None)),
+                *(to_contexts[:, step], ctx.to_gates.back(to_projected[step])),
                 *(queries[step], alignments[step], through_contexts[step], to_scores[step], to_queries[step]),
             )
-            product += product_with(to_queries[step], ctx.to_query.t(), None)
+            product += ctx.to_query.back(to_queries[step])
         to_key, to_value, to_score = memory.memory_gradients(queries, through_contexts, alignments, to_scores)
         return (
             *(None, None),
@@ -229,28 +231,32 @@ class CompiledGRUStack(torch.autograd.Function):
         bias: Float[Tensor, "directions gates"],
     ) -> tuple[Float[Tensor, "rows steps directions_dim"], Float[Tensor, "directions rows dim"]]:
         dtype, (rows, steps, _) = compute_dtype(projected), projected.shape
-        (directions, _, dim), matrix, bias = start.shape, matrix.to(dtype), bias.float()
+        directions, dim = len(start), start.shape[2]
+        products, bias = [RepeatedProduct(one, dtype) for one in matrix], bias.float()
         parts = _with_whole_rows(projected.to(dtype)).chunk(directions, dim=-1)
         output = torch.empty(rows, steps, directions * dim, dtype=dtype)
         tapes = [_places(one, one, steps, 4, dtype) for one in start]
         for direction, (states, shown, saved) in enumerate(tapes):
-            seen, weight, added = output.chunk(directions, dim=-1)[direction], matrix[direction], bias[direction]
+            seen, product, added = output.chunk(directions, dim=-1)[direction], products[direction], bias[direction]
             for step, position in enumerate(_positions(steps, direction)):
-                now, from_state = parts[direction][:, position], product_with(shown[step], weight, None)
+                now, from_state = parts[direction][:, position], product(shown[step])
                 recurrent_cells.torch_gru(
                     *(now, from_state, added, states[step], lengths, position, saved[step]),
                     *(states[step + 1], shown[step + 1], seen[:, position]),
                 )
-        ctx.save_for_backward(lengths, matrix, *(part for tape in tapes for part in tape))
+        ctx.products = products
+        ctx.save_for_backward(lengths, *(part for tape in tapes for part in tape))
         return output, torch.stack([states[-1] for states, _, _ in tapes])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        lengths, matrix, *rest = ctx.saved_tensors
-        (directions, gates, dim), dtype = matrix.shape, matrix.dtype
+        lengths, *rest = ctx.saved_tensors
+        products: list[RepeatedProduct] = ctx.products
+        directions, dtype = len(products), products[0].dtype
         of_output, of_last = _with_whole_rows(gradients[0].to(dtype)), gradients[1]
-        rows, steps, _ = of_output.shape
+        (rows, steps, _), (_, dim) = of_output.shape, of_last.shape[1:]
+        gates = 3 * dim
         to_projected = torch.empty(rows, steps, directions * gates, dtype=dtype)
         to_start, to_matrix, to_bias = [], [], []
         for direction in range(directions):
@@ -264,7 +270,7 @@ class CompiledGRUStack(torch.autograd.Function):
                     *(given[:, position], product, saved[step], states[step], lengths, position),
                     *(flowing, wanted[:, position], to_product[step]),
                 )
-                product = product_with(to_product[step], matrix[direction].t(), None)
+                product = products[direction].back(to_product[step])
             to_start.append(flowing + product)
             to_matrix.append(row_products(to_product.flatten(0, 1), shown[:-1].flatten(0, 1)))
             to_bias.append(column_sums(to_product.flatten(0, 1)))

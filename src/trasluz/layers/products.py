@@ -10,7 +10,8 @@ way (on one core, half as fast again), not rounded to bfloat16, and without code
 Training may want products of layers in eight bits (`eight_bit_products`): what enters and the weights, and on the way
 back the gradient and the weights, each row rounded by a scale of its own. The gradients of weights are not: they are
 sums over all rows, in which what one row lacks would be felt in all. That is SwitchBack (Wortsman et al. 2023,
-arXiv 2304.13013, section 2), but for weights rounded by rows, too.
+arXiv 2304.13013, section 2), but for weights rounded by rows, too. Recurrences round their weights once for all steps
+(`RepeatedProduct`).
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trasluz.devices import onednn_leads
-from trasluz.layers.kernels.int8_training import int8_rows, rounds_rows
+from trasluz.layers.kernels.int8_training import RoundedWeight, int8_rows, rounds_rows
 from trasluz.layers.kernels.summed_products import summed_products, sums_products
 from trasluz.layers.row_room import whole_rows, with_room
 
@@ -67,6 +68,34 @@ def product_with(
         return product
     product = nn.functional.linear(x, weight, bias)
     return product.relu_() if activation == "relu" else product
+
+
+class RepeatedProduct:
+    """x W^T and, on the way back, x W, again and again: what is to be made of W for them is made once.
+
+    As `product_with`, in a type; in eight bits where those are wanted now, and the way back only if it `rounds_back`.
+    """
+
+    def __init__(
+        self, weight: Float[Tensor, "outputs inputs"], dtype: torch.dtype, *, rounds_back: bool = True
+    ) -> None:
+        self.dtype = dtype
+        rounds = in_eight_bits(weight)
+        in_type = None if rounds and rounds_back else weight.to(dtype).contiguous()
+        self._forth = RoundedWeight(weight) if in_type is None or rounds else in_type
+        self._back = RoundedWeight(weight.t()) if in_type is None else in_type.t()
+
+    def __call__(self, x: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
+        """Return x W^T."""
+        return _multiplied(x, self._forth)
+
+    def back(self, x: Float[Tensor, "rows outputs"]) -> Float[Tensor, "rows inputs"]:
+        """Return x W."""
+        return _multiplied(x, self._back)
+
+
+def _multiplied(x: Tensor, weight: Tensor | RoundedWeight) -> Tensor:
+    return weight.product(x) if isinstance(weight, RoundedWeight) else product_with(x, weight, None)
 
 
 def product_in_room(

@@ -16,33 +16,50 @@ def rounds_rows() -> bool:
     return kernels is not None and kernels.trasluz_int8_levels() == _VNNI_LEVELS
 
 
+class RoundedWeight:
+    """A matrix W, float32, as it lies or turned, rounded and packed: for products with it, one or many."""
+
+    def __init__(self, weight: Float[Tensor, "outputs inputs"]) -> None:
+        self.outputs, self.inputs = weight.shape
+        turned = weight.stride(0) == 1 and not weight.is_contiguous()
+        if not turned:
+            weight = weight.contiguous()
+        self._depth = self.inputs + -self.inputs % PADDED_INPUTS
+        places = self.outputs + -self.outputs % BLOCK
+        self._packed = torch.empty(places * self._depth, dtype=torch.int8, device="cpu")
+        self._offset = torch.empty(places, dtype=torch.int32, device="cpu")
+        self._scale = torch.empty(places, dtype=torch.float32, device="cpu")
+        kernels = load_kernels()
+        assert kernels is not None
+        kernels.trasluz_int8_pack(
+            *(weight.data_ptr(), self.outputs, self.inputs, self._depth, turned),
+            *(one.data_ptr() for one in (self._packed, self._offset, self._scale)),
+            torch.get_num_threads(),
+        )
+        self._nothing = torch.zeros(places, dtype=torch.float32, device="cpu")
+
+    def product(
+        self, x: Float[Tensor, "rows inputs"], bias: Float[Tensor, " outputs"] | None = None
+    ) -> Float[Tensor, "rows outputs"]:
+        """Return x W^T + b in the type of x, float32 or bfloat16."""
+        added = self._nothing
+        if bias is not None:
+            added = added.clone()
+            added[: self.outputs] = bias
+        x, y = x.contiguous(), x.new_empty(len(x), self.outputs)
+        if len(x):
+            call_kernel(
+                *("trasluz_int8_rows", x, len(x), self.inputs, self._depth),
+                *(self._packed, self._offset, self._scale, added, self.outputs, y),
+                is_bfloat=x.dtype == torch.bfloat16,
+            )
+        return y
+
+
 def int8_rows(
     x: Float[Tensor, "rows inputs"],
     weight: Float[Tensor, "outputs inputs"],
     bias: Float[Tensor, " outputs"] | None = None,
 ) -> Float[Tensor, "rows outputs"]:
     """Return x W^T + b in the type of x, float32 or bfloat16; W is float32, as it lies or turned."""
-    (rows, inputs), outputs = x.shape, len(weight)
-    turned = weight.stride(0) == 1 and not weight.is_contiguous()
-    if not turned:
-        weight = weight.contiguous()
-    depth, places = inputs + -inputs % PADDED_INPUTS, outputs + -outputs % BLOCK
-    packed = torch.empty(places * depth, dtype=torch.int8, device="cpu")
-    offset = torch.empty(places, dtype=torch.int32, device="cpu")
-    scale = torch.empty(places, dtype=torch.float32, device="cpu")
-    kernels = load_kernels()
-    assert kernels is not None
-    kernels.trasluz_int8_pack(
-        *(weight.data_ptr(), outputs, inputs, depth, turned),
-        *(packed.data_ptr(), offset.data_ptr(), scale.data_ptr(), torch.get_num_threads()),
-    )
-    added = torch.zeros(places, dtype=torch.float32, device="cpu")
-    if bias is not None:
-        added[:outputs] = bias
-    x, y = x.contiguous(), x.new_empty(rows, outputs)
-    if rows:
-        call_kernel(
-            *("trasluz_int8_rows", x, rows, inputs, depth, packed, offset, scale, added, outputs, y),
-            is_bfloat=x.dtype == torch.bfloat16,
-        )
-    return y
+    return RoundedWeight(weight).product(x, bias)
