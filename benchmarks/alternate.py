@@ -12,6 +12,7 @@ A worker that fails is named with the first line of its error, and the others go
 
 import argparse
 import contextlib
+import ctypes
 import datetime
 import json
 import os
@@ -255,12 +256,16 @@ def serve(prepare: Callable[[dict[str, Any]], Callable[[dict[str, Any]], Reply]]
             reply = _watched(turn, request) if request.get("watch") else turn(request)
             _answer(answers, {**reply, "peak_mb": peak_mb()})
             if request.get("give_back"):
-                from trasluz.devices import trim_heap
-
-                trim_heap()
+                _trim_heap()
     except Exception as error:
         traceback.print_exc()
         _answer(answers, {"error": f"{type(error).__name__}: {first_line(error)}"})
+
+
+def _trim_heap() -> None:
+    # By the C library alone: a peer's environment need not have trasluz.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _watched(turn: Callable[[dict[str, Any]], Reply], request: dict[str, Any]) -> Reply:

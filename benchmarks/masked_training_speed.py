@@ -37,7 +37,7 @@ from alternate import (
 )
 from encoder_folder import LONGEST, MEAN_LENGTH, SMALL, TINY, TINY_VOCAB_SIZE, VOCAB_SIZE, texts, write_tokenizer
 from machine_limits import LIMITS
-from training_batches import LEARNING_RATE, our_precisions, peer_turns, prepared, turns_of
+from training_batches import LEARNING_RATE, our_precisions, peer_turns, prepared, run_name, turns_of
 from training_speed import training_rows
 
 SCRIPT = "masked_training_speed.py"
@@ -98,7 +98,7 @@ training:
   seed: {settings["seed"]}
   save_every: 100 h
 evaluation: {{every: 100000000 steps, patience: null}}
-output: {work}/run-{settings.get("precision", "fp32")}
+output: {work}/{run_name(settings, settings.get("precision", "fp32"))}
 """
     )
 

@@ -275,7 +275,7 @@ def measure(options: Any) -> dict[str, Any]:
             "costs": {one.name: {"gflop": gflop_a_target_token(one.packages[0], source_tokens)} for one in taking_part}
         }
 
-    return measure_training(SCRIPT, options, "a recurrent model", contenders, costs)
+    return measure_training(SCRIPT, options, "a recurrent model", contenders, costs, warm_up={"updates": 1})
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -105,9 +105,14 @@ def recipe(settings: Mapping[str, Any], model: str = "transformer-tiny", precisi
             f"training.precision={precision}",
             f"training.threads={settings['threads']}",
             f"training.seed={settings['seed']}",
-            f'output="{work}/run-{precision}"',
+            f'output="{work}/{run_name(settings, precision)}"',
         ],
     )
+
+
+def run_name(settings: Mapping[str, Any], precision: str) -> str:
+    """Return the name of a contender's run folder, of which each needs its own."""
+    return f"run-{precision}{'-without-kernels' if settings.get('without_kernels') else ''}"
 
 
 def _write_random_pairs(path: Path, count: int, seed: int) -> None:

@@ -208,8 +208,12 @@ def measure_training(
     what: str,
     contenders: Callable[[Mapping[str, Any]], list[Contender]],
     costs: Callable[[list[Contender], float], dict[str, Any]],
+    warm_up: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Let contenders train in turns; `costs` says what a target token costs them, by the source tokens beside it."""
+    """Let contenders train in turns; `costs` says what a target token costs them, by the source tokens beside it.
+
+    Where all together hold more than there is, they give back between turns, and have a `warm_up` before each.
+    """
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         settings = {"work": name, "seed": options.seed, "threads": threads_of(options)}
@@ -217,7 +221,7 @@ def measure_training(
         text = prepare_text(Path(name), options.seed)
         taking_part = chosen(options, contenders(settings), notes)
         limits = Contender(LIMITS.name, LIMITS.script, {"threads": threads_of(options)})
-        with Contest([*taking_part, limits]) as contest:
+        with Contest([*taking_part, limits], warm_up) as contest:
             request = {"updates": 1 if options.quick else UPDATES_A_TURN}
             least = 2 if options.quick else 5
             replies = contest.rounds(request, 0 if options.quick else options.minutes, least)

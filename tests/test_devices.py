@@ -1,5 +1,6 @@
 """Devices and number types by name."""
 
+import copy
 import io
 import platform
 import subprocess
@@ -11,6 +12,7 @@ import torch
 from trasluz.devices import (
     choose_device,
     choose_dtype,
+    memory_for_weights,
     multiplies_bf16,
     set_threads,
     share_gpus,
@@ -29,6 +31,16 @@ def test_names() -> None:
     assert choose_dtype("bf16", CPU) == torch.bfloat16
     set_threads(None)
     tune_allocator()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1_000, 1_000), (2, 600, 1_100)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_memory_for_weights(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    room = memory_for_weights(shape, dtype)
+    assert room.shape == shape and room.dtype == dtype and not room.any()
+    room += 1
+    assert torch.equal(room, torch.ones(shape, dtype=dtype)) and room.is_contiguous()
+    assert torch.equal(copy.deepcopy(room), room)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from trasluz.devices import trim_heap
+from trasluz.devices import memory_for_weights, trim_heap
 from trasluz.layers.int8 import to_int8
 
 
@@ -81,7 +81,7 @@ def fill(
     of_floats = float_dtype(dtype)
     for parameter in sorted(model.parameters(), key=Tensor.numel, reverse=True):
         # Into memory of the model's own: where numbers lie in a file, kernels may add them up in another order.
-        parameter.data = torch.empty(parameter.shape, dtype=of_floats).copy_(parameter)
+        parameter.data = memory_for_weights(parameter.shape, of_floats).copy_(parameter)
         after_each()
     model.to(of_floats)
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
+from trasluz.devices import memory_for_weights
 from trasluz.layers.kernels import load_kernels
 
 # Outputs of a block, and inputs of an output that lie side by side.
@@ -33,7 +34,7 @@ class CompiledProduct(nn.Module):
         self.levels: int = kernels.trasluz_int8_levels()
         self.depth = self.inputs + -self.inputs % PADDED_INPUTS
         blocks = -(-self.outputs // BLOCK)
-        self._packed = torch.zeros(blocks, self.depth // _QUAD, BLOCK, _QUAD, dtype=torch.int8)
+        self._packed = memory_for_weights((blocks, self.depth // _QUAD, BLOCK, _QUAD), torch.int8)
         self._offset = torch.zeros(blocks * BLOCK, dtype=torch.int32)
         self._scale, self._bias = (torch.zeros(blocks * BLOCK, dtype=torch.float32) for _ in range(2))
         if bias is not None:
