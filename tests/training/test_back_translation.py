@@ -85,6 +85,23 @@ def test_what_a_tokenizer_or_a_task_does_not_know(tmp_path: Path) -> None:
         pairs_of(small_recipe(tmp_path, only, both, excluded, name="excluded"))
 
 
+def test_those_that_are_too_long_are_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "long.tsv").write_text(f"{'ant ' * 30}\tANT\nowl\tOWL\n")
+    only = f"data.back_translated={{en: {{path: {tmp_path / 'long.tsv'}, columns: {{en: 1, es: 2}}, header: false}}}}"
+    data, examples = pairs_of(small_recipe(tmp_path, only))
+    assert (data.counts.back_translated, data.counts.too_long) == (1, 1)
+    assert [example for example in examples if "<bt>" in example[0]] == [("<bt> owl", "OWL")]
+
+
+def test_a_run_is_not_gone_on_with_by_others(tmp_path: Path) -> None:
+    key, both = by_model(tmp_path), "data.both_directions=true"
+    run(small_recipe(tmp_path, key, both))
+    only = f"data.back_translated={{en: {{path: {tmp_path / 'es.tsv'}, columns: {{en: 1, es: 2}}, header: false}}}}"
+    for other in (only, "data.back_translated={}"):
+        with pytest.raises(RecipeError, match=r"back_translated is .*, but the run in .* was begun with"):
+            run(small_recipe(tmp_path, other, both, "training.max_steps=30"), resume=True)
+
+
 def test_a_model_that_learnt_from_them(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs.tsv")
     recipe = small_recipe(tmp_path, by_model(tmp_path), "data.both_directions=true")

@@ -216,6 +216,7 @@ class _Preparation(Generic[ExampleT]):
     counts: DataCounts = field(default_factory=DataCounts)
     unseen: set[str] = field(default_factory=set)
     held_texts: set[str] = field(default_factory=set)
+    first_further: Any = None
 
     def run(self, tokenizers: Tokenizers | None) -> Iterator[Report]:
         data, examples = self.recipe.data, self.examples
@@ -259,7 +260,7 @@ class _Preparation(Generic[ExampleT]):
             if getattr(data, examples.further) and not getattr(self.counts, examples.further):
                 raise DataError(
                     f"{self.recipe.place(f'data.{examples.further}')}: none of these {examples.kind}s is left: all "
-                    "stand among those to choose by or to exclude; name others, or leave the key out"
+                    "stand among those to choose by or to exclude, or are too long; name others, or leave the key out"
                 )
             if data.valid is None:
                 lines = (json.dumps(examples.to_record(one), ensure_ascii=False) for one in held_out)
@@ -280,11 +281,12 @@ class _Preparation(Generic[ExampleT]):
         return self._kept(self.examples.read(data.train, report or ReadReport(), data.sources), counts)
 
     def _all(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
-        """Yield everything to train on, and say in `counts` how much of it does not stand in `data.train`."""
+        """Yield everything to train on; what does not stand in `data.train` comes last, from `first_further` on."""
         report = report or ReadReport()
         yield from self._labelled(counts, report)
+        self.first_further = None
         for example in self._kept(self.examples.read_further(report), counts):
-            counts[self.examples.further] += 1
+            self.first_further = self.first_further or example
             yield example
 
     def _kept(self, examples: Iterator[ExampleT], counts: Counter[str]) -> Iterator[ExampleT]:
@@ -332,12 +334,15 @@ class _Preparation(Generic[ExampleT]):
         counts: Counter[str] = Counter()
         report = ReadReport()
         last: ExampleT | None = None
+        is_further = False
         for example, columns in self.examples.encoded(self._all(counts, report), tokenizers):
+            is_further = is_further or example is self.first_further
             if columns is None:
                 counts["too_long"] += 1
                 continue
             # Some come in several pieces.
             counts["used"] += example is not last
+            counts[self.examples.further] += is_further and example is not last
             last = example
             place = example.place
             yield *columns, [files.setdefault(str(place.path), len(files)), place.line]

@@ -218,13 +218,17 @@ def _check_data(recipe: Recipe, checkpoints: CheckpointFolder, steps: list[int],
         )
 
 
+# Mappings whose keys are no settings: one that is gone, or new, is a difference.
+_WHOLE = ("model", "back_translated", "class_weights")
+
+
 def _differences(now: dict[str, Any], before: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for key, value in now.items():
         if key not in before:
             # The run is older than the key, and had what is its default now.
             continue
         was = before[key]
-        if isinstance(value, dict) and isinstance(was, dict) and key != "model":
+        if isinstance(value, dict) and isinstance(was, dict) and key not in _WHOLE:
             yield from ((f"{key}.{inner}", new, old) for inner, new, old in _differences(value, was))
         elif value != was:
             yield key, value, was
