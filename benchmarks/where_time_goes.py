@@ -31,7 +31,11 @@ PARTS: dict[str, tuple[str, ...]] = {
         *("aten::threshold", "aten::native_dropout"),
     ),
     "attention": ("_TextAttention", "aten::_scaled_dot", "aten::_softmax", "aten::softmax", "aten::masked_fill"),
-    "recurrences: cells, attention in the loop, products in eight bits": ("CompiledAttentive", "CompiledGRU", "CompiledLSTM"),
+    "recurrences: cells, attention in the loop, products in eight bits": (
+        "CompiledAttentive",
+        "CompiledGRU",
+        "CompiledLSTM",
+    ),
     "norms, sums, dropout": ("_SumNorm", "_Sum", "_Dropout", "aten::native_layer_norm", "aten::bernoulli", "aten::add"),
     "loss": ("_ChunkedCrossEntropy", "aten::_log_softmax", "aten::nll", "aten::log_softmax"),
     "optimizer, clipping": ("aten::_fused_adam", "aten::linalg_vector_norm", "aten::_foreach", "Optimizer"),
