@@ -17,6 +17,7 @@ import datetime
 import json
 import os
 import select
+import shlex
 import statistics
 import subprocess
 import sys
@@ -417,7 +418,7 @@ def command_line(script: str, options: argparse.Namespace) -> str:
             continue
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
-            words += [f"{one:g}" if isinstance(one, float) else str(one) for one in _listed(value)]
+            words += [f"{one:g}" if isinstance(one, float) else shlex.quote(str(one)) for one in _listed(value)]
     return " ".join(words)
 
 

@@ -1,4 +1,4 @@
-"""Where does the time of training go: trasluz beside transformers, by what is computed.
+"""Where does the time of training go: trasluz beside a peer, by what is computed.
 
     TRASLUZ_DATA=... python benchmarks/where_time_goes.py --threads 1
 
@@ -101,7 +101,7 @@ def measure(options: argparse.Namespace) -> list[tuple[str, dict[str, list[Reply
 
 
 def _is_wanted(one: Contender, peer: str, precisions: list[str]) -> bool:
-    is_plain = one.ours and "without" not in one.name
+    is_plain = one.ours and not one.settings.get("without_kernels")
     return one.precision in precisions and (is_plain or one.name.startswith(peer))
 
 

@@ -65,7 +65,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
 @pytest.mark.parametrize("eight_bits", [False, True])
 @given(sizes=SIZES, band=st.one_of(st.none(), st.integers(1, 8)), length=st.integers(0, 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @torch.no_grad()
 def test_step(
     activation: ActivationName, eight_bits: bool, sizes: tuple[int, int, int], band: int | None, length: int
@@ -94,7 +94,7 @@ def test_step(
 @pytest.mark.parametrize("residual", [PreNorm, PostNorm])
 @pytest.mark.parametrize("eight_bits", [False, True])
 @given(sizes=SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @torch.no_grad()
 def test_a_step_that_looks_at_a_source(
     residual: type[PreNorm] | type[PostNorm], eight_bits: bool, sizes: tuple[int, int, int]

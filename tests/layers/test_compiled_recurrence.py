@@ -67,7 +67,7 @@ def both_ways(run: Callable[[], tuple[Tensor, ...]], inputs: list[Tensor], dtype
     few=st.tuples(FEW, FEW, FEW),
     sizes=st.tuples(SIZES, SIZES, SIZES),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_attention_in_the_loop(
     dtype: torch.dtype, cell_name: str, padded: bool, few: tuple[int, ...], sizes: tuple[int, ...]
 ) -> None:
@@ -95,7 +95,7 @@ def test_attention_in_the_loop(
     lengths=st.lists(FEW, min_size=1, max_size=5),
     sizes=st.tuples(SIZES, SIZES),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_stack(
     dtype: torch.dtype, bidirectional: bool, layers: int, lengths: list[int], sizes: tuple[int, int]
 ) -> None:

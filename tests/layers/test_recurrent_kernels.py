@@ -24,7 +24,7 @@ def gradients_of(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tens
 
 
 @given(cell_name=st.sampled_from(["gru", "lstm"]), padded=st.booleans(), sizes=st.tuples(*[SIZES] * 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_attention_in_the_loop(cell_name: str, padded: bool, sizes: tuple[int, ...]) -> None:
     batch, steps, keys, hidden, memory_dim, attention_dim = sizes
     torch.manual_seed(sum(sizes))
@@ -83,7 +83,7 @@ def test_bfloat16_products_stay_near(cell_name: str) -> None:
 
 
 @given(bidirectional=st.booleans(), layers=st.integers(1, 3), lengths=st.lists(SIZES, min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_stack_equals_torchs(bidirectional: bool, layers: int, lengths: list[int]) -> None:
     torch.manual_seed(layers)
     stack = RecurrentStack("gru", 4, 3, layers, bidirectional).double()

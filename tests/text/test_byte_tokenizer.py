@@ -28,7 +28,7 @@ def tokenizer(folder: Path) -> ByteTokenizer:
     return ByteTokenizer.load(folder)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text())
 def test_every_text_comes_back(tokenizer: ByteTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text

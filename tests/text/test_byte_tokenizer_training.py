@@ -17,7 +17,7 @@ TRAINED = {kind: train_byte_tokenizer(TEXTS, kind, 400) for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text())
 def test_every_text_comes_back(kind: str, text: str) -> None:
     tokenizer = TRAINED[kind]

@@ -32,7 +32,7 @@ def test_nothing_of_a_stop_string_is_given_out() -> None:
     assert grown([b"\xc2", b"\xbf", b"s\xc3", b"\xad"], ("¿sí",))[0] == ["", "", "", "", ""]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("abñ日 ", max_size=30), st.lists(st.text("abñ日 ", min_size=1, max_size=4), max_size=3), st.data())
 def test_the_pieces_are_the_text_before_the_first_stop_string(text: str, stop: list[str], data: st.DataObject) -> None:
     whole = text.encode()

@@ -41,7 +41,7 @@ def test_all_parts_in_order_are_the_file(tmp_path: Path, name: str, ending: str)
         assert lines_of_parts(str(path), count) == list(read_lines(str(path)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(content=st.text("a\r\n", max_size=12), count=st.integers(1, 15))
 def test_wherever_lines_end(tmp_path_factory: pytest.TempPathFactory, content: str, count: int) -> None:
     path = tmp_path_factory.getbasetemp() / "any.txt"

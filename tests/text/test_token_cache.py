@@ -160,3 +160,14 @@ def test_ids_are_found_by_their_place_in_the_whole_column(tmp_path):
     cache = TokenCache.build(tmp_path / "tokens", ROWS, fingerprint="abc")
     assert cache.ids_at("source", np.array([[0, 3], [2, 1]])).tolist() == [[4, 10], [6, 5]]
     assert [cache.row_of("source", place) for place in range(4)] == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_rows_that_begin_with_an_id(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr("trasluz.text.token_cache._BUFFERED_IDS", at_once)
+    rows = [*ROWS, ([9, 4], [4]), ([4], []), ([], [])]
+    cache = TokenCache.build(tmp_path / "tokens", rows, fingerprint="abc")
+    for column, name in enumerate(cache.names):
+        for token in (4, 8, 11):
+            expected = [row[column][:1] == [token] for row in rows]
+            assert cache.begins_with(name, token).tolist() == expected

@@ -1,7 +1,7 @@
 """Amounts as people write them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trasluz.training.quantities import (
@@ -23,7 +23,6 @@ def test_durations_are_read_and_written_back(text: str, seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
 
 
-@settings(deadline=None)
 @given(seconds=st.floats(1e-6, 1e9))
 def test_any_duration_is_written_with_all_its_digits(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == seconds

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trasluz.errors import RecipeError
@@ -66,7 +66,6 @@ NUMERIC = st.text("0123456789+-.eE_~", min_size=1, max_size=6)
 BLANKS = st.text(" a\n\x85\u2028'", max_size=200)
 
 
-@settings(deadline=None)
 @given(
     labels=st.lists(NUMERIC | BLANKS | st.text(max_size=8), min_size=2, max_size=4, unique=True),
     output=NUMERIC | st.sampled_from(["0815", "1e5", "no", "null", "true", "~"]),

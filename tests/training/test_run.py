@@ -102,6 +102,10 @@ def test_a_run_may_go_on_longer_but_not_as_another(tmp_path: Path) -> None:
         run(small_recipe(tmp_path, "training.seed=2"), resume=True)
     with pytest.raises(RecipeError, match=r"model is .*'num_layers': 2"):
         run(small_recipe(tmp_path, "model.num_layers=2"), resume=True)
+    # What is gone from a mapping is a difference, too.
+    whole = f"data.train={{path: {tmp_path / 'pairs.tsv'}, columns: {{en: 1, es: 2}}}}"
+    with pytest.raises(RecipeError, match=r"data\.train is .*begun with .*'header': False"):
+        run(small_recipe(tmp_path, whole), resume=True)
     assert ended(run(small_recipe(tmp_path, "training.max_steps=10"), resume=True)).step == 10
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Bool, Int32, Integer
 
 from trasluz.errors import DataError
 from trasluz.files import atomic_folder
@@ -109,6 +109,18 @@ class TokenCache(Sequence[tuple[Any, ...]]):
             lengths[start:end] = np.diff(offsets[start : end + 1])
         self._let_go()
         return lengths
+
+    def begins_with(self, name: str, token: int) -> Bool[np.ndarray, "rows"]:
+        """Tell which rows of a column have this id at their beginning."""
+        column = self.names.index(name)
+        ids, offsets = self._ids[column], self._offsets[column]
+        found = np.zeros(self._rows, dtype=bool)
+        for start in range(0, self._rows, _BUFFERED_IDS):
+            borders = offsets[start : min(start + _BUFFERED_IDS, self._rows) + 1]
+            filled = np.flatnonzero(np.diff(borders))
+            found[start + filled] = ids[borders[filled]] == token
+            self._let_go()
+        return found
 
     def num_ids(self, name: str) -> int:
         """Return how many ids a column has in all."""

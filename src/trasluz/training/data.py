@@ -216,7 +216,6 @@ class _Preparation(Generic[ExampleT]):
     counts: DataCounts = field(default_factory=DataCounts)
     unseen: set[str] = field(default_factory=set)
     held_texts: set[str] = field(default_factory=set)
-    first_further: Any = None
 
     def run(self, tokenizers: Tokenizers | None) -> Iterator[Report]:
         data, examples = self.recipe.data, self.examples
@@ -281,13 +280,10 @@ class _Preparation(Generic[ExampleT]):
         return self._kept(self.examples.read(data.train, report or ReadReport(), data.sources), counts)
 
     def _all(self, counts: Counter[str], report: ReadReport | None = None) -> Iterator[ExampleT]:
-        """Yield everything to train on; what does not stand in `data.train` comes last, from `first_further` on."""
+        """Yield everything to train on."""
         report = report or ReadReport()
         yield from self._labelled(counts, report)
-        self.first_further = None
-        for example in self._kept(self.examples.read_further(report), counts):
-            self.first_further = self.first_further or example
-            yield example
+        yield from self._kept(self.examples.read_further(report), counts)
 
     def _kept(self, examples: Iterator[ExampleT], counts: Counter[str]) -> Iterator[ExampleT]:
         """Yield the examples that may be trained on; what is left out goes into `counts`."""
@@ -334,15 +330,14 @@ class _Preparation(Generic[ExampleT]):
         counts: Counter[str] = Counter()
         report = ReadReport()
         last: ExampleT | None = None
-        is_further = False
         for example, columns in self.examples.encoded(self._all(counts, report), tokenizers):
-            is_further = is_further or example is self.first_further
             if columns is None:
                 counts["too_long"] += 1
                 continue
             # Some come in several pieces.
-            counts["used"] += example is not last
-            counts[self.examples.further] += is_further and example is not last
+            if example is not last:
+                counts["used"] += 1
+                counts[self.examples.further] += self.examples.is_further(example)
             last = example
             place = example.place
             yield *columns, [files.setdefault(str(place.path), len(files)), place.line]

@@ -68,6 +68,10 @@ class Examples(ABC, Generic[ExampleT]):
         """Yield what the key `further` names; none of it is held out."""
         return iter(())
 
+    def is_further(self, example: ExampleT) -> bool:
+        """Tell whether the key `further` named an example."""
+        return False
+
     @abstractmethod
     def texts(self, example: ExampleT) -> tuple[str, ...]:
         """Return an example's texts, by which it is compared with others; the first decides what is held out."""

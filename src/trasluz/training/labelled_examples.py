@@ -71,6 +71,10 @@ class LabelledExamples(EncoderExamples[LabelledText]):
             rows = read_records(entry, columns, sources=data.sources, on_error=data.on_error, report=report)
             yield from (LabelledText(cells[0], cells[1] if data.pairs else None, None, place) for cells, place in rows)
 
+    def is_further(self, example: LabelledText) -> bool:
+        """Tell whether an example has no label."""
+        return example.label is None
+
     def texts(self, example: LabelledText) -> tuple[str, ...]:
         """Return the text; of a pair, both as one: either half may come again with another."""
         return (example.text if example.second_text is None else f"{example.text}\t{example.second_text}",)

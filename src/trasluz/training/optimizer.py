@@ -4,7 +4,6 @@ No weight decay on norms and biases: whatever has one dimension. With layer-wise
 3.2; Clark et al. 2020, ELECTRA) what lies deeper learns more slowly: by the share layer_decay^(layers above it).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn, optim
 from trasluz.errors import ModelError
 from trasluz.training.muon import Muon, state_matrices
 from trasluz.training.recipe import TrainingSection
+from trasluz.training.slices import slice_of
 
 # What fused Adam keeps for each parameter (`step` is a tensor too), and what Muon keeps.
 _ADAM, _MUON = ("step", "exp_avg", "exp_avg_sq"), ("momentum",)
@@ -75,12 +75,8 @@ def restore_optimizer(
     model: nn.Module,
     tensors: dict[str, Tensor],
     place: str,
-    slice_of: Callable[[Tensor, Tensor], Tensor] = lambda tensor, like: tensor,
 ) -> None:
-    """Put back what `optimizer_state` gave; raises ModelError where it belongs to another model.
-
-    `slice_of` gives this process's part of a whole tensor, in the form of the parameter it belongs to.
-    """
+    """Put back what `optimizer_state` gave, of sliced parameters a slice; ModelError where it is another model's."""
     left = dict(tensors)
     by_muon = {weight for group in optimizer.param_groups if group.get("orthogonal") for weight in group["params"]}
     for name, parameter in model.named_parameters():

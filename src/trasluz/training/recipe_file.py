@@ -231,7 +231,7 @@ def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
     if kind in _HIDDEN:
         sentence = str(context.get("error", problem["msg"]))
         # A whole section would bury what is wrong with it.
-        if below or _is_section(key):
+        if below or is_section(key):
             return f"{place}: {key}: {sentence}"
         return (
             f"{place}: {key} is {value!r}: {sentence}" if key else f"{_mentioned(sentence, places, name)}: {sentence}"
@@ -245,7 +245,8 @@ def _sentence(problem: Any, places: Mapping[str, str], name: str) -> str:
     return f"{place}: {key} is {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _is_section(key: str) -> bool:
+def is_section(key: str) -> bool:
+    """Tell whether a recipe has a section of this name."""
     field = Recipe.model_fields.get(key)
     return field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 

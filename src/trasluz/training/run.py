@@ -24,7 +24,7 @@ from trasluz.training.metrics_log import MetricsLog
 from trasluz.training.next_sentence_job import pre_training_job
 from trasluz.training.processes import Processes, joined
 from trasluz.training.recipe import Recipe
-from trasluz.training.recipe_file import dump_recipe, write_recipe
+from trasluz.training.recipe_file import dump_recipe, is_section, write_recipe
 from trasluz.training.recomputation import recompute_activations
 from trasluz.training.reports import Chosen, Ended, Notice, Report
 from trasluz.training.run_lock import run_lock
@@ -218,17 +218,16 @@ def _check_data(recipe: Recipe, checkpoints: CheckpointFolder, steps: list[int],
         )
 
 
-# Mappings whose keys are no settings: one that is gone, or new, is a difference.
-_WHOLE = ("model", "back_translated", "class_weights")
-
-
 def _differences(now: dict[str, Any], before: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs, in sections key by key; any other mapping is one value, of which nothing may be gone or new.
+
+    Where a run is older than a key, it had what is its default now.
+    """
     for key, value in now.items():
-        if key not in before:
-            # The run is older than the key, and had what is its default now.
-            continue
-        was = before[key]
-        if isinstance(value, dict) and isinstance(was, dict) and key not in _WHOLE:
-            yield from ((f"{key}.{inner}", new, old) for inner, new, old in _differences(value, was))
+        was = before.get(key, value)
+        if is_section(key) and isinstance(was, dict):
+            yield from (
+                (f"{key}.{inner}", new, was[inner]) for inner, new in value.items() if was.get(inner, new) != new
+            )
         elif value != was:
             yield key, value, was

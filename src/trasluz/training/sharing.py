@@ -48,10 +48,6 @@ class WholeModel:
         """Put whole weights in; raises ModelError where they are another model's."""
         restore_model(self.model, tensors, place)
 
-    def slice_of(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """Return this process's part of a whole tensor, in the form of `like`."""
-        return tensor
-
 
 class CopiedModel(WholeModel):
     """Equal copies in all processes, whose gradients are added up while the backward pass runs."""
@@ -129,11 +125,7 @@ class SlicedModel(WholeModel):
         """Put this process's slices of whole weights in."""
         restore_model(self._replica, tensors, place)
         for name, own in model_tensors(self.model).items():
-            local_part(own).copy_(local_part(self.slice_of(tensors[name], own)))
-
-    def slice_of(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """Return this process's slice of a whole tensor, as a distributed one where `like` is."""
-        return slice_of(tensor, like)
+            local_part(own).copy_(local_part(slice_of(tensors[name], own)))
 
 
 class _WithLoss(nn.Module):

@@ -134,7 +134,7 @@ class Trainer:
         self.state = self.checkpoints.read_state(steps[-1])
         self.shared.restore(self.checkpoints.read_model(steps[-1]), place)
         moments = self.checkpoints.read_optimizer(steps[-1])
-        restore_optimizer(self.optimizer, self.model, moments, place, self.shared.slice_of)
+        restore_optimizer(self.optimizer, self.model, moments, place)
         self.schedule.restore(self.state.schedule)
         notices = [Notice(f"Resumed from {place}.")]
         threads = torch.get_num_threads()

@@ -57,6 +57,10 @@ class TranslationExamples(Examples[Pair]):
             for pair in self.read(entry, report, data.sources):
                 yield BackTranslated(pair, self.languages.index(language))
 
+    def is_further(self, example: Pair) -> bool:
+        """Tell whether a model wrote one side."""
+        return isinstance(example, BackTranslated)
+
     def texts(self, example: Pair) -> tuple[str, ...]:
         """Return both sides."""
         return example.source, example.target
@@ -123,7 +127,7 @@ class TranslationExamples(Examples[Pair]):
         longest, tag = self.recipe.data.max_length, back_translated_tag(self.recipe, source)
         for some, ids in encode_texts(sides, tokenizers, save if ours else None, self.recipe.training.threads):
             for pair, *of_sides in zip(some, *ids, strict=True):
-                if isinstance(pair, BackTranslated) and tag is not None:
+                if tag is not None and isinstance(pair, BackTranslated):
                     of_sides[pair.by_model] = np.insert(of_sides[pair.by_model], 0, tag)
                 yield pair, tuple(of_sides) if max(map(len, of_sides)) <= longest else None
 

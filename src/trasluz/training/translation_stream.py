@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, Integer
+from jaxtyping import Int32, Integer
 
 from trasluz.text.batching import TranslationBatch, make_batch
 from trasluz.text.piece_dropout import drop_pieces
@@ -47,7 +47,7 @@ class TranslationStream(ExampleStream[TranslationBatch]):
             # Two examples a pair, side by side; the tag is one more source token.
             lengths = [_interleave(source + 1, target + 1), _interleave(target, source)]
             if back_translated is not None:
-                by_model = [_begins_with(cache, name, back_translated) for name in ("source", "target")]
+                by_model = [cache.begins_with(name, back_translated) for name in ("source", "target")]
                 self._used = np.flatnonzero(_interleave(~by_model[1], ~by_model[0]))
                 lengths = [column[self._used] for column in lengths]
         super().__init__(cache, files, lengths, **settings)
@@ -63,7 +63,6 @@ class TranslationStream(ExampleStream[TranslationBatch]):
     def example(self, example: int, epoch: int | None = None) -> tuple[Any, Any]:
         """Return the ids of one example: the source with its tag, and the target."""
         source, target = self.cache[self._row(example)][:2]
-        turned = bool(self.tags) and self._number(example) % 2
         if self.piece_dropout and epoch is not None:
             of_source, of_target, probability = self.piece_dropout
             generator = np.random.default_rng([self.seed, epoch, example])
@@ -71,6 +70,7 @@ class TranslationStream(ExampleStream[TranslationBatch]):
             target = drop_pieces(target, of_target, probability, generator)
         if not self.tags:
             return source, target
+        turned = self._number(example) % 2
         if turned:
             source, target = target, source
         return np.concatenate(([self.tags[turned]], source)), target
@@ -87,13 +87,3 @@ def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
     joined[0::2] = even
     joined[1::2] = odd
     return joined
-
-
-def _begins_with(cache: TokenCache, name: str, token: int) -> Bool[np.ndarray, "rows"]:
-    """Tell which rows of a column have this token at their beginning."""
-    lengths = cache.lengths(name)
-    begins = np.cumsum(lengths, dtype=np.int64) - lengths
-    found = np.zeros(len(lengths), dtype=bool)
-    filled = np.flatnonzero(lengths)
-    found[filled] = cache.ids_at(name, begins[filled]) == token
-    return found

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 @pytest.mark.parametrize("threads", [1, 3])
 @given(rows=st.integers(1, 20), inputs=st.integers(1, 600), outputs=st.integers(1, 300))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @torch.no_grad()
 def test_product(threads: int, rows: int, inputs: int, outputs: int) -> None:
     torch.manual_seed(inputs)

@@ -19,7 +19,7 @@ def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @given(count=st.integers(1, 12), more=st.one_of(st.integers(0, 300), st.just(32_001)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @torch.no_grad()
 def test_best_as_topk(count: int, more: int) -> None:
     size = count + more
@@ -54,7 +54,7 @@ def test_more_than_there_are_or_none() -> None:
 
 
 @given(size=st.one_of(st.integers(1, 600), st.just(32_001)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @torch.no_grad()
 def test_log_sum_exp(size: int) -> None:
     torch.manual_seed(size)

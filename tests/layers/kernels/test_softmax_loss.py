@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(vocab_size=st.integers(1, 1100), rows=st.integers(1, 90), with_bias=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_equals_the_plain_way(dtype: torch.dtype, vocab_size: int, rows: int, with_bias: bool) -> None:
     torch.manual_seed(vocab_size)
     logits = (torch.randn(rows, vocab_size) * 5).to(dtype)

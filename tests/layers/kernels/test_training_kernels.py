@@ -39,7 +39,7 @@ def _gradients(result: Tensor, wanted: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize(("dtype", "error"), DTYPES)
 @pytest.mark.parametrize("kind", [nn.LayerNorm, RmsNorm])
 @given(eights=st.integers(1, 20), rows=st.integers(1, 400), has_sum=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gradients_of_a_norm(
     kind: Callable[[int, float], nn.Module], dtype: torch.dtype, error: float, eights: int, rows: int, has_sum: bool
 ) -> None:
@@ -104,7 +104,7 @@ def test_neighbours_are_dropped_independently() -> None:
 @pytest.mark.parametrize(("dtype", "error"), DTYPES)
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @given(inputs=st.integers(1, 40), eights=st.integers(1, 12), rows=st.integers(1, 300))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gradients_of_an_activated_layer(
     activation: ActivationName, dtype: torch.dtype, error: float, inputs: int, eights: int, rows: int
 ) -> None:
@@ -139,7 +139,7 @@ def test_every_slope_of_gelu() -> None:
 @given(
     inputs=st.integers(1, 40), outputs=st.lists(st.integers(1, 50), min_size=1, max_size=4), rows=st.integers(1, 150)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_products_of_what_is_read_together(
     has_bias: bool, dtype: torch.dtype, error: float, inputs: int, outputs: list[int], rows: int
 ) -> None:
@@ -213,7 +213,7 @@ def test_what_is_frozen_gets_no_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @given(rows=st.integers(0, 900), dim=st.integers(1, 70))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_column_sums(dtype: torch.dtype, rows: int, dim: int) -> None:
     torch.manual_seed(rows)
     x = torch.randn(rows, dim).to(dtype)

@@ -36,15 +36,13 @@ class RoundedWeight:
             *(one.data_ptr() for one in (self._packed, self._offset, self._scale)),
             torch.get_num_threads(),
         )
-        self._nothing = torch.zeros(places, dtype=torch.float32, device="cpu")
 
     def product(
         self, x: Float[Tensor, "rows inputs"], bias: Float[Tensor, " outputs"] | None = None
     ) -> Float[Tensor, "rows outputs"]:
         """Return x W^T + b in the type of x, float32 or bfloat16."""
-        added = self._nothing
+        added = torch.zeros_like(self._scale)
         if bias is not None:
-            added = added.clone()
             added[: self.outputs] = bias
         x, y = x.contiguous(), x.new_empty(len(x), self.outputs)
         if len(x):
