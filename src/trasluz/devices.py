@@ -81,6 +81,13 @@ def onednn_leads(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and "AuthenticAMD" in _cpu_words("vendor_id") and "avx512f" in cpu_flags()
 
 
+@cache
+def halves_wide_work() -> bool:
+    """Tell whether this CPU knows AVX-512, but computes eight floats at a time all the same: AMD's Zen 4."""
+    flags = cpu_flags()
+    return "AuthenticAMD" in _cpu_words("vendor_id") and "avx512f" in flags and "avx_vnni" not in flags
+
+
 def cpu_flags() -> frozenset[str]:
     """Return what this CPU says it can do, in Linux's words; nothing on other systems."""
     return _cpu_words("flags", "Features")

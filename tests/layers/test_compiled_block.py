@@ -131,6 +131,39 @@ def test_a_step_that_looks_at_a_source(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@torch.no_grad()
+def test_threads_that_share_rows_change_nothing(threads: int) -> None:
+    sources, beams, dim = 40, 4, 64
+    attentions = SelfAttention(dim, 2), EncoderDecoderAttention(dim, 2)
+    norms = PostNorm(dim), PostNorm(dim), PostNorm(dim)
+    block = DecoderBlock(*attentions, FeedForward(dim, 128), *norms).eval()
+    to_int8(block)
+    mask = Mask(torch.randint(0, 10, (sources,)))
+    memory = block.cross_attention.remember_for_steps(torch.randn(sources, 9, dim))
+    inputs, moves = torch.randn(5, sources * beams, 1, dim), torch.arange(sources * beams) // beams * beams
+
+    def search(threads: int) -> Tensor:
+        lineage = Lineage(sources * beams, 5, torch.device("cpu"))
+        cache = block.self_attention.new_cache(lineage, torch.empty(0))
+        found = []
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            for x in inputs:
+                lineage.advance()
+                found.append(block.step(x, cache, memory, mask))
+                lineage.select_rows(moves + torch.randint(beams, moves.shape, generator=generator))
+        finally:
+            torch.set_num_threads(before)
+        return torch.stack(found)
+
+    generator = torch.Generator().manual_seed(1)
+    expected = search(1)
+    generator.manual_seed(1)
+    assert torch.equal(search(threads), expected)
+
+
 class _Adapted(Linear):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)

@@ -48,6 +48,25 @@ def test_context(threads: int, rows: int, heads: int, eights: int, length: int, 
             torch.testing.assert_close(found[row].double(), expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(beams=st.lists(st.integers(1, 9), min_size=1, max_size=5), eights=st.integers(1, 9), length=st.integers(1, 40))
+@settings(max_examples=40)
+@torch.no_grad()
+def test_rows_that_see_the_same_get_what_each_would_alone(
+    dtype: torch.dtype, beams: list[int], eights: int, length: int
+) -> None:
+    torch.manual_seed(length)
+    sources = torch.tensor(beams)
+    query = torch.randn(int(sources.sum()), 3, 8 * eights)
+    key, value = torch.randn(2, length * len(beams), 3, 8 * eights).to(dtype)
+    counts = torch.randint(length + 1, (len(beams),)).repeat_interleave(sources)
+    first = (torch.arange(len(beams)) * length).repeat_interleave(sources)
+    together = attention_step(query, key, value, counts, first=first)
+    for row, found in enumerate(together.split(1)):
+        one = slice(row, row + 1)
+        assert torch.equal(attention_step(query[one], key, value, counts[one], first=first[one]), found)
+
+
 @torch.no_grad()
 def test_a_row_that_sees_nothing_gets_zeros() -> None:
     key, value = torch.randn(2, 4, 1, 8)

@@ -9,6 +9,7 @@
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -27,7 +28,7 @@ void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64
 
 namespace {
 
-// The same, field by field, as the structures in causal_block.py.
+// The same, field by field, as the structures in block_step.py.
 struct Matrix {
     const void* weight;
     const std::int32_t* offset;  // null: weights are floats, and there is no scale
@@ -123,12 +124,9 @@ AVX2 void activate(Activation kind, std::int64_t size, float* x) {
     }
 }
 
-}  // namespace
-
-// `memory` is null for a block that stands alone.
-extern "C" void trasluz_block_step(const Block* block, const Past* past, const Memory* memory, const float* x,
-                                   std::int64_t rows, float* y, int threads) {
-    const Block& b = *block;
+// The step of some rows, by so many threads.
+void step_of_rows(const Block& b, const Past* past, const Memory* memory, const float* x, std::int64_t rows, float* y,
+                  int threads) {
     const bool is_bfloat = b.remembers_bfloat;
     const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim, head_dim = dim / b.heads;
     static thread_local std::vector<float> room;
@@ -170,4 +168,31 @@ extern "C" void trasluz_block_step(const Block* block, const Past* past, const M
         activate(static_cast<Activation>(b.activation), rows * hidden, wide);
         product(b.contract, wide, rows, result, threads);
     });
+}
+
+// From so many rows on for each of them, threads take rows, and go through the block with them undisturbed; of fewer they
+// take parts of every product, since each reads all weights that it needs.
+constexpr std::int64_t kRowsOfThread = 16, kMostRows = 64;
+
+}  // namespace
+
+// `memory` is null for a block that stands alone.
+extern "C" void trasluz_block_step(const Block* block, const Past* past, const Memory* memory, const float* x,
+                                   std::int64_t rows, float* y, int threads) {
+    if (threads == 1 || rows < kRowsOfThread * threads) return step_of_rows(*block, past, memory, x, rows, y, threads);
+    // Many rows in parts, of which a core's own memory holds what lies between two products.
+    const std::int64_t parts = threads * std::max<std::int64_t>(1, rows / (kMostRows * threads));
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t begin = part * rows / parts, some = (part + 1) * rows / parts - begin;
+        Past of_past = *past;
+        of_past.written += begin;
+        if (of_past.table) of_past.table += begin * of_past.table_width;
+        of_past.first += begin;
+        of_past.count += begin;
+        Memory of_memory;
+        if (memory) of_memory = {memory->keys, memory->values, memory->first + begin, memory->count + begin};
+        const std::int64_t place = begin * block->query.inputs;
+        step_of_rows(*block, &of_past, memory ? &of_memory : nullptr, x + place, some, y + place, 1);
+    }
 }

@@ -46,6 +46,12 @@ static inline Halves narrowed(Bits x) {
 }
 static inline float largest(Vec x) { return max8((__m256)x); }
 static inline float total(Vec x) { return sum8((__m256)x); }
+// The totals of four vectors.
+static inline void totals(const Vec* x, float* to) {
+    const __m256 ab = _mm256_hadd_ps((__m256)x[0], (__m256)x[1]), cd = _mm256_hadd_ps((__m256)x[2], (__m256)x[3]);
+    const __m256 all = _mm256_hadd_ps(ab, cd);
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+}
 #include "lanes.h"
 #include "random.h"
 #include EACH_WIDTH
@@ -72,6 +78,14 @@ static inline Bits widened(Halves x) { return (Bits)_mm512_cvtepu16_epi32((__m25
 static inline Halves narrowed(Bits x) { return (Halves)_mm512_cvtepi32_epi16((__m512i)x); }
 static inline float largest(Vec x) { return _mm512_reduce_max_ps((__m512)x); }
 static inline float total(Vec x) { return _mm512_reduce_add_ps((__m512)x); }
+static inline __m256 halved(Vec x) {
+    return _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
+}
+static inline void totals(const Vec* x, float* to) {
+    const __m256 ab = _mm256_hadd_ps(halved(x[0]), halved(x[1])), cd = _mm256_hadd_ps(halved(x[2]), halved(x[3]));
+    const __m256 all = _mm256_hadd_ps(ab, cd);
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+}
 #include "lanes.h"
 #include "random.h"
 #include EACH_WIDTH

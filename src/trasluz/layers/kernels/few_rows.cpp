@@ -12,8 +12,9 @@ namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 16;
 // Outputs computed at a time: their rows of w share the loads of x, and are read as so many streams side by side. One row
-// of x leaves room for more of them, where the prefetchers follow them all; AMD's bring one stream faster.
-constexpr std::int64_t kTogether = 4, kTogetherForOne = 8;
+// of x leaves room for more of them, where the prefetchers follow them all. AMD's bring one stream faster, which counts
+// for up to so many rows, which wait for memory.
+constexpr std::int64_t kTogether = 4, kTogetherForOne = 8, kRowsOfStream = 4;
 
 struct Product {
     const float* x;  // (rows, inputs)
@@ -57,19 +58,29 @@ AVX2 void column(const Product& p, std::int64_t output) {
     if (row < p.rows) tile<1, Outputs>(p, row, output);
 }
 
+// An output of up to kRowsOfStream rows.
+AVX2 void one_output(const Product& p, std::int64_t output) {
+    switch (p.rows) {
+        case 1: return tile<1, 1>(p, 0, output);
+        case 2: return tile<2, 1>(p, 0, output);
+        case 3: return tile<3, 1>(p, 0, output);
+        default: return tile<4, 1>(p, 0, output);
+    }
+}
+
 }  // namespace
 
 extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
                                  const float* bias, std::int64_t outputs, float* y, int threads) {
     const Product p{x, rows, inputs, w, bias, outputs, y};
-    static const bool one_stream = __builtin_cpu_is("amd");
-    const std::int64_t together = rows > 1 ? kTogether : one_stream ? 1 : kTogetherForOne;
-    const std::int64_t blocks = outputs / together;
+    static const bool streams = __builtin_cpu_is("amd");
+    const bool one_stream = streams && rows <= kRowsOfStream;
+    const std::int64_t together = one_stream ? 1 : rows > 1 ? kTogether : kTogetherForOne, blocks = outputs / together;
     const bool many = threads > 1 && rows * inputs * outputs > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
     for (std::int64_t block = 0; block < blocks; ++block)
-        rows > 1     ? column<kTogether>(p, block * together)
-        : one_stream ? tile<1, 1>(p, 0, block)
-                     : tile<1, kTogetherForOne>(p, 0, block * together);
+        one_stream ? one_output(p, block)
+        : rows > 1 ? column<kTogether>(p, block * together)
+                   : tile<1, kTogetherForOne>(p, 0, block * together);
     for (std::int64_t output = blocks * together; output < outputs; ++output) column<1>(p, output);
 }

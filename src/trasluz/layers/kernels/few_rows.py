@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trasluz.devices import cpu_flags
+from trasluz.devices import cpu_flags, halves_wide_work
 from trasluz.layers.kernels import kernels_for, load_kernels
 
 
 @cache
 def _most_rows() -> int:
-    # With AVX-512 the library's product of a few more rows is twice as fast as eight lanes can be.
-    return 4 if "avx512f" in cpu_flags() else 64
+    # Of sixteen lanes the library's product of a few more rows is twice as fast as eight can be.
+    return 4 if "avx512f" in cpu_flags() and not halves_wide_work() else 64
 
 
 def takes_few_rows(x: Tensor, weight: Tensor) -> bool:

@@ -23,6 +23,7 @@
 
 constexpr std::int64_t kBlock = 32;  // outputs of a block
 constexpr std::int64_t kGroup = 8;   // inputs are padded to a multiple of this
+constexpr std::int64_t kWeightsAtOnce = 128 << 10;  // bytes of weights that meet all rows before the next do
 
 template <typename Number>
 struct Product {
@@ -146,13 +147,25 @@ VNNI void block_vnni(const Product<Number>& p, std::int64_t block, std::int64_t 
     }
 }
 
+// Some rows times the blocks from `begin` up to `end`.
+template <int Rows, typename Number>
+VNNI void rows_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t end, std::int64_t row) {
+    for (std::int64_t block = begin; block < end; ++block) block_vnni<Rows>(p, block, row);
+}
+
+// The blocks from `begin` up to `end`, by one thread. As many of them at a time as a core's own memory holds: a row's
+// outputs are written side by side, since a line here and a line there of many long rows push each other out of caches.
 template <typename Number>
-VNNI void blocks_vnni(const Product<Number>& p, std::int64_t block) {
-    std::int64_t row = 0;
-    for (; row + 8 <= p.rows; row += 8) block_vnni<8>(p, block, row);
-    if (row + 4 <= p.rows) block_vnni<4>(p, block, row), row += 4;
-    if (row + 2 <= p.rows) block_vnni<2>(p, block, row), row += 2;
-    if (row < p.rows) block_vnni<1>(p, block, row);
+VNNI void blocks_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t end) {
+    const std::int64_t most = std::max<std::int64_t>(1, kWeightsAtOnce / (kBlock * p.depth));
+    for (std::int64_t some = begin; some < end; some += most) {
+        const std::int64_t last = std::min(some + most, end);
+        std::int64_t row = 0;
+        for (; row + 8 <= p.rows; row += 8) rows_vnni<8>(p, some, last, row);
+        if (row + 4 <= p.rows) rows_vnni<4>(p, some, last, row), row += 4;
+        if (row + 2 <= p.rows) rows_vnni<2>(p, some, last, row), row += 2;
+        if (row < p.rows) rows_vnni<1>(p, some, last, row);
+    }
 }
 
 #ifdef TRASLUZ_AMX

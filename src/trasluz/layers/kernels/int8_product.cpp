@@ -60,10 +60,12 @@ AVX2 void block_avx2(const Product<float>& p, std::int64_t block, std::int64_t r
     }
 }
 
-AVX2 void blocks_avx2(const Product<float>& p, std::int64_t block) {
-    std::int64_t row = 0;
-    for (; row + 2 <= p.rows; row += 2) block_avx2<2>(p, block, row);
-    if (row < p.rows) block_avx2<1>(p, block, row);
+AVX2 void blocks_avx2(const Product<float>& p, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+        std::int64_t row = 0;
+        for (; row + 2 <= p.rows; row += 2) block_avx2<2>(p, block, row);
+        if (row < p.rows) block_avx2<1>(p, block, row);
+    }
 }
 
 AVX2 inline void round8(__m256 x, __m256 by, int levels, std::uint8_t* to) {
@@ -129,14 +131,13 @@ void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs
         wide ? round_row(x + row * inputs, inputs, depth, to, step_of_row(in_tiles), s + row)
              : round_avx2(x + row * inputs, inputs, to, s + row);
     }
-    if (in_tiles) {
-        const std::int64_t parts = many ? threads : 1;
+    const std::int64_t parts = many ? threads : 1;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
-        for (std::int64_t part = 0; part < parts; ++part)
-            blocks_amx(product, part * blocks / parts, (part + 1) * blocks / parts);
-        return;
+    for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t begin = part * blocks / parts, end = (part + 1) * blocks / parts;
+        in_tiles ? blocks_amx(product, begin, end)
+        : wide   ? blocks_vnni(product, begin, end)
+                 : blocks_avx2(product, begin, end);
     }
-#pragma omp parallel for schedule(static) num_threads(threads) if (many)
-    for (std::int64_t block = 0; block < blocks; ++block) wide ? blocks_vnni(product, block) : blocks_avx2(product, block);
 }
 }

@@ -90,11 +90,7 @@ void some_rows(const Number* x, std::int64_t inputs, Product<Number> product) {
     product.rounded = rounded.data();
     product.row_scale = scale.data();
     const std::int64_t blocks = (product.outputs + kBlock - 1) / kBlock;
-    if (in_tiles) {
-        blocks_amx(product, 0, blocks);
-        return;
-    }
-    for (std::int64_t block = 0; block < blocks; ++block) blocks_vnni(product, block);
+    in_tiles ? blocks_amx(product, 0, blocks) : blocks_vnni(product, 0, blocks);
 }
 
 }  // namespace

@@ -53,39 +53,18 @@ AVX2 void best_of_row(const float* logits, std::int64_t size, const Best& best) 
         if (!(logits[v] > kLowest)) best.values[at] = logits[v], best.places[at++] = v;
 }
 
-AVX2 float log_sum_exp(const float* logits, std::int64_t size) {
-    __m256 largest8 = _mm256_set1_ps(kLowest);
-    std::int64_t v = 0;
-    for (; v + 8 <= size; v += 8) largest8 = _mm256_max_ps(largest8, _mm256_loadu_ps(logits + v));
-    float largest = max8(largest8);
-    for (; v < size; ++v) largest = std::max(largest, logits[v]);
-    if (largest == -kLowest) {
-        // Beside it nothing counts but what is no number, which the search for the largest may have passed over.
-        const float* const none = std::find_if(logits, logits + size, [](float x) { return std::isnan(x); });
-        return none == logits + size ? largest : *none;
-    }
-    if (!(largest > kLowest)) return largest;
-    const __m256 away = _mm256_set1_ps(largest);
-    // Sums of 512, added up in double, so that a large vocabulary loses no digits.
-    double total = 0.0;
-    for (v = 0; v + 8 <= size;) {
-        __m256 sum = _mm256_setzero_ps();
-        for (const std::int64_t end = std::min(v + 512, size); v + 8 <= end; v += 8)
-            sum = _mm256_add_ps(sum, exp8(_mm256_sub_ps(_mm256_loadu_ps(logits + v), away)));
-        total += sum8(sum);
-    }
-    for (; v < size; ++v) total += std::exp(static_cast<double>(logits[v] - largest));
-    return largest + static_cast<float>(std::log(total));
-}
-
 }  // namespace
+
+#define EACH_WIDTH "log_sum_exp.h"
+#include "each_width.h"
 
 extern "C" {
 
 void trasluz_log_sum_exp(const float* logits, std::int64_t rows, std::int64_t size, float* result, int threads) {
+    const auto one = has_sixteen() ? sixteen::log_sum_exp : eight::log_sum_exp;
     const bool many = threads > 1 && rows > 1 && rows * size > kWorthThreads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (many)
-    for (std::int64_t row = 0; row < rows; ++row) result[row] = log_sum_exp(logits + row * size, size);
+    for (std::int64_t row = 0; row < rows; ++row) result[row] = one(logits + row * size, size);
 }
 
 void trasluz_best_of_rows(const float* logits, std::int64_t rows, std::int64_t size, std::int64_t count, float* values,
