@@ -18,7 +18,7 @@ def test_files_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     text = f"""
         task: translate
         model: {{preset: transformer-tiny}}
-        data: {{train: {tmp_path}/pairs.tsv, sources: [ours], languages: [en, es]}}
+        data: {{train: {tmp_path}/pairs.tsv, sources: [ours], languages: [en, es], both_directions: true}}
         tokenizer: {{vocab_size: 200}}
         output: {tmp_path}/run
     """
