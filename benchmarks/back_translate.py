@@ -10,7 +10,6 @@ The recipe's `exclude` need not be known here: what shares a side with it is lef
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,14 +23,12 @@ from trasluz.training.recipe_file import read_recipe
 def own_pairs(recipe_path: str) -> tuple[tuple[str, str], dict[tuple[str, str], str]]:
     """Return a recipe's two languages, and its pairs with their sources."""
     data = read_recipe(recipe_path).data
-    first, second = data.languages
     found: dict[tuple[str, str], str] = {}
     for source in data.sources or [""]:
         pairs = read_pairs(data.train, data.languages, sources=[source] if source else None, on_error=data.on_error)
         for pair in pairs:
-            sides = pair.source.strip(), pair.target.strip()
-            if not any("\n" in side for side in sides):
-                found.setdefault(sides, source)
+            found.setdefault((_one_line(pair.source), _one_line(pair.target)), source)
+    first, second = data.languages
     return (first, second), found
 
 
@@ -43,15 +40,19 @@ def translations(texts: list[str], model: str, source: str, target: str, folder:
     told = ["--from", source, "--to", target, "--input", str(read), "--output", str(written)]
     command = [sys.executable, "-m", "trasluz", "translate", model, *told, "--beam", "4", "--dtype", "int8"]
     subprocess.run(command, check=True)
-    return dict(zip(texts, written.read_text(encoding="utf-8").split("\n"), strict=False))
+    with written.open(encoding="utf-8", newline="\n") as file:
+        return dict(zip(texts, map(_one_line, file), strict=True))
 
 
 def write_new(path: Path, rows: Mapping[tuple[str, str], str], languages: tuple[str, str]) -> None:
-    """Write pairs and their sources as a table."""
+    """Write pairs and their sources as a table, whose readers know no quotes around a cell."""
+    lines = (f"{first}\t{second}\t{source}\n" for (first, second), source in sorted(rows.items()))
     with atomic_write(path, "w") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow([*languages, "source"])
-        table.writerows((*pair, source) for pair, source in sorted(rows.items()))
+        file.writelines(["\t".join([*languages, "source\n"]), *lines])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
         made = translations(given, options.model, languages[1 - side], language, options.folder)
         new = {}
         for pair, source in pairs.items():
-            text = made[pair[1 - side]].strip()
+            text = made[pair[1 - side]]
             by_model = (text, pair[1]) if side == 0 else (pair[0], text)
             if text and by_model not in pairs:
                 new[by_model] = source

@@ -78,14 +78,17 @@ def onednn_leads(dtype: torch.dtype) -> bool:
         return False
     if dtype == torch.bfloat16:
         return multiplies_bf16(torch.device("cpu"))
-    return dtype == torch.float32 and "AuthenticAMD" in _cpu_words("vendor_id") and "avx512f" in cpu_flags()
+    return dtype == torch.float32 and _is_amd_with_avx512()
 
 
 @cache
 def halves_wide_work() -> bool:
     """Tell whether this CPU knows AVX-512, but computes eight floats at a time all the same: AMD's Zen 4."""
-    flags = cpu_flags()
-    return "AuthenticAMD" in _cpu_words("vendor_id") and "avx512f" in flags and "avx_vnni" not in flags
+    return _is_amd_with_avx512() and "avx_vnni" not in cpu_flags()
+
+
+def _is_amd_with_avx512() -> bool:
+    return "AuthenticAMD" in _cpu_words("vendor_id") and "avx512f" in cpu_flags()
 
 
 def cpu_flags() -> frozenset[str]:

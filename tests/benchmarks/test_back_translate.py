@@ -11,10 +11,11 @@ from trasluz.training.recipe_file import parse_recipe
 from trasluz.training.translation_examples import TranslationExamples
 
 ROWS = ["en\tes\tsource", "The house is very big.\tLa vivienda es enorme.\tours", "Good night.\tBuenas noches.\tours"]
+QUOTED = '"Stay," she said.\t"Quédate", dijo ella.\tours'
 
 
 def test_files_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pairs.tsv").write_text("\n".join([*ROWS, "I see.\tYa veo.\tothers", ""]), encoding="utf-8")
+    (tmp_path / "pairs.tsv").write_text("\n".join([*ROWS, QUOTED, "I see.\tYa veo.\tothers", ""]), encoding="utf-8")
     text = f"""
         task: translate
         model: {{preset: transformer-tiny}}
@@ -30,6 +31,7 @@ def test_files_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert rows[0] == ["en", "es", "source"]
     assert all(source == "ours" and f"{en}\t{es}\tours" not in ROWS for en, es, source in rows[1:])
     assert {en for en, *_ in rows[1:]} >= {"The house is very big."}
+    assert {row.split("\t")[0] for row in (*ROWS, QUOTED)} >= {en for en, *_ in rows}
     override = f"data.back_translated={{en: {made}/en.tsv, es: {made}/es.tsv}}"
     recipe = parse_recipe(text, [override])
     read = list(TranslationExamples(recipe).read_further(ReadReport()))

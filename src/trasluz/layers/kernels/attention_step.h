@@ -1,5 +1,7 @@
 // The body of attention_step.cpp, for each width.
 
+#include "softmax.h"
+
 // Numbers of two vectors: those at even places, then those at odd ones, as bfloat16 is widened with the fewest steps; or
 // floats as they stand. What meets them is sorted alike.
 struct Pair {
@@ -30,28 +32,15 @@ static inline void sort_back(float*, std::int64_t, float) {}
 static inline void sort_back(float* row, std::int64_t size, Bfloat) {
     for (std::int64_t d = 0; d + 2 * kLanes <= size; d += 2 * kLanes) {
         const Vec even = load(row + d), odd = load(row + d + kLanes);
-        const Bits place = (kCounting >> 1) + (kCounting & 1) * kLanes;
-        store(__builtin_shuffle(even, odd, place), row + d);
-        store(__builtin_shuffle(even, odd, place + kLanes / 2), row + d + kLanes);
+        store(__builtin_shuffle(even, odd, kLowHalves), row + d);
+        store(__builtin_shuffle(even, odd, kHighHalves), row + d + kLanes);
     }
 }
 
-// Makes the scores of a head, times log2(e), into weights; there is room for whole vectors.
+// Makes the scores of a head, powers of two, into weights.
 static inline void softmax(float* scores, std::int64_t count) {
-    const std::int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
-    for (std::int64_t t = count; t < padded; ++t) scores[t] = -std::numeric_limits<float>::infinity();
-    Vec most = load(scores);
-    for (std::int64_t t = kLanes; t < padded; t += kLanes) most = greater(most, load(scores + t));
-    const Vec away = spread(largest(most));
-    Vec sum = {};
-    for (std::int64_t t = 0; t < padded; t += kLanes) {
-        // Below this a weight is as good as zero, and so is the sum of those that only fill the last vector. NaN stays.
-        Vec weight = greater(spread(-126.0f), load(scores + t) - away);
-        powers_of_two<1>(&weight);
-        store(weight, scores + t);
-        sum += weight;
-    }
-    const Vec by = spread(1.0f / total(sum));
+    const std::int64_t padded = vectors_of(count) * kLanes;
+    const Vec by = spread(1.0f / exponentials(scores, count, padded, greatest(scores, count)));
     for (std::int64_t t = 0; t < padded; t += kLanes) store(load(scores + t) * by, scores + t);
 }
 
@@ -63,7 +52,7 @@ template <int Rows, int Positions, typename Number>
 static inline void score(const Step<Number>& s, const float* query, const Number* const* key, std::int64_t begin,
                          std::int64_t end, float* scores, std::int64_t padded) {
     const std::int64_t size = s.heads * s.head_dim;
-    const float scale = 1.44269504f / std::sqrt(static_cast<float>(s.head_dim));
+    const float scale = score_scale(s.head_dim);
     for (std::int64_t h = begin; h < end; ++h) {
         const std::int64_t at = s.memory_head(h) * s.head_dim;
         const float* const q = query + h * s.head_dim;
@@ -130,7 +119,7 @@ static inline void gather_values(const Step<Number>& s, const Number* const* val
 template <int Rows, typename Number>
 static void attend(const Step<Number>& s, std::int64_t row, std::int64_t begin, std::int64_t end, float* room) {
     const std::int64_t size = s.heads * s.head_dim, slot_size = s.memory_heads * s.head_dim, count = s.count[row];
-    const std::int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+    const std::int64_t padded = vectors_of(count) * kLanes;
     const std::int64_t first = begin * s.head_dim, some = (end - begin) * s.head_dim;
     float* const context = s.context + row * size;
     float* const query = room;

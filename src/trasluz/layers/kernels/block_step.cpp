@@ -9,7 +9,6 @@
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -181,7 +180,7 @@ extern "C" void trasluz_block_step(const Block* block, const Past* past, const M
                                    std::int64_t rows, float* y, int threads) {
     if (threads == 1 || rows < kRowsOfThread * threads) return step_of_rows(*block, past, memory, x, rows, y, threads);
     // Many rows in parts, of which a core's own memory holds what lies between two products.
-    const std::int64_t parts = threads * std::max<std::int64_t>(1, rows / (kMostRows * threads));
+    const std::int64_t parts = (rows + kMostRows * threads - 1) / (kMostRows * threads) * threads;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (std::int64_t part = 0; part < parts; ++part) {
         const std::int64_t begin = part * rows / parts, some = (part + 1) * rows / parts - begin;

@@ -47,6 +47,12 @@ static inline void store_left(Vec x, Number* to, std::int64_t left) {
     left >= kLanes ? store(x, to) : store_some(x, to, left);
 }
 
+// Two vectors shuffled like cards: the first half of what comes, and the second.
+constexpr Bits kLowHalves = (kCounting >> 1) + (kCounting & 1) * kLanes, kHighHalves = kLowHalves + kLanes / 2;
+
+// Powers of two are at hand: e^x = 2^(kLog2OfE x).
+constexpr float kLog2OfE = 1.44269504f;
+
 // 2^f = sum of kPowerOfTwo[i] f^i, |f| <= 1 / 2, fitted by least squares with weights that make the greatest relative
 // error, 8e-8, as small as can be.
 constexpr float kPowerOfTwo[] = {1.00000007f, 0.693146967f, 0.240221197f, 0.0555071327f, 0.00967554133f, 0.00132764718f};
@@ -68,7 +74,7 @@ static inline void powers_of_two(Vec* x) {
 // 1 / (1 + e^-x), to within 1e-7; NaN stays what it is.
 static inline Vec sigmoid(Vec x) {
     // Log2(e): beyond these bounds the result is 0 or 1, and 2^x would leave the range of exponents.
-    x = greater(spread(-126.0f), lesser(spread(126.0f), x * -1.44269504f));
+    x = greater(spread(-126.0f), lesser(spread(126.0f), x * -kLog2OfE));
     powers_of_two<1>(&x);
     return 1.0f / (1.0f + x);
 }

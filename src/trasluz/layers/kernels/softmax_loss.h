@@ -23,8 +23,8 @@ static void loss_of_row(Number* logits, std::int64_t vocab, const float* bias, s
         top = greater(top, x);
     }
     const float highest = largest(top), of_target = room[target];
-    // log2(e): powers of two are at hand. Below the lowest a share is as good as zero; NaN stays what it is.
-    const Vec lowest = spread(-126.0f), high = spread(highest), by = spread(1.44269504f);
+    // Below the lowest a share is as good as zero; NaN stays what it is.
+    const Vec lowest = spread(-126.0f), high = spread(highest), by = spread(kLog2OfE);
     Vec total_of = {};
     const std::int64_t vectors = (vocab + kLanes - 1) / kLanes;
     const auto some = [&](auto count, std::int64_t n) {
