@@ -130,7 +130,8 @@ static void attend(const Step<Number>& s, std::int64_t row, std::int64_t begin, 
             sort_row(s.query + (row + r) * size + h * s.head_dim, s.head_dim, Number{}, query + r * size + h * s.head_dim);
     }
     if (count <= 0) return;
-    const bool in_a_row = !s.table && s.step == 1;
+    // Not where threads share the heads: each would read the others' part, too.
+    const bool in_a_row = !s.table && s.step == 1 && end - begin == s.heads;
     const auto places = [&](const Number* from, std::int64_t t, std::int64_t positions, const Number** to) {
         for (std::int64_t p = 0; p < positions; ++p) to[p] = from + s.slot(row, t + p) * slot_size;
         // Read once from the beginning to the end: as several streams side by side they would come half as fast.
