@@ -1,5 +1,7 @@
 """What a target may look like: lengths, forbidden tokens, no n-gram twice; what may not be gets probability 0."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -49,7 +51,9 @@ class Constraints:
             logits.index_fill_(1, self._forbidden, IMPOSSIBLE)
         if settings.no_repeat_ngram:
             forbid_repeated_ngrams(logits, history, settings.no_repeat_ngram, eos_id)
-        if step < self._last_too_short:
+        if step < self._first_long_enough:
+            logits[:, eos_id] = IMPOSSIBLE
+        elif step < self._last_too_short:
             logits[:, eos_id].masked_fill_(step < self._shortest, IMPOSSIBLE)
         if step >= self._first_forced and settings.at_limit != "open":
             must_end = step >= self._longest
@@ -82,15 +86,15 @@ class Constraints:
 
     def _find_bounds(self) -> None:
         # Most steps are within all limits, and then nothing has to be looked at.
-        self._last_too_short = int(self._shortest.max())
+        self._first_long_enough, self._last_too_short = (int(one) for one in self._shortest.aminmax())
         self._first_forced = int(self._longest.min())
 
 
 def normalizer_of(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
     """Return what log-probabilities are less than the model's logits; ModelError where these are no numbers."""
     normalizer = log_sum_exp(logits)
-    # Any NaN among the logits of a row, any +inf, or nothing but -inf.
-    if not normalizer.isfinite().all():
+    # Any NaN among the logits of a row, any +inf, or nothing but -inf: each makes the sum of all what it is.
+    if not math.isfinite(float(normalizer.sum())):
         raise ModelError(
             "the model's scores for the next token are no numbers (NaN or infinite): its weights are damaged, or too "
             "large for the type it computes in; try fp32, or another checkpoint."

@@ -77,11 +77,9 @@ class RoundedTable(nn.Module):
         super().__init__()
         self.rounded, self.scale = _joined(shape, pieces)
 
-    def looked_up(
-        self, ids: Int[Tensor, "*positions"]
-    ) -> tuple[Int8[Tensor, "*positions inputs"], Float[Tensor, "*positions 1"]]:
-        """Return rows of the table as they were rounded, and their scales."""
-        return nn.functional.embedding(ids, self.rounded), self.scale[ids].unsqueeze(-1)
+    def looked_up(self, ids: Int[Tensor, "*positions"], by: float = 1.0) -> Float[Tensor, "*positions inputs"]:
+        """Return rows of the table times `by`."""
+        return nn.functional.embedding(ids, self.rounded).float().mul_(self.scale[ids].unsqueeze(-1) * by)
 
 
 def _product(
@@ -134,8 +132,7 @@ class Int8Embedding(nn.Module):
 
     def forward(self, ids: Int[Tensor, "batch positions"]) -> Float[Tensor, "batch positions dim"]:
         """Return the tokens' vectors."""
-        rounded, scale = self.rows.looked_up(ids)
-        return rounded.float().mul_(scale * self.scale)
+        return self.rows.looked_up(ids, self.scale)
 
 
 _PRODUCTS: dict[type[nn.Module], type[nn.Module]] = {

@@ -10,7 +10,7 @@ are a ring: what is older than every row is written over. Where all of it is sti
 as much again. Every layer of a model shares one lineage.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,7 @@ from trasluz.layers.kernels.attention_step import attention_step, can_step
 from trasluz.layers.masks import EVERYTHING, Mask
 
 if TYPE_CHECKING:
-    from trasluz.layers.compiled_block import CompiledBlock
+    from trasluz.layers.compiled_blocks import CompiledBlocks
 
 # Steps there is room for at first: most targets are no longer, however long they may be.
 FIRST_STEPS = 64
@@ -58,6 +58,8 @@ class Lineage:
         self.growth: _Growth | None = None
         """What `num_slots` became greater by, the last time it did."""
         self.rows_at_start = rows
+        self.compiled: CompiledBlocks | None = None
+        """The blocks that remember here, as a kernel has them, once they have been described (`compiled_blocks`)."""
         # None: nobody has moved yet, and what lies where can be told without a table.
         self._table: Int32[Tensor, "rows table_width"] | None = None
         if prompt_length and num_sources < rows:
@@ -220,8 +222,6 @@ class KeyValueCache:
     key: Float[Tensor, "slots memory_heads head_dim"]
     value: Float[Tensor, "slots memory_heads head_dim"]
     lineage: Lineage
-    compiled: "CompiledBlock | None" = field(default=None, init=False, repr=False, compare=False)
-    """The block that remembers here, as a kernel has it, once it has been described to one (`compiled_block`)."""
 
     @property
     def newest(self) -> int:
@@ -241,7 +241,6 @@ class KeyValueCache:
             new[growth.to : growth.to + growth.end - growth.begin] = old[growth.begin : growth.end]
             grown.append(new)
         self.key, self.value = grown
-        self.compiled = None
 
     def write_prompt(self, prompt: KeyValue) -> None:
         """Write what the prompts are to be remembered by, (sources, memory_heads, prompt length, head_dim) each."""

@@ -4,11 +4,14 @@ Encoder and decoder have one each; a decoder that stands alone (Liu et al. 2018,
 of a sequence that grows.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.attention import KeyValue
-from trasluz.layers.compiled_block import compiled_block
+from trasluz.layers.compiled_blocks import compiled_blocks
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.gated_feed_forward import GatedFeedForward
@@ -61,9 +64,6 @@ class CausalBlock(EncoderBlock):
 
     def step(self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache) -> Float[Tensor, "rows 1 dim"]:
         """Return the next state of one new position a row."""
-        compiled = compiled_block(self, x, cache)
-        if compiled is not None:
-            return compiled.step(x)
         x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         return self.feed_forward_residual(x, self.feed_forward)
 
@@ -104,9 +104,47 @@ class DecoderBlock(nn.Module):
         self, x: Float[Tensor, "rows 1 dim"], cache: KeyValueCache, memory: KeyValue, memory_mask: Mask
     ) -> Float[Tensor, "rows 1 dim"]:
         """Return the next state of one new position a row."""
-        compiled = compiled_block(self, x, cache) if self.cross_attention.lies_in_rows(memory) else None
-        if compiled is not None:
-            return compiled.step(x, memory, memory_mask)
         x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         x = self.cross_attention_residual(x, lambda y: self.cross_attention.step(y, memory, memory_mask))
         return self.feed_forward_residual(x, self.feed_forward)
+
+
+def step_through(
+    blocks: Sequence[CausalBlock] | Sequence[DecoderBlock],
+    x: Float[Tensor, "rows 1 dim"],
+    caches: Sequence[KeyValueCache],
+    memories: Sequence[KeyValue] | None = None,
+    memory_mask: Mask | None = None,
+) -> Float[Tensor, "rows 1 dim"]:
+    """Return what the blocks, one after the other, make of one new position a row.
+
+    Each has its own cache and, where there is a source to look at, its own memory of it.
+    """
+    compiled = compiled_blocks(blocks, x, caches, memories)
+    usual = partial(_step_the_usual_way, blocks, caches=caches, memories=memories, memory_mask=memory_mask)
+    if compiled is None:
+        return usual(x, range(len(blocks)))
+    place = 0
+    for begin, end in compiled.unwatched():
+        x = compiled.step(usual(x, range(place, begin)), memories, memory_mask, begin, end)
+        place = end
+    return usual(x, range(place, len(blocks)))
+
+
+def _step_the_usual_way(
+    blocks: Sequence[CausalBlock] | Sequence[DecoderBlock],
+    x: Float[Tensor, "rows 1 dim"],
+    places: range,
+    *,
+    caches: Sequence[KeyValueCache],
+    memories: Sequence[KeyValue] | None,
+    memory_mask: Mask | None,
+) -> Float[Tensor, "rows 1 dim"]:
+    for place in places:
+        block, cache = blocks[place], caches[place]
+        if isinstance(block, DecoderBlock):
+            assert memories is not None and memory_mask is not None
+            x = block.step(x, cache, memories[place], memory_mask)
+        else:
+            x = block.step(x, cache)
+    return x

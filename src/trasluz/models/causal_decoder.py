@@ -23,7 +23,7 @@ from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, Mask
 from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.sum_norm import sum_norm
-from trasluz.layers.transformer_block import CausalBlock
+from trasluz.layers.transformer_block import CausalBlock, step_through
 from trasluz.text.batching import CausalBatch
 
 
@@ -129,8 +129,7 @@ class CausalDecoder(nn.Module, ABC):
             ids, state.unread = state.unread, None
         x = self.embed(ids[:, None], state.lineage.num_positions)
         state.lineage.advance()
-        for block, cache in zip(self.blocks, state.caches, strict=True):
-            x = block.step(x, cache)
+        x = step_through(self.blocks, x, state.caches)
         return self.output_head(sum_norm(self.decoder_norm, x).squeeze(1)), state
 
 

@@ -29,7 +29,7 @@ from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePos
 from trasluz.layers.residual import RESIDUALS
 from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.source_memories import joined, of_sources
-from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual
+from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual, step_through
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Workload, attention_layer
@@ -239,8 +239,7 @@ class Transformer(nn.Module):
         here = self.target_positions(1, lineage.length) if places is None else self.target_positions.at(places[:, None])
         x = self.target_embedding(ids[:, None]) + here
         lineage.advance()
-        for block, cache, memory in zip(self.decoder_blocks, state.caches, state.memories, strict=True):
-            x = block.step(x, cache, memory, state.memory_mask)
+        x = step_through(self.decoder_blocks, x, state.caches, state.memories, state.memory_mask)
         return self.output_head(self.decoder_norm(x).squeeze(1)), state
 
 

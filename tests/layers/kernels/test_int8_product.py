@@ -90,9 +90,13 @@ def test_rows_are_looked_up_where_they_are_multiplied(outputs: int, inputs: int)
     rounded, scale = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8), torch.rand(outputs)
     product = product_of(rounded, scale, None)
     ids = torch.tensor([[0, outputs - 1, 3], [4, 4, outputs // 2]])
-    found, scales = product.looked_up(ids)
-    assert torch.equal(found, rounded[ids]) and torch.equal(scales[..., 0], scale[ids])
-    assert product.looked_up(ids[:0])[0].shape == (0, 3, inputs)
+    assert torch.equal(product.looked_up(ids), rounded[ids] * scale[ids][..., None])
+    assert torch.equal(product.looked_up(ids, 8.0), rounded[ids] * (scale[ids] * 8)[..., None])
+    assert torch.equal(product.looked_up(ids.int().T), product.looked_up(ids.T))
+    assert product.looked_up(ids[:0]).shape == (0, 3, inputs)
+    for wrong in (-1, outputs):
+        with pytest.raises(IndexError, match=f"from 0 to {outputs - 1}"):
+            product.looked_up(torch.tensor([0, wrong]))
 
 
 def test_a_copy_stands_by_itself() -> None:

@@ -23,7 +23,7 @@ LANES = 8
 """So many numbers at a time the kernels take: rows of whole eights."""
 
 LIBRARY = Path(__file__).with_name("_kernels.so")
-_VERSION = 10
+_VERSION = 11
 _LEVELS = 1 << 32
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 # The seed, the threshold and the scale of what is dropped out.
@@ -36,6 +36,7 @@ _TEXTS = [
 ]
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
+    "trasluz_int8_look_up": [_POINTER, _POINTER, *[_SIZE] * 3, _POINTER, _SIZE, ctypes.c_float, _POINTER],
     "trasluz_int8_pack": [_POINTER, *[_SIZE] * 3, _INT, *[_POINTER] * 3, _INT],
     "trasluz_int8_rows": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, *_KIND],
     "trasluz_attention_step": [
@@ -66,7 +67,7 @@ _FUNCTIONS = {
         *[_POINTER, _POINTER, _SIZE, _SIZE, _INT, _INT],
         *[_POINTER, _POINTER, _INT],
     ],
-    "trasluz_block_step": [*[_POINTER] * 4, _SIZE, _POINTER, _INT],
+    "trasluz_blocks_step": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _POINTER, _INT],
     "trasluz_look": [*[_POINTER] * 5, *[_SIZE] * 4, _POINTER, _POINTER, *_KIND],
     "trasluz_look_backward": [_POINTER, _SIZE, *[_POINTER] * 6, *[_SIZE] * 4, *[_POINTER] * 4, *_KIND],
     "trasluz_memory_gradients": [*[_POINTER] * 5, *[_SIZE] * 5, *[_POINTER] * 5, *_KIND],
@@ -88,6 +89,9 @@ _FUNCTIONS = {
     "trasluz_best_of_rows": [_POINTER, *[_SIZE] * 3, _POINTER, _POINTER, _INT],
 }
 
+# Those that tell whether what they were given can be.
+_ANSWERS = {"trasluz_int8_look_up"}
+
 
 @cache
 def load_kernels() -> ctypes.CDLL | None:
@@ -101,7 +105,7 @@ def load_kernels() -> ctypes.CDLL | None:
             return None
         for name, arguments in _FUNCTIONS.items():
             function = getattr(library, name)
-            function.argtypes, function.restype = arguments, None
+            function.argtypes, function.restype = arguments, _INT if name in _ANSWERS else None
     except (OSError, AttributeError):
         return None
     return library

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "shares.h"
+
 namespace {
 
 constexpr std::int64_t kWorthThreads = 1 << 15;  // products below which a second thread costs more than it brings
@@ -67,32 +69,67 @@ void attend(const Step<Number>& s, std::int64_t row, std::int64_t rows, std::int
 }
 
 template <typename Number>
-void attend_all(const Step<Number>& s, int threads) {
-    const std::int64_t longest = s.rows ? *std::max_element(s.count, s.count + s.rows) : 0;
-    const bool many = threads > 1 && s.rows * longest * s.heads * s.head_dim > kWorthThreads;
-    // Where each lot of rows that are read together begins.
+std::int64_t longest_of(const Step<Number>& s) {
+    return s.rows ? *std::max_element(s.count, s.count + s.rows) : 0;
+}
+
+// Where each lot of rows that are read together begins, and where the last ends.
+template <typename Number>
+std::vector<std::int64_t> lots_of(const Step<Number>& s) {
     std::vector<std::int64_t> lots;
     for (std::int64_t row = 0; row < s.rows; ++row)
         if (lots.empty() || row - lots.back() == kRowsOfLot || !s.sees_the_same(row, lots.back())) lots.push_back(row);
-    const std::int64_t count = static_cast<std::int64_t>(lots.size());
     lots.push_back(s.rows);
+    return lots;
+}
+
+// A thread's room for the queries and scores of a lot.
+template <typename Number>
+float* room_for(const Step<Number>& s, std::int64_t longest) {
+    static thread_local std::vector<float> room;
+    const std::int64_t padded = (longest + sixteen::kLanes - 1) / sixteen::kLanes * sixteen::kLanes;
+    room.resize(static_cast<std::size_t>(kRowsOfLot * s.heads * (s.head_dim + padded)));
+    return room.data();
+}
+
+template <typename Number>
+void attend_all(const Step<Number>& s, int threads) {
+    const std::int64_t longest = longest_of(s);
+    const bool many = threads > 1 && s.rows * longest * s.heads * s.head_dim > kWorthThreads;
+    const std::vector<std::int64_t> lots = lots_of(s);
+    const std::int64_t count = static_cast<std::int64_t>(lots.size()) - 1;
     // Where there are fewer of them than threads, threads share the heads of each.
     const std::int64_t parts = many && count < threads ? std::min<std::int64_t>(s.heads, threads) : 1;
-    const std::int64_t padded = (longest + sixteen::kLanes - 1) / sixteen::kLanes * sixteen::kLanes;
 #pragma omp parallel num_threads(threads) if (many)
     {
-        static thread_local std::vector<float> room;
-        room.resize(static_cast<std::size_t>(kRowsOfLot * s.heads * (s.head_dim + padded)));
+        float* const room = room_for(s, longest);
 #pragma omp for schedule(static)
         for (std::int64_t part = 0; part < count * parts; ++part) {
             const std::int64_t lot = part / parts, number = part % parts;
             attend(s, lots[lot], lots[lot + 1] - lots[lot], number * s.heads / parts, (number + 1) * s.heads / parts,
-                   room.data());
+                   room);
         }
     }
 }
 
 }  // namespace
+
+void attention_step_heads(const float* query, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
+                          const void* key, const void* value, bool is_bfloat, const std::int32_t* table,
+                          std::int64_t table_width, const std::int64_t* first, std::int64_t step,
+                          const std::int64_t* count, std::int64_t begin, std::int64_t end, float* context) {
+    const auto of = [&](auto number) {
+        using Number = const decltype(number);
+        const Step<decltype(number)> s{query, rows,  heads, head_dim, static_cast<Number*>(key),
+                                       static_cast<Number*>(value), heads, table, table_width, first, step, count,
+                                       context};
+        const std::vector<std::int64_t> lots = lots_of(s);
+        float* const room = room_for(s, longest_of(s));
+        for (std::size_t lot = 0; lot + 1 < lots.size(); ++lot)
+            attend(s, lots[lot], lots[lot + 1] - lots[lot], begin, end, room);
+    };
+    if (begin < end) is_bfloat ? of(Bfloat{}) : of(float{});
+}
 
 extern "C" void trasluz_attention_step(const float* query, std::int64_t rows, std::int64_t heads, std::int64_t head_dim,
                                        const void* key, const void* value, int is_bfloat, std::int64_t memory_heads,

@@ -1,5 +1,5 @@
-// One step of a whole block of a decoder, by the kernels beside this one: nothing but a few rows goes through it, and to
-// call every part from outside would take longer than some of the parts do.
+// One step of a decoder's blocks, one after the other, by what the kernels beside this one are made of: nothing but a few
+// rows goes through them, and to call every part from outside would take longer than some of the parts do.
 //
 //     attend      W_o attention(W_q n, W_k n, W_v n)         over what is remembered and the new position
 //     look        W_o attention(W_q n, memory)               over the source, where there is one
@@ -8,22 +8,23 @@
 // each on a residual path: x + f(norm(x)), norm first, or norm(x + f(x)).
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
+//
+// Threads share a step in one of two ways. Of many rows each takes some, and goes through all blocks with them, undisturbed.
+// Of few rows they are a team: norms and rounding go by rows, products by outputs, attention by heads, and they meet
+// wherever one needs what another has done, some ten times a block; so each reads its part of the weights alone.
 
+#include <omp.h>
+
+#include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "avx2.h"
+#include "shares.h"
 
-extern "C" {
-void trasluz_few_rows(const float*, std::int64_t, std::int64_t, const float*, const float*, std::int64_t, float*, int);
-void trasluz_int8_product(const float*, std::int64_t, std::int64_t, std::int64_t, const std::int8_t*,
-                          const std::int32_t*, const float*, const float*, std::int64_t, float*, int);
-void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t, std::int64_t,
-                      const void*, const void*, float, int, int, void*, float*, void*, int);
-void trasluz_attention_step(const float*, std::int64_t, std::int64_t, std::int64_t, const void*, const void*, int,
-                            std::int64_t, const std::int32_t*, std::int64_t, const std::int64_t*, std::int64_t,
-                            const std::int64_t*, float*, int);
-}
+extern "C" void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t,
+                                 std::int64_t, const void*, const void*, float, int, int, void*, float*, void*, int);
 
 namespace {
 
@@ -53,6 +54,7 @@ struct Block {
     Matrix expand, contract;
     std::int64_t heads, activation, norm_first;
     std::int64_t remembers_bfloat;  // what is remembered, of the past and of the source, is bfloat16, not floats
+    std::int64_t past;              // which of the pasts is its own: blocks may look back more or less far
     void* keys;                     // (slots, dim)
     void* values;                   // (slots, dim)
 };
@@ -75,33 +77,10 @@ struct Memory {
     const std::int64_t* count;
 };
 
-void product(const Matrix& m, const float* x, std::int64_t rows, float* y, int threads) {
-    if (m.offset)
-        trasluz_int8_product(x, rows, m.inputs, m.depth, static_cast<const std::int8_t*>(m.weight), m.offset, m.scale,
-                             m.bias, m.outputs, y, threads);
-    else
-        trasluz_few_rows(x, rows, m.inputs, static_cast<const float*>(m.weight), m.bias, m.outputs, y, threads);
-}
-
-// norm(a + b), or norm(a) where `b` is null.
-void norm(const Norm& n, const float* a, const float* b, std::int64_t rows, std::int64_t dim, float* y, int threads) {
-    trasluz_sum_norm(a, b, 0, 0, 1.0f, rows, dim, n.weight, n.bias, n.epsilon, 0, 1, nullptr, nullptr, y, threads);
-}
-
 // Sizes are multiples of eight here.
 AVX2 void add(const float* a, const float* b, std::int64_t size, float* y) {
     for (std::int64_t d = 0; d < size; d += 8)
         _mm256_storeu_ps(y + d, _mm256_add_ps(_mm256_loadu_ps(a + d), _mm256_loadu_ps(b + d)));
-}
-
-// Projects new positions into the memory, from the slot `written` on; `room` is for them.
-AVX2 void remember(const Matrix& m, const float* x, std::int64_t rows, bool is_bfloat, std::int64_t written,
-                   void* memory, float* room, int threads) {
-    const std::int64_t first = written * m.outputs, size = rows * m.outputs;
-    if (!is_bfloat) return product(m, x, rows, static_cast<float*>(memory) + first, threads);
-    product(m, x, rows, room, threads);
-    Bfloat* const to = static_cast<Bfloat*>(memory) + first;
-    for (std::int64_t d = 0; d < size; d += 8) store8(load8(room + d), to + d);
 }
 
 // x / (1 + exp(-s)), s = x for Swish; GELU in its tanh form is the same with s = sqrt(8 / pi) (x + 0.044715 x^3).
@@ -123,75 +102,201 @@ AVX2 void activate(Activation kind, std::int64_t size, float* x) {
     }
 }
 
-// The step of some rows, by so many threads.
-void step_of_rows(const Block& b, const Past* past, const Memory* memory, const float* x, std::int64_t rows, float* y,
-                  int threads) {
-    const bool is_bfloat = b.remembers_bfloat;
-    const std::int64_t dim = b.query.inputs, hidden = b.expand.outputs, size = rows * dim, head_dim = dim / b.heads;
-    static thread_local std::vector<float> room;
-    room.resize(static_cast<std::size_t>(4 * size + rows * hidden));
-    float* const normed = room.data();
-    float* const one = normed + size;
-    float* const other = one + size;
-    float* const result = other + size;
-    float* const wide = result + size;
-    // y = what the residual path makes of `from` and of a sublayer, which turns what it gets into `result`.
-    const auto residual = [&](const Norm& n, const float* from, const auto& sublayer) {
-        if (b.norm_first) {
-            norm(n, from, nullptr, rows, dim, normed, threads);
-            sublayer(normed);
-            add(from, result, size, y);
-        } else {
-            sublayer(from);
-            norm(n, from, result, rows, dim, y, threads);
+// Which of a team's threads this is. What is shared is shared evenly, in whole units.
+struct Team {
+    std::int64_t number, size;
+
+    void meet() const {
+        if (size > 1) {
+#pragma omp barrier
         }
-    };
-    residual(b.attention_norm, x, [&](const float* n) {
-        remember(b.key, n, rows, is_bfloat, past->written, b.keys, one, threads);
-        remember(b.value, n, rows, is_bfloat, past->written, b.values, one, threads);
-        product(b.query, n, rows, one, threads);
-        trasluz_attention_step(one, rows, b.heads, head_dim, b.keys, b.values, is_bfloat, b.heads, past->table,
-                               past->table_width, past->first, past->step, past->count, other, threads);
-        product(b.output, other, rows, result, threads);
-    });
-    if (memory) {
-        residual(b.cross_norm, y, [&](const float* n) {
-            product(b.cross_query, n, rows, one, threads);
-            trasluz_attention_step(one, rows, b.heads, head_dim, memory->keys, memory->values, is_bfloat, b.heads,
-                                   nullptr, 0, memory->first, 1, memory->count, other, threads);
-            product(b.cross_output, other, rows, result, threads);
+    }
+    std::int64_t begin(std::int64_t count, std::int64_t unit = 1) const {
+        return std::min(count, number * ((count + unit - 1) / unit) / size * unit);
+    }
+    std::int64_t end(std::int64_t count, std::int64_t unit = 1) const {
+        return Team{number + 1, size}.begin(count, unit);
+    }
+};
+
+// What lies between the parts of a block; a team has one for all.
+struct Room {
+    std::vector<float> floats;
+    std::vector<std::uint8_t> bytes;
+    float *normed, *one, *other, *result, *wide, *scale;
+    std::uint8_t* rounded;
+
+    void make(const Block* blocks, std::int64_t count, std::int64_t rows) {
+        std::int64_t dim = 0, hidden = 0, depth = 0;
+        for (const Block* b = blocks; b < blocks + count; ++b) {
+            dim = std::max(dim, b->query.inputs), hidden = std::max(hidden, b->expand.outputs);
+            depth = std::max({depth, b->query.depth, b->contract.depth});
+        }
+        const std::int64_t size = rows * dim;
+        floats.resize(static_cast<std::size_t>(4 * size + rows * hidden + rows));
+        bytes.resize(static_cast<std::size_t>(bytes_of_rounded(rows, depth)));
+        normed = floats.data(), one = normed + size, other = one + size, result = other + size, wide = result + size;
+        scale = wide + rows * hidden, rounded = bytes.data();
+    }
+};
+
+// Outputs of a product that one thread computes are a multiple of this: the lots and blocks of the kernels.
+constexpr std::int64_t kUnit = 32;
+
+// A thread that takes some rows, alone or in a team, through a block.
+struct Walker {
+    const Block& block;
+    const Past& past;
+    const Memory* memory;  // null for a block that stands alone
+    std::int64_t rows;
+    const Room& room;
+    const Team& team;
+
+    std::int64_t dim() const { return block.query.inputs; }
+    std::int64_t head_dim() const { return dim() / block.heads; }
+    // Whole heads, and whole units.
+    std::int64_t unit_of_heads() const { return std::lcm(head_dim(), kUnit); }
+
+    // norm(a + b), or norm(a) where `b` is null, of this thread's rows.
+    void norm(const Norm& n, const float* a, const float* b, float* y) const {
+        const std::int64_t begin = team.begin(rows), at = begin * dim();
+        trasluz_sum_norm(a + at, b ? b + at : nullptr, 0, 0, 1.0f, team.end(rows) - begin, dim(), n.weight, n.bias,
+                         n.epsilon, 0, 1, nullptr, nullptr, y + at, 1);
+    }
+
+    // Waits until all of x is there, which was written `by_rows` or by outputs, as these matrices want it.
+    void bring(const Matrix& m, const float* x, bool by_rows) const {
+        if (!by_rows) team.meet();
+        if (m.offset) round_rows(x, rows, m.inputs, m.depth, team.begin(rows), team.end(rows), room.rounded, room.scale);
+        if (m.offset || by_rows) team.meet();
+    }
+
+    // This thread's outputs of what was brought.
+    void multiply(const Matrix& m, const float* x, float* y, std::int64_t unit = kUnit) const {
+        const std::int64_t begin = team.begin(m.outputs, unit), end = team.end(m.outputs, unit);
+        if (m.offset)
+            int8_outputs(room.rounded, room.scale, rows, m.depth, static_cast<const std::int8_t*>(m.weight), m.offset,
+                         m.scale, m.bias, m.outputs, begin, end, y);
+        else
+            few_rows_outputs(x, rows, m.inputs, static_cast<const float*>(m.weight), m.bias, m.outputs, begin, end, y);
+    }
+
+    // Projects new positions into the memory, as far as they are this thread's.
+    AVX2 void remember(const Matrix& m, const float* x, void* to) const {
+        const std::int64_t first = past.written * dim();
+        if (!block.remembers_bfloat) return multiply(m, x, static_cast<float*>(to) + first, unit_of_heads());
+        multiply(m, x, room.one, unit_of_heads());
+        const std::int64_t begin = team.begin(dim(), unit_of_heads()), end = team.end(dim(), unit_of_heads());
+        for (std::int64_t row = 0; row < rows; ++row)
+            for (std::int64_t d = row * dim() + begin; d < row * dim() + end; d += 8)
+                store8(load8(room.one + d), static_cast<Bfloat*>(to) + first + d);
+    }
+
+    // The contexts of this thread's heads.
+    void attend(const void* keys, const void* values, const Past& seen) const {
+        const std::int64_t begin = team.begin(dim(), unit_of_heads()), end = team.end(dim(), unit_of_heads());
+        attention_step_heads(room.one, rows, block.heads, head_dim(), keys, values, block.remembers_bfloat != 0,
+                             seen.table, seen.table_width, seen.first, seen.step, seen.count, begin / head_dim(),
+                             end / head_dim(), room.other);
+    }
+
+    // y = what the residual path makes of `from` and of a sublayer, which turns what it gets into `room.result`.
+    template <typename Sublayer>
+    void residual(const Norm& n, const float* from, float* y, const Sublayer& sublayer) const {
+        if (block.norm_first) norm(n, from, nullptr, room.normed);
+        sublayer(block.norm_first ? room.normed : from);
+        team.meet();
+        const std::int64_t at = team.begin(rows) * dim(), size = team.end(rows) * dim() - at;
+        block.norm_first ? add(from + at, room.result + at, size, y + at) : norm(n, from, room.result, y);
+    }
+
+    void go(const float* x, float* y) const {
+        residual(block.attention_norm, x, y, [&](const float* n) {
+            bring(block.query, n, true);
+            remember(block.key, n, block.keys);
+            remember(block.value, n, block.values);
+            multiply(block.query, n, room.one, unit_of_heads());
+            attend(block.keys, block.values, past);
+            bring(block.output, room.other, false);
+            multiply(block.output, room.other, room.result);
+        });
+        if (memory) {
+            residual(block.cross_norm, y, y, [&](const float* n) {
+                bring(block.cross_query, n, true);
+                multiply(block.cross_query, n, room.one, unit_of_heads());
+                attend(memory->keys, memory->values, {0, nullptr, 0, memory->first, 1, memory->count});
+                bring(block.cross_output, room.other, false);
+                multiply(block.cross_output, room.other, room.result);
+            });
+        }
+        residual(block.feed_forward_norm, y, y, [&](const float* n) {
+            bring(block.expand, n, true);
+            multiply(block.expand, n, room.wide);
+            const std::int64_t hidden = block.expand.outputs, begin = team.begin(hidden, kUnit);
+            for (std::int64_t row = 0; row < rows; ++row)
+                activate(static_cast<Activation>(block.activation), team.end(hidden, kUnit) - begin,
+                         room.wide + row * hidden + begin);
+            bring(block.contract, room.wide, false);
+            multiply(block.contract, room.wide, room.result);
         });
     }
-    residual(b.feed_forward_norm, y, [&](const float* n) {
-        product(b.expand, n, rows, wide, threads);
-        activate(static_cast<Activation>(b.activation), rows * hidden, wide);
-        product(b.contract, wide, rows, result, threads);
-    });
+};
+
+// Products of a block below which a second thread costs more than it brings.
+constexpr std::int64_t kWorthThreads = 1 << 19;
+// From so many rows on for each of them, threads take rows: fewer of eight bits, of which each can as well read all; but
+// tiles hold twice as many. And so many at a time, of which a core's own memory holds what lies between two products.
+constexpr std::int64_t kRowsOfThread = 16, kInt8RowsOfThread = 8, kMostRows = 64;
+
+bool by_rows(const Block& b, std::int64_t rows, int threads) {
+    const bool few_are_enough = b.query.offset && !int8_takes_tiles(rows, b.query.depth);
+    return threads > 1 && rows >= (few_are_enough ? kInt8RowsOfThread : kRowsOfThread) * threads;
 }
 
-// From so many rows on for each of them, threads take rows, and go through the block with them undisturbed; of fewer they
-// take parts of every product, since each reads all weights that it needs.
-constexpr std::int64_t kRowsOfThread = 16, kMostRows = 64;
+std::int64_t products_of(const Block& b, std::int64_t rows) {
+    return rows * b.query.inputs * (4 * b.query.inputs + 2 * b.expand.outputs);
+}
 
 }  // namespace
 
-// `memory` is null for a block that stands alone.
-extern "C" void trasluz_block_step(const Block* block, const Past* past, const Memory* memory, const float* x,
-                                   std::int64_t rows, float* y, int threads) {
-    if (threads == 1 || rows < kRowsOfThread * threads) return step_of_rows(*block, past, memory, x, rows, y, threads);
-    // Many rows in parts, of which a core's own memory holds what lies between two products.
+// Each block has a past among `pasts`; `memories`, one a block, is null for blocks that stand alone.
+extern "C" void trasluz_blocks_step(const Block* blocks, std::int64_t count, const Past* pasts, const Memory* memories,
+                                    const float* x, std::int64_t rows, float* y, int threads) {
+    if (!by_rows(blocks[0], rows, threads)) {
+        static thread_local Room room;
+        Room* const shared = &room;
+        shared->make(blocks, count, rows);
+#pragma omp parallel num_threads(threads) if (threads > 1 && products_of(blocks[0], rows) > kWorthThreads)
+        {
+            const Team team{omp_get_thread_num(), omp_get_num_threads()};
+            for (std::int64_t n = 0; n < count; ++n)
+                Walker{blocks[n], pasts[blocks[n].past], memories ? memories + n : nullptr, rows, *shared, team}.go(
+                    n ? y : x, y);
+        }
+        return;
+    }
     const std::int64_t parts = (rows + kMostRows * threads - 1) / (kMostRows * threads) * threads;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (std::int64_t part = 0; part < parts; ++part) {
-        const std::int64_t begin = part * rows / parts, some = (part + 1) * rows / parts - begin;
-        Past of_past = *past;
-        of_past.written += begin;
-        if (of_past.table) of_past.table += begin * of_past.table_width;
-        of_past.first += begin;
-        of_past.count += begin;
-        Memory of_memory;
-        if (memory) of_memory = {memory->keys, memory->values, memory->first + begin, memory->count + begin};
-        const std::int64_t place = begin * block->query.inputs;
-        step_of_rows(*block, &of_past, memory ? &of_memory : nullptr, x + place, some, y + place, 1);
+#pragma omp parallel num_threads(threads)
+    {
+        static thread_local Room room;
+        room.make(blocks, count, (rows + parts - 1) / parts);
+        const Team alone{0, 1}, threads_of_all{omp_get_thread_num(), omp_get_num_threads()};
+        for (std::int64_t n = 0; n < count; ++n)
+            for (std::int64_t part = threads_of_all.begin(parts); part < threads_of_all.end(parts); ++part) {
+                const std::int64_t begin = part * rows / parts, some = (part + 1) * rows / parts - begin;
+                Past past = pasts[blocks[n].past];
+                past.written += begin;
+                if (past.table) past.table += begin * past.table_width;
+                past.first += begin;
+                past.count += begin;
+                Memory memory{};
+                if (memories) {
+                    memory = memories[n];
+                    memory.first += begin;
+                    memory.count += begin;
+                }
+                const std::int64_t at = begin * blocks[n].query.inputs;
+                Walker{blocks[n], past, memories ? &memory : nullptr, some, room, alone}.go((n ? y : x) + at, y + at);
+            }
     }
 }

@@ -1,7 +1,7 @@
-"""One step of a whole block of a decoder in one call; what is computed stands in block_step.cpp."""
+"""One step of a decoder's blocks in one call; what is computed stands in block_step.cpp."""
 
 import ctypes
-from ctypes import c_float, c_int64, c_void_p
+from ctypes import Array, c_float, c_int64, c_void_p
 
 import torch
 from jaxtyping import Float
@@ -30,7 +30,7 @@ class Norm(ctypes.Structure):
 
 
 class Block(ctypes.Structure):
-    """A block, and what it remembers."""
+    """A block, what it remembers, and which of the pasts it looks back to."""
 
     _fields_ = (
         ("attention_norm", Norm),
@@ -39,7 +39,7 @@ class Block(ctypes.Structure):
         *((name, Matrix) for name in ("cross_query", "cross_output")),
         ("feed_forward_norm", Norm),
         *((name, Matrix) for name in ("expand", "contract")),
-        *((name, c_int64) for name in ("heads", "activation", "norm_first", "remembers_bfloat")),
+        *((name, c_int64) for name in ("heads", "activation", "norm_first", "remembers_bfloat", "past")),
         *((name, c_void_p) for name in ("keys", "values")),
     )
 
@@ -81,16 +81,19 @@ def norm_of(norm: nn.LayerNorm) -> Norm:
     return Norm(norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps)
 
 
-def block_step(
-    block: Block, past: Past, memory: Memory | None, x: Float[Tensor, "rows 1 dim"]
+def blocks_step(
+    blocks: Array[Block], pasts: Array[Past], memories: Array[Memory] | None, x: Float[Tensor, "rows 1 dim"]
 ) -> Float[Tensor, "rows 1 dim"]:
-    """Return the block's next state of one new position a row, whose key and value are written to where it belongs."""
+    """Return the last block's next state of one new position a row; every block writes its key and value to its slot.
+
+    A block has its memory at its own place, and its past at the one that it names.
+    """
     kernels = load_kernels()
     assert kernels is not None and kernels_for(x) is not None
     x = x.contiguous()
     y = torch.empty_like(x)
-    kernels.trasluz_block_step(
-        *(ctypes.byref(block), ctypes.byref(past), None if memory is None else ctypes.byref(memory)),
+    kernels.trasluz_blocks_step(
+        *(blocks, len(blocks), pasts, memories),
         *(x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads()),
     )
     return y

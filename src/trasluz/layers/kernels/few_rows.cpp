@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "avx2.h"
+#include "shares.h"
 
 namespace {
 
@@ -15,6 +16,8 @@ constexpr std::int64_t kWorthThreads = 1 << 16;
 // of x leaves room for more of them, where the prefetchers follow them all. AMD's bring one stream faster, which counts
 // for up to so many rows, which wait for memory.
 constexpr std::int64_t kTogether = 4, kTogetherForOne = 8, kRowsOfStream = 4;
+// Threads share the outputs in whole lots.
+constexpr std::int64_t kOutputsOfLot = 32;
 
 struct Product {
     const float* x;  // (rows, inputs)
@@ -70,17 +73,26 @@ AVX2 void one_output(const Product& p, std::int64_t output) {
 
 }  // namespace
 
-extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
-                                 const float* bias, std::int64_t outputs, float* y, int threads) {
+void few_rows_outputs(const float* x, std::int64_t rows, std::int64_t inputs, const float* w, const float* bias,
+                      std::int64_t outputs, std::int64_t begin, std::int64_t end, float* y) {
     const Product p{x, rows, inputs, w, bias, outputs, y};
     static const bool streams = __builtin_cpu_is("amd");
     const bool one_stream = streams && rows <= kRowsOfStream;
-    const std::int64_t together = one_stream ? 1 : rows > 1 ? kTogether : kTogetherForOne, blocks = outputs / together;
-    const bool many = threads > 1 && rows * inputs * outputs > kWorthThreads;
-#pragma omp parallel for schedule(static) num_threads(threads) if (many)
-    for (std::int64_t block = 0; block < blocks; ++block)
-        one_stream ? one_output(p, block)
-        : rows > 1 ? column<kTogether>(p, block * together)
-                   : tile<1, kTogetherForOne>(p, 0, block * together);
-    for (std::int64_t output = blocks * together; output < outputs; ++output) column<1>(p, output);
+    const std::int64_t together = one_stream ? 1 : rows > 1 ? kTogether : kTogetherForOne;
+    std::int64_t output = begin;
+    for (; output + together <= end; output += together)
+        one_stream ? one_output(p, output)
+        : rows > 1 ? column<kTogether>(p, output)
+                   : tile<1, kTogetherForOne>(p, 0, output);
+    for (; output < end; ++output) column<1>(p, output);
+}
+
+extern "C" void trasluz_few_rows(const float* x, std::int64_t rows, std::int64_t inputs, const float* w,
+                                 const float* bias, std::int64_t outputs, float* y, int threads) {
+    const std::int64_t parts = threads > 1 && rows * inputs * outputs > kWorthThreads ? threads : 1;
+    const std::int64_t lots = (outputs + kOutputsOfLot - 1) / kOutputsOfLot;
+#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1)
+    for (std::int64_t part = 0; part < parts; ++part)
+        few_rows_outputs(x, rows, inputs, w, bias, outputs, part * lots / parts * kOutputsOfLot,
+                         std::min(outputs, (part + 1) * lots / parts * kOutputsOfLot), y);
 }

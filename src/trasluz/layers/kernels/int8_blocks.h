@@ -117,8 +117,9 @@ VNNI void round_row(const Number* x, std::int64_t inputs, std::int64_t depth, st
     }
 }
 
+// `ahead`: how many bytes further on weights are fetched into caches meanwhile; 0: none.
 template <int Rows, typename Number>
-VNNI void block_vnni(const Product<Number>& p, std::int64_t block, std::int64_t row) {
+VNNI void block_vnni(const Product<Number>& p, std::int64_t block, std::int64_t row, std::int64_t ahead) {
     const std::int8_t* w = p.weight + block * kBlock * p.depth;
     const std::int64_t first = block * kBlock;
     __m512i sum[Rows][2];
@@ -135,6 +136,10 @@ VNNI void block_vnni(const Product<Number>& p, std::int64_t block, std::int64_t 
             sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], q, low);
             sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], q, high);
         }
+        if (ahead) {
+            _mm_prefetch(reinterpret_cast<const char*>(w + ahead), _MM_HINT_T1);
+            _mm_prefetch(reinterpret_cast<const char*>(w + ahead + 64), _MM_HINT_T1);
+        }
     }
     for (int r = 0; r < Rows; ++r) {
         const __m512 scale = _mm512_set1_ps(p.row_scale[row + r]);
@@ -149,22 +154,25 @@ VNNI void block_vnni(const Product<Number>& p, std::int64_t block, std::int64_t 
 
 // Some rows times the blocks from `begin` up to `end`.
 template <int Rows, typename Number>
-VNNI void rows_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t end, std::int64_t row) {
-    for (std::int64_t block = begin; block < end; ++block) block_vnni<Rows>(p, block, row);
+VNNI void rows_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t end, std::int64_t row,
+                    std::int64_t ahead) {
+    for (std::int64_t block = begin; block < end; ++block) block_vnni<Rows>(p, block, row, ahead);
 }
 
 // The blocks from `begin` up to `end`, by one thread. As many of them at a time as a core's own memory holds: a row's
 // outputs are written side by side, since a line here and a line there of many long rows push each other out of caches.
+// The last rows to meet some weights fetch the next.
 template <typename Number>
 VNNI void blocks_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t end) {
     const std::int64_t most = std::max<std::int64_t>(1, kWeightsAtOnce / (kBlock * p.depth));
     for (std::int64_t some = begin; some < end; some += most) {
-        const std::int64_t last = std::min(some + most, end);
+        const std::int64_t last = std::min(some + most, end), next = most * kBlock * p.depth;
         std::int64_t row = 0;
-        for (; row + 8 <= p.rows; row += 8) rows_vnni<8>(p, some, last, row);
-        if (row + 4 <= p.rows) rows_vnni<4>(p, some, last, row), row += 4;
-        if (row + 2 <= p.rows) rows_vnni<2>(p, some, last, row), row += 2;
-        if (row < p.rows) rows_vnni<1>(p, some, last, row);
+        const auto ahead = [&](std::int64_t rows) { return row + rows == p.rows ? (rows < p.rows ? next : p.rows > 2 ? 8192 : 0) : 0; };
+        for (; row + 8 <= p.rows; row += 8) rows_vnni<8>(p, some, last, row, ahead(8));
+        if (row + 4 <= p.rows) rows_vnni<4>(p, some, last, row, ahead(4)), row += 4;
+        if (row + 2 <= p.rows) rows_vnni<2>(p, some, last, row, ahead(2)), row += 2;
+        if (row < p.rows) rows_vnni<1>(p, some, last, row, ahead(1));
     }
 }
 

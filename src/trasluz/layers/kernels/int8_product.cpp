@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "int8_blocks.h"
+#include "shares.h"
 
 namespace {
 
@@ -103,41 +104,72 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
 
 }  // namespace
 
+bool int8_takes_tiles(std::int64_t rows, std::int64_t depth) { return has_vnni() && takes_tiles(rows, depth); }
+
+// Tiles reach up to a whole number of them behind the last row.
+std::int64_t bytes_of_rounded(std::int64_t rows, std::int64_t depth) { return (rows + 2 * kTileRows) * depth; }
+
+void round_rows(const float* x, std::int64_t rows, std::int64_t inputs, std::int64_t depth, std::int64_t begin,
+                std::int64_t end, std::uint8_t* rounded, float* row_scale) {
+    const bool wide = has_vnni(), in_tiles = int8_takes_tiles(rows, depth);
+    for (std::int64_t row = begin; row < end; ++row) {
+        std::uint8_t* const to = place_of_row(rounded, row, depth, in_tiles);
+        wide ? round_row(x + row * inputs, inputs, depth, to, step_of_row(in_tiles), row_scale + row)
+             : round_avx2(x + row * inputs, inputs, to, row_scale + row);
+    }
+}
+
+void int8_outputs(const std::uint8_t* rounded, const float* row_scale, std::int64_t rows, std::int64_t depth,
+                  const std::int8_t* weight, const std::int32_t* offset, const float* weight_scale, const float* bias,
+                  std::int64_t outputs, std::int64_t begin, std::int64_t end, float* y) {
+    const Product<float> product{rounded, row_scale, rows, depth, weight, offset, weight_scale, bias, outputs, y};
+    const std::int64_t first = begin / kBlock, last = (end + kBlock - 1) / kBlock;
+    int8_takes_tiles(rows, depth) ? blocks_amx(product, first, last)
+    : has_vnni()                  ? blocks_vnni(product, first, last)
+                                  : blocks_avx2(product, first, last);
+}
+
 extern "C" {
 
 // Changes with anything that the Python side must know of any kernel.
-int trasluz_kernels_version() { return 10; }
+int trasluz_kernels_version() { return 11; }
 
 // How many levels a side x is rounded to; 0: this processor has none of the instructions.
 int trasluz_int8_levels() { return has_vnni() ? kVnniLevels : has_avx2() ? 63 : 0; }
+
+// The rows of the matrix that these ids name, as floats: what was rounded times its scale and `by`. 0 where one is none.
+int trasluz_int8_look_up(const std::int8_t* weight, const float* weight_scale, std::int64_t outputs,
+                         std::int64_t inputs, std::int64_t depth, const std::int64_t* ids, std::int64_t count, float by,
+                         float* y) {
+    constexpr std::int64_t kQuad = 4;
+    for (std::int64_t n = 0; n < count; ++n, y += inputs) {
+        const std::int64_t id = ids[n];
+        if (id < 0 || id >= outputs) return 0;
+        const std::int8_t* const row = weight + id / kBlock * kBlock * depth + id % kBlock * kQuad;
+        const float scale = weight_scale[id] * by;
+        for (std::int64_t k = 0; k < inputs; ++k)
+            y[k] = static_cast<float>(row[k / kQuad * kQuad * kBlock + k % kQuad]) * scale;
+    }
+    return 1;
+}
 
 void trasluz_int8_product(const float* x, std::int64_t rows, std::int64_t inputs, std::int64_t depth,
                           const std::int8_t* weight, const std::int32_t* offset, const float* weight_scale,
                           const float* bias, std::int64_t outputs, float* y, int threads) {
     static thread_local std::vector<std::uint8_t> rounded;
     static thread_local std::vector<float> scale;
-    // Tiles reach up to a whole number of them behind the last row.
-    rounded.resize(static_cast<std::size_t>((rows + 2 * kTileRows) * depth));
+    rounded.resize(static_cast<std::size_t>(bytes_of_rounded(rows, depth)));
     scale.resize(static_cast<std::size_t>(rows));
-    const bool wide = has_vnni(), in_tiles = wide && takes_tiles(rows, depth);
     std::uint8_t* const q = rounded.data();
     float* const s = scale.data();
     const std::int64_t blocks = (outputs + kBlock - 1) / kBlock;
-    const Product<float> product{q, s, rows, depth, weight, offset, weight_scale, bias, outputs, y};
-    const bool many = threads > 1 && rows * depth * outputs > kWorthThreads;
-#pragma omp parallel for schedule(static) num_threads(threads) if (many && rows > 8)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        std::uint8_t* const to = place_of_row(q, row, depth, in_tiles);
-        wide ? round_row(x + row * inputs, inputs, depth, to, step_of_row(in_tiles), s + row)
-             : round_avx2(x + row * inputs, inputs, to, s + row);
-    }
-    const std::int64_t parts = many ? threads : 1;
-#pragma omp parallel for schedule(static) num_threads(threads) if (many)
-    for (std::int64_t part = 0; part < parts; ++part) {
-        const std::int64_t begin = part * blocks / parts, end = (part + 1) * blocks / parts;
-        in_tiles ? blocks_amx(product, begin, end)
-        : wide   ? blocks_vnni(product, begin, end)
-                 : blocks_avx2(product, begin, end);
-    }
+    const std::int64_t parts = threads > 1 && rows * depth * outputs > kWorthThreads ? threads : 1;
+#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1 && rows > 8)
+    for (std::int64_t part = 0; part < parts; ++part)
+        round_rows(x, rows, inputs, depth, part * rows / parts, (part + 1) * rows / parts, q, s);
+#pragma omp parallel for schedule(static) num_threads(threads) if (parts > 1)
+    for (std::int64_t part = 0; part < parts; ++part)
+        int8_outputs(q, s, rows, depth, weight, offset, weight_scale, bias, outputs, part * blocks / parts * kBlock,
+                     std::min(outputs, (part + 1) * blocks / parts * kBlock), y);
 }
 }

@@ -70,13 +70,18 @@ class CompiledProduct(nn.Module):
             )
         return y
 
-    def looked_up(
-        self, ids: Int[Tensor, "*positions"]
-    ) -> tuple[Int8[Tensor, "*positions inputs"], Float[Tensor, "*positions 1"]]:
-        """Return rows of the matrix as they were rounded, and their scales."""
-        quads = self._packed.view(torch.int32).squeeze(-1)
-        found = quads[ids // BLOCK, :, ids % BLOCK].view(torch.int8)
-        return found[..., : self.inputs], self._scale[ids].unsqueeze(-1)
+    def looked_up(self, ids: Int[Tensor, "*positions"], by: float = 1.0) -> Float[Tensor, "*positions inputs"]:
+        """Return rows of the matrix times `by`; IndexError for one that there is not."""
+        kernels = load_kernels()
+        assert kernels is not None and ids.is_cpu
+        ids = ids.long().contiguous()
+        found = torch.empty((*ids.shape, self.inputs), dtype=torch.float32, device="cpu")
+        if not kernels.trasluz_int8_look_up(
+            *(self._packed.data_ptr(), self._scale.data_ptr(), self.outputs, self.inputs, self.depth),
+            *(ids.data_ptr(), ids.numel(), by, found.data_ptr()),
+        ):
+            raise IndexError(f"ids must be from 0 to {self.outputs - 1}, and are {int(ids.min())} to {int(ids.max())}.")
+        return found
 
     def rows(self) -> Float[Tensor, "outputs inputs"]:
         """Return the matrix in float32, to within the rounding."""

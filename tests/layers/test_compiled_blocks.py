@@ -1,4 +1,4 @@
-"""A block's compiled step as its parts one after the other, on random shapes, for rows that move about."""
+"""The compiled step of blocks as their parts one after the other, on random shapes, for rows that move about."""
 
 import copy
 
@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trasluz.layers import compiled_block
+from trasluz.layers import compiled_blocks
 from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels import load_kernels
-from trasluz.layers.kernels.block_step import block_step
+from trasluz.layers.kernels.block_step import blocks_step
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.linear import Linear
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
-from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
+from trasluz.layers.transformer_block import CausalBlock, DecoderBlock, step_through
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled kernels are not there")
 
@@ -52,14 +52,14 @@ def run(block: CausalBlock, inputs: list[Tensor], moves: dict[int, list[int]], p
     found = []
     for step, x in enumerate(inputs):
         lineage.advance()
-        found.append(block.step(x[: lineage.rows], cache))
+        found.append(step_through([block], x[: lineage.rows], [cache]))
         if step in moves:
             lineage.select_rows(torch.tensor(moves[step]))
     return found
 
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trasluz.layers.transformer_block.compiled_block", lambda *_: None)
+    monkeypatch.setattr("trasluz.layers.transformer_block.compiled_blocks", lambda *_: None)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu_tanh", "swish"])
@@ -81,7 +81,7 @@ def test_step(
         prompt = torch.randn(sources, length, dim)
         steps.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled_block, "block_step", lambda *told: steps.append(told) or block_step(*told))
+            patch.setattr(compiled_blocks, "blocks_step", lambda *told: steps.append(told) or blocks_step(*told))
             compiled = run(block, inputs, moves, prompt)
             assert len(steps) == len(inputs)
             plain(patch)
@@ -116,7 +116,7 @@ def test_a_step_that_looks_at_a_source(
         found = []
         for step in range(4):
             lineage.advance()
-            found.append(block.step(inputs[step][: 3 * beams], cache, memory, mask))
+            found.append(step_through([block], inputs[step][: 3 * beams], [cache], [memory], mask))
             if step == 1 and beams > 1:
                 lineage.select_rows(torch.tensor([1, 1, 2, 3, 5, 4]))
         return found
@@ -131,28 +131,39 @@ def test_a_step_that_looks_at_a_source(
             torch.testing.assert_close(one, other, rtol=1e-4, atol=0.05 if eight_bits else 1e-4)
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+# Of few rows threads share every product, of many they share the rows.
+@pytest.mark.parametrize("sources", [1, 3, 40])
+@pytest.mark.parametrize("eight_bits", [False, True])
 @torch.no_grad()
-def test_threads_that_share_rows_change_nothing(threads: int) -> None:
-    sources, beams, dim = 40, 4, 64
-    attentions = SelfAttention(dim, 2), EncoderDecoderAttention(dim, 2)
-    norms = PostNorm(dim), PostNorm(dim), PostNorm(dim)
-    block = DecoderBlock(*attentions, FeedForward(dim, 128), *norms).eval()
-    to_int8(block)
-    mask = Mask(torch.randint(0, 10, (sources,)))
-    memory = block.cross_attention.remember_for_steps(torch.randn(sources, 9, dim))
+def test_how_many_threads_there_are_changes_nothing(threads: int, sources: int, eight_bits: bool) -> None:
+    torch.manual_seed(1)
+    beams, dim = 4, 160
+    blocks = [
+        DecoderBlock(
+            *(SelfAttention(dim, 4), EncoderDecoderAttention(dim, 4), FeedForward(dim, 520)),
+            *(residual(dim), residual(dim), residual(dim)),
+        ).eval()
+        for residual in (PostNorm, PreNorm)
+    ]
+    if eight_bits:
+        for block in blocks:
+            to_int8(block)
+    mask = Mask(torch.randint(1, 10, (sources,)))
+    states = torch.randn(sources, 9, dim)
+    memories = [block.cross_attention.remember_for_steps(states) for block in blocks]
     inputs, moves = torch.randn(5, sources * beams, 1, dim), torch.arange(sources * beams) // beams * beams
 
     def search(threads: int) -> Tensor:
         lineage = Lineage(sources * beams, 5, torch.device("cpu"))
-        cache = block.self_attention.new_cache(lineage, torch.empty(0))
+        caches = [block.self_attention.new_cache(lineage, torch.empty(0)) for block in blocks]
         found = []
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             for x in inputs:
                 lineage.advance()
-                found.append(block.step(x, cache, memory, mask))
+                found.append(step_through(blocks, x, caches, memories, mask))
                 lineage.select_rows(moves + torch.randint(beams, moves.shape, generator=generator))
         finally:
             torch.set_num_threads(before)
@@ -162,6 +173,37 @@ def test_threads_that_share_rows_change_nothing(threads: int) -> None:
     expected = search(1)
     generator.manual_seed(1)
     assert torch.equal(search(threads), expected)
+
+
+@pytest.mark.parametrize("watched", [[], [0], [1], [3], [0, 1], [1, 3], [0, 1, 2, 3]])
+@torch.no_grad()
+def test_blocks_that_somebody_watches_go_the_usual_way_and_the_others_together(watched: list[int]) -> None:
+    torch.manual_seed(2)
+    blocks = [random_block(16, 2, 24, "relu", band) for band in (None, 2, None, 3)]
+    seen: list[int] = []
+    for place in watched:
+        blocks[place].self_attention.tap = lambda weights, place=place: seen.append(place)
+    inputs, moves = list(torch.randn(6, 4, 1, 16)), {1: [1, 0, 3, 3], 3: [2, 1, 1]}
+
+    def search() -> list[Tensor]:
+        lineage = Lineage(4, 6, torch.device("cpu"))
+        caches = [block.self_attention.new_cache(lineage, torch.empty(0)) for block in blocks]
+        found = []
+        for step, x in enumerate(inputs):
+            lineage.advance()
+            found.append(step_through(blocks, x[: lineage.rows], caches))
+            if step in moves:
+                lineage.select_rows(torch.tensor(moves[step]))
+        return found
+
+    together = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_blocks, "blocks_step", lambda *told: together.append(len(told[0])) or blocks_step(*told))
+        compiled = search()
+        assert sum(together) == 6 * (4 - len(watched)) and seen == 6 * watched
+        plain(patch)
+        for one, other in zip(compiled, search(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 class _Adapted(Linear):
@@ -175,7 +217,7 @@ def test_who_takes_the_compiled_step() -> None:
         dim = block.self_attention.query.in_features
         x = torch.randn(rows, 1, dim)
         cache = block.self_attention.new_cache(Lineage(rows, 1, x.device), x)
-        return compiled_block.compiled_block(block, x, cache) is not None
+        return compiled_blocks.compiled_blocks([block], x, [cache]) is not None
 
     assert takes(random_block(16, 2, 24))
     assert not takes(random_block(16, 2, 24).train())
@@ -183,9 +225,6 @@ def test_who_takes_the_compiled_step() -> None:
     assert not takes(random_block(16, 2, 23))
     assert not takes(random_block(12, 3, 24))
     assert not takes(random_block(16, 2, 24, "gelu"))
-    watched = random_block(16, 2, 24)
-    watched.self_attention.tap = lambda _: None
-    assert not takes(watched)
     heard = random_block(16, 2, 24)
     heard.feed_forward.contract.register_forward_hook(lambda *_: None)
     assert not takes(heard)
@@ -220,7 +259,7 @@ def test_weights_that_are_replaced_meanwhile_stay_where_they_were() -> None:
     for number in range(2):
         lineage.advance()
         other_lineage.advance()
-        assert torch.equal(block.step(x, cache), other.step(x, other_cache))
+        assert torch.equal(step_through([block], x, [cache]), step_through([other], x, [other_cache]))
         if not number:
             for parameter in other.parameters():
                 parameter.data = torch.zeros_like(parameter)
