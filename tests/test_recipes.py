@@ -9,6 +9,7 @@ from trasluz.training.recipe import DataSection
 from trasluz.training.recipe_file import read_recipe
 
 RECIPES = sorted(Path(__file__).parents[1].glob("recipes/*.yaml"))
+HEADS = sorted(Path(__file__).parents[1].glob("recipes/pocket-bert/*.yaml"))
 POCKET = Path(__file__).parents[1] / "src/trasluz/pocket"
 
 # Rows of these sources may be learnt from by a model that is shipped: CC-BY, PSF licence and public domain.
@@ -42,6 +43,19 @@ def test_a_model_that_ships_learns_only_from_what_may_ship(path: Path) -> None:
     unseen = " ".join(map(str, data.exclude))
     for test_set in ("tatoeba-test-v2021-08-07", "newstest2013", "newstest2019-{src.eng,ref.spa}"):
         assert test_set in unseen
+
+
+@pytest.mark.parametrize("path", HEADS, ids=lambda path: path.stem)
+def test_a_head_that_ships_learns_only_from_what_may_ship(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.output == f"runs/pocket-bert-{path.stem}"
+    train = recipe.data.train
+    for name in train if isinstance(train, list) else [train]:
+        # Sentences of our own, which stand beside the recipe, or the articles of XQuAD (CC-BY-SA 4.0).
+        assert Path(name).parent == Path("recipes/pocket-bert") or name in {
+            "runs/sets/xquad-en/train.json",
+            "runs/sets/xquad-es/train.json",
+        }
 
 
 @pytest.mark.parametrize("folder", sorted(POCKET.glob("pocket-*")), ids=lambda folder: folder.name)

@@ -58,6 +58,8 @@ def test_of_one_direction_only_what_is_read(tmp_path: Path) -> None:
         small_recipe(tmp_path, key)
     with pytest.raises(RecipeError, match=r"back_translated names fr, but the languages are en and es"):
         small_recipe(tmp_path, "data.back_translated={fr: a.tsv}")
+    with pytest.raises(RecipeError, match=r"back_translated is 'a.tsv': data by the language.*such as \{en: a.tsv\}"):
+        small_recipe(tmp_path, "data.back_translated=a.tsv")
     only = f"data.back_translated={{en: {{path: {tmp_path / 'en.tsv'}, columns: {{en: 1, es: 2}}, header: false}}}}"
     two = ("tokenizer.shared=false", "model.tied_embeddings=target")
     data, examples = pairs_of(small_recipe(tmp_path, only, *two, name="two"))

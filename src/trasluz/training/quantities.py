@@ -157,4 +157,11 @@ def label_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _by_language(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"data by the language that a model wrote are wanted, such as {{en: {value}}}")
+    return value
+
+
+ByLanguage = Annotated[dict[str, Entry], BeforeValidator(_by_language), Form("mapping of languages to data")]
 Label = Annotated[str, BeforeValidator(label_as_text), Form("text")]

@@ -11,6 +11,7 @@ from trasluz.errors import nearest
 from trasluz.text.encoder_template import Keep
 from trasluz.training.quantities import (
     Averaging,
+    ByLanguage,
     Count,
     Duration,
     Entry,
@@ -124,7 +125,7 @@ class DataSection(Section):
         description="classify: further texts to learn from, without labels: only a teacher says something of them. "
         "`data.sources` holds for them, too.",
     )
-    back_translated: Annotated[dict[str, Entry], Form("mapping of languages to data")] = Field(
+    back_translated: ByLanguage = Field(
         default_factory=dict,
         description="translate: further pairs, by the language whose side a model has translated from the other: that "
         "side is only read, behind the tag `<bt>`, and never learnt to be written (Sennrich et al. 2016; Caswell et "

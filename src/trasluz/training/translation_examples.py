@@ -139,7 +139,8 @@ def back_translated_tag(recipe: Recipe, tokenizer: Any) -> int | None:
     tag: int | None = tokenizer.id_of(BACK_TRANSLATED)
     if tag is None:
         raise RequestError(
-            f"the tokenizer has no tag {BACK_TRANSLATED}, which data.back_translated needs: train a new one"
+            f"the tokenizer has no tag {BACK_TRANSLATED}, which data.back_translated needs: it comes in where a "
+            "tokenizer is trained with such data, so begin with a new one"
         )
     return tag
 

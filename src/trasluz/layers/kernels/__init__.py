@@ -36,7 +36,7 @@ _TEXTS = [
 ]
 _FUNCTIONS = {
     "trasluz_int8_product": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, _INT],
-    "trasluz_int8_look_up": [_POINTER, _POINTER, *[_SIZE] * 3, _POINTER, _SIZE, ctypes.c_float, _POINTER],
+    "trasluz_int8_look_up": [_POINTER, _POINTER, *[_SIZE] * 3, _POINTER, _SIZE, ctypes.c_float, _POINTER, _INT],
     "trasluz_int8_pack": [_POINTER, *[_SIZE] * 3, _INT, *[_POINTER] * 3, _INT],
     "trasluz_int8_rows": [_POINTER, *[_SIZE] * 3, *[_POINTER] * 4, _SIZE, _POINTER, *_KIND],
     "trasluz_attention_step": [

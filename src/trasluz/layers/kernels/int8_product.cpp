@@ -140,15 +140,16 @@ int trasluz_int8_levels() { return has_vnni() ? kVnniLevels : has_avx2() ? 63 : 
 // The rows of the matrix that these ids name, as floats: what was rounded times its scale and `by`. 0 where one is none.
 int trasluz_int8_look_up(const std::int8_t* weight, const float* weight_scale, std::int64_t outputs,
                          std::int64_t inputs, std::int64_t depth, const std::int64_t* ids, std::int64_t count, float by,
-                         float* y) {
-    constexpr std::int64_t kQuad = 4;
-    for (std::int64_t n = 0; n < count; ++n, y += inputs) {
+                         float* y, int threads) {
+    if (std::any_of(ids, ids + count, [&](std::int64_t id) { return id < 0 || id >= outputs; })) return 0;
+    constexpr std::int64_t kQuad = 4;  // inputs of an output that lie side by side
+#pragma omp parallel for schedule(static) num_threads(threads) if (count * inputs > kWorthThreads)
+    for (std::int64_t n = 0; n < count; ++n) {
         const std::int64_t id = ids[n];
-        if (id < 0 || id >= outputs) return 0;
         const std::int8_t* const row = weight + id / kBlock * kBlock * depth + id % kBlock * kQuad;
         const float scale = weight_scale[id] * by;
         for (std::int64_t k = 0; k < inputs; ++k)
-            y[k] = static_cast<float>(row[k / kQuad * kQuad * kBlock + k % kQuad]) * scale;
+            y[n * inputs + k] = static_cast<float>(row[k / kQuad * kQuad * kBlock + k % kQuad]) * scale;
     }
     return 1;
 }

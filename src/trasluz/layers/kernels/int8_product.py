@@ -78,7 +78,7 @@ class CompiledProduct(nn.Module):
         found = torch.empty((*ids.shape, self.inputs), dtype=torch.float32, device="cpu")
         if not kernels.trasluz_int8_look_up(
             *(self._packed.data_ptr(), self._scale.data_ptr(), self.outputs, self.inputs, self.depth),
-            *(ids.data_ptr(), ids.numel(), by, found.data_ptr()),
+            *(ids.data_ptr(), ids.numel(), by, found.data_ptr(), torch.get_num_threads()),
         ):
             raise IndexError(f"ids must be from 0 to {self.outputs - 1}, and are {int(ids.min())} to {int(ids.max())}.")
         return found
