@@ -102,19 +102,21 @@ def beam_search(
         ends = (ids_tried == tokens.eos_id) | work.run_out()[::beam, None]
         if reading is not None:
             ends |= _ended(reading, work.history[first_rows + beams], ids_tried)
-        for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
-            row = place * beam + int(beams[place, rank])
-            total = float(totals[place, rank])
-            score = settings.normalized(total, work.length(place))
-            if coverage is not None:
-                score += settings.coverage_penalty * coverage.penalty(row)
-            text = (*work.text(row), int(ids_tried[place, rank]))
-            finished[work.sources[place]].add(Hypothesis(text, total, score))
-        # The best that do not end go on: a stable sort by "ends" keeps their order.
-        going_on = ends.int().argsort(dim=1, stable=True)[:, :beam]
-        running = totals.gather(1, going_on).masked_fill(ends.gather(1, going_on), IMPOSSIBLE)
-        rows = first_rows + beams.gather(1, going_on)
-        ids = ids_tried.gather(1, going_on)
+        # At most steps nothing ends, and the best go on as they are.
+        if ends.any():
+            for place, rank in (ends & (totals > IMPOSSIBLE))[:, :beam].nonzero().tolist():
+                row = place * beam + int(beams[place, rank])
+                total = float(totals[place, rank])
+                score = settings.normalized(total, work.length(place))
+                if coverage is not None:
+                    score += settings.coverage_penalty * coverage.penalty(row)
+                text = (*work.text(row), int(ids_tried[place, rank]))
+                finished[work.sources[place]].add(Hypothesis(text, total, score))
+            # The best that do not end go on: a stable sort by "ends" keeps their order.
+            going_on = ends.int().argsort(dim=1, stable=True)
+            totals = totals.masked_fill(ends, IMPOSSIBLE)
+            totals, beams, ids_tried = (one.gather(1, going_on) for one in (totals, beams, ids_tried))
+        running, rows, ids = totals[:, :beam], first_rows + beams[:, :beam], ids_tried[:, :beam]
         kept = [
             place
             for place, best in enumerate(running[:, 0].tolist())
