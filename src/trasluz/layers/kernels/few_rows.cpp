@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr std::int64_t kWorthThreads = 1 << 16;
+constexpr std::int64_t kWorthThreads = 1 << 16, kFloatsOfLine = 16;
 // Outputs computed at a time: their rows of w share the loads of x, and are read as so many streams side by side. One row
 // of x leaves room for more of them, where the prefetchers follow them all. AMD's bring one stream faster, which counts
 // for up to so many rows, which wait for memory.
@@ -28,8 +28,10 @@ struct Product {
     float* y;  // (rows, outputs)
 };
 
+// `next` are some outputs' weights, one behind the other, to be fetched into caches meanwhile.
 template <int Rows, int Outputs>
-AVX2 void tile(const Product& p, std::int64_t row, std::int64_t output) {
+AVX2 void tile(const Product& p, std::int64_t row, std::int64_t output, const float* next = nullptr,
+               std::int64_t fetched = 0) {
     const float* const x = p.x + row * p.inputs;
     const float* const w = p.w + output * p.inputs;
     __m256 sum[Rows][Outputs];
@@ -43,6 +45,9 @@ AVX2 void tile(const Product& p, std::int64_t row, std::int64_t output) {
             const __m256 from_w = _mm256_loadu_ps(w + n * p.inputs + k);
             for (int r = 0; r < Rows; ++r) sum[r][n] = _mm256_fmadd_ps(from_x[r], from_w, sum[r][n]);
         }
+        if (k % kFloatsOfLine == 0)
+            for (std::int64_t n = 0; n < fetched; ++n)
+                _mm_prefetch(reinterpret_cast<const char*>(next + n * p.inputs + k), _MM_HINT_T0);
     }
     for (int r = 0; r < Rows; ++r)
         for (int n = 0; n < Outputs; ++n) {
@@ -53,12 +58,17 @@ AVX2 void tile(const Product& p, std::int64_t row, std::int64_t output) {
         }
 }
 
+// Each few rows fetch a part of the weights that all of them meet next: all at once would wait for memory.
 template <int Outputs>
 AVX2 void column(const Product& p, std::int64_t output) {
+    const std::int64_t lots = (p.rows + 2) / 3, fetched = (Outputs + lots - 1) / lots;
+    const float* next = p.w + (output + Outputs) * p.inputs;
+    const float* const end = next + Outputs * p.inputs;
     std::int64_t row = 0;
-    for (; row + 3 <= p.rows; row += 3) tile<3, Outputs>(p, row, output);
-    if (row + 2 <= p.rows) tile<2, Outputs>(p, row, output), row += 2;
-    if (row < p.rows) tile<1, Outputs>(p, row, output);
+    for (; row + 3 <= p.rows; row += 3, next += fetched * p.inputs)
+        tile<3, Outputs>(p, row, output, next, next < end ? fetched : 0);
+    if (row + 2 <= p.rows) tile<2, Outputs>(p, row, output, next, next < end ? fetched : 0), row += 2;
+    if (row < p.rows) tile<1, Outputs>(p, row, output, next, next < end ? fetched : 0);
 }
 
 // An output of up to kRowsOfStream rows.
