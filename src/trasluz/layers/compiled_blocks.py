@@ -1,7 +1,8 @@
-"""A decoder's blocks as one compiled step, in place of their parts one after the other: for the few rows of a search.
+"""Blocks as one compiled call, in place of their parts one after the other.
 
-Where a part is none that the kernel knows, or somebody watches, a block goes the usual way (`CausalBlock.step`,
-`DecoderBlock.step`).
+A decoder's make a step of the few rows of a search; an encoder's read texts, in eight bits. Where a part is none that
+the kernel knows, or somebody watches, a block goes the usual way (`CausalBlock.step`, `DecoderBlock.step`,
+`EncoderBlock.forward`).
 """
 
 import ctypes
@@ -17,7 +18,7 @@ from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.int8 import Int8Linear
-from trasluz.layers.kernels import LANES
+from trasluz.layers.kernels import LANES, kernels_for
 from trasluz.layers.kernels.block_step import (
     ACTIVATION_NUMBERS,
     Block,
@@ -25,6 +26,7 @@ from trasluz.layers.kernels.block_step import (
     Memory,
     Norm,
     Past,
+    blocks_read,
     blocks_step,
     matrix_of,
     matrix_of_int8,
@@ -39,7 +41,7 @@ from trasluz.layers.residual import PostNorm, PreNorm
 from trasluz.layers.self_attention import SelfAttention
 
 if TYPE_CHECKING:
-    from trasluz.layers.transformer_block import CausalBlock, DecoderBlock
+    from trasluz.layers.transformer_block import CausalBlock, DecoderBlock, EncoderBlock
 
 Blocks = Sequence["CausalBlock"] | Sequence["DecoderBlock"]
 Memories = Sequence[KeyValue]
@@ -62,10 +64,7 @@ class CompiledBlocks:
             for block, cache, band in zip(blocks, caches, bands, strict=True)
         ]
         self._blocks = (Block * len(blocks))(*described)
-        # What is pointed at must stay, even where a layer is given other weights meanwhile.
-        self._kept = [tensor for cache in caches for tensor in (cache.key, cache.value)]
-        parts = [part for block in blocks for part in (*_linears(block), *_norms(block))]
-        self._kept += [tensor for part in parts for tensor in _tensors(part)]
+        self._kept = [*(one for cache in caches for one in (cache.key, cache.value)), *_all_tensors(blocks)]
         # Of the memories that were looked at last: themselves, their mask, for how many rows, and how they are told.
         self._told: tuple[Memories, Mask, int, Any] | None = None
         self._can_be_told: tuple[Memories, bool] | None = None
@@ -149,14 +148,51 @@ def compiled_blocks(
     return None if isinstance(query, Linear) and not takes_few_rows(x, query.weight) else lineage.compiled
 
 
-def _described(block: Any, cache: KeyValueCache, past: int) -> Block:
+class ReadingBlocks:
+    """An encoder's blocks in eight bits, described to the kernel."""
+
+    def __init__(self, blocks: Sequence["EncoderBlock"]) -> None:
+        self._kept = _all_tensors(blocks)
+        self._blocks = (Block * len(blocks))(*map(_described, blocks))
+
+    def __call__(self, x: Float[Tensor, "batch positions dim"], mask: Mask) -> Float[Tensor, "batch positions dim"]:
+        """Return the states of all positions; those outside of texts mean nothing."""
+        batch, positions = x.shape[:2]
+        _, texts = mask.stretches(batch, positions, positions)
+        return blocks_read(self._blocks, texts, x)
+
+
+def reading_blocks(
+    blocks: Sequence["EncoderBlock"], x: Float[Tensor, "batch positions dim"], mask: Mask
+) -> ReadingBlocks | None:
+    """Return blocks as the kernel has them, to read `x`; None where they go the usual way."""
+    if kernels_for(x) is None or not x.numel() or mask.causal or mask.band is not None:
+        return None
+    if any(block.training or _is_watched(block) for block in blocks):
+        return None
+    head_dim = blocks[0].self_attention.head_dim
+    known = all(_is_known(block) and isinstance(block.self_attention.query, Int8Linear) for block in blocks)
+    return ReadingBlocks(blocks) if known and head_dim % LANES == 0 else None
+
+
+def _is_watched(block: Any) -> bool:
+    return any(one.tap is not None for one in _attentions(block))
+
+
+def _all_tensors(blocks: Sequence[Any]) -> list[Tensor]:
+    """Return what is pointed at: it must stay, even where a layer is given other weights meanwhile."""
+    parts = [part for block in blocks for part in (*_linears(block), *_norms(block))]
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _described(block: Any, cache: KeyValueCache | None = None, past: int = 0) -> Block:
     matrices, norms = [_matrix(linear) for linear in _linears(block)], [norm_of(norm) for norm in _norms(block)]
     cross = (norms[1], *matrices[4:6]) if len(norms) == 3 else (Norm(), Matrix(), Matrix())
     return Block(
         *(norms[0], *matrices[:4], *cross, norms[-1], *matrices[-2:]),
         *(block.self_attention.num_heads, ACTIVATION_NUMBERS[str(block.feed_forward.activation)]),
-        *(type(block.feed_forward_residual) is PreNorm, cache.key.dtype == torch.bfloat16, past),
-        *(cache.key.data_ptr(), cache.value.data_ptr()),
+        *(type(block.feed_forward_residual) is PreNorm, cache is not None and cache.key.dtype == torch.bfloat16, past),
+        *((None, None) if cache is None else (cache.key.data_ptr(), cache.value.data_ptr())),
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trasluz.layers.attention import KeyValue
-from trasluz.layers.compiled_blocks import compiled_blocks
+from trasluz.layers.compiled_blocks import compiled_blocks, reading_blocks
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.gated_feed_forward import GatedFeedForward
@@ -107,6 +107,18 @@ class DecoderBlock(nn.Module):
         x = self.self_attention_residual(x, lambda y: self.self_attention.step(y, cache))
         x = self.cross_attention_residual(x, lambda y: self.cross_attention.step(y, memory, memory_mask))
         return self.feed_forward_residual(x, self.feed_forward)
+
+
+def read_through(
+    blocks: Sequence[EncoderBlock], x: Float[Tensor, "batch positions dim"], mask: Mask
+) -> Float[Tensor, "batch positions dim"]:
+    """Return what the blocks, one after the other, make of all positions."""
+    reading = reading_blocks(blocks, x, mask) if blocks else None
+    if reading is not None:
+        return reading(x, mask)
+    for block in blocks:
+        x = block(x, mask)
+    return x
 
 
 def step_through(

@@ -25,7 +25,7 @@ from trasluz.layers.positional_encoding import TrainablePositions
 from trasluz.layers.residual import PostNorm
 from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.sum_norm import sum_norm
-from trasluz.layers.transformer_block import EncoderBlock
+from trasluz.layers.transformer_block import EncoderBlock, read_through
 from trasluz.models.config import Probability, TextConfig, must_divide
 from trasluz.models.heads import (
     NEXT_SENTENCE_CLASSES,
@@ -191,11 +191,10 @@ class Bert(nn.Module):
     def _encoded(
         self, x: Float[Tensor, "batch positions dim"], mask: Mask, places: Places | None
     ) -> Float[Tensor, "batch positions dim"] | Float[Tensor, "places dim"]:
-        *lower, last = self.blocks
-        for block in lower:
-            x = block(x, mask)
         if places is None:
-            return last(x, mask)
+            return read_through(self.blocks, x, mask)
+        *lower, last = self.blocks
+        x = read_through(lower, x, mask)
         kept = places.rows * x.shape[1] + places.columns
         return last(x, mask, in_few_sizes(kept, compute_dtype(x)))[: len(kept)]
 

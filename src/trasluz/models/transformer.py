@@ -29,7 +29,7 @@ from trasluz.layers.positional_encoding import SinusoidalPositions, TrainablePos
 from trasluz.layers.residual import RESIDUALS
 from trasluz.layers.self_attention import SelfAttention
 from trasluz.layers.source_memories import joined, of_sources
-from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual, step_through
+from trasluz.layers.transformer_block import DecoderBlock, EncoderBlock, Residual, read_through, step_through
 from trasluz.models.config import Probability, SequenceToSequenceConfig, must_be_equal_to_share, must_divide
 from trasluz.models.registry import Architecture, Preset, register
 from trasluz.models.workload import Workload, attention_layer
@@ -198,9 +198,7 @@ class Transformer(nn.Module):
         """Return the encoder's states; those behind a sentence's end mean nothing."""
         mask = Mask(source_lengths)
         x = self.embedding_dropout(self.source_embedding(source) + self.source_positions(source.shape[1]))
-        for block in self.encoder_blocks:
-            x = block(x, mask)
-        memory: Tensor = self.encoder_norm(x)
+        memory: Tensor = self.encoder_norm(read_through(self.encoder_blocks, x, mask))
         return memory
 
     def forward(self, batch: TranslationBatch) -> Float[Tensor, "batch target dim"]:

@@ -1,7 +1,8 @@
-// One step of a decoder's blocks, one after the other, by what the kernels beside this one are made of: nothing but a few
-// rows goes through them, and to call every part from outside would take longer than some of the parts do.
+// Blocks, one after the other, by what the kernels beside this one are made of: a step of a decoder's, of which to call
+// every part from outside would take longer than some of the parts do, or all positions of texts through an encoder's in
+// eight bits, where what lies between two products never leaves a core's own memory.
 //
-//     attend      W_o attention(W_q n, W_k n, W_v n)         over what is remembered and the new position
+//     attend      W_o attention(W_q n, W_k n, W_v n)         over what is remembered and the new position, or the text
 //     look        W_o attention(W_q n, memory)               over the source, where there is one
 //     feed        W_2 activation(W_1 n)
 //
@@ -9,7 +10,7 @@
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
 //
-// Threads share a step in one of two ways. Of many rows each takes some, and goes through all blocks with them, undisturbed.
+// Threads share the work in one of two ways. Of many rows each takes some, and goes through all blocks with them, undisturbed.
 // Of few rows they are a team: norms and rounding go by rows, products by outputs, attention by heads, and they meet
 // wherever one needs what another has done, some ten times a block; so each reads its part of the weights alone.
 
@@ -25,6 +26,8 @@
 
 extern "C" void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t,
                                  std::int64_t, const void*, const void*, float, int, int, void*, float*, void*, int);
+
+extern "C" void trasluz_gelu(const void*, std::int64_t, std::int64_t, const void*, int, void*, int);
 
 namespace {
 
@@ -43,7 +46,7 @@ struct Norm {
     float epsilon;
 };
 
-enum Activation : std::int64_t { kRelu = 0, kGeluTanh = 1, kSwish = 2 };
+enum Activation : std::int64_t { kRelu = 0, kGeluTanh = 1, kSwish = 2, kGelu = 3 };
 
 struct Block {
     Norm attention_norm;
@@ -77,6 +80,12 @@ struct Memory {
     const std::int64_t* count;
 };
 
+// Texts among some rows: where each begins, and how many positions it has.
+struct Texts {
+    const std::int64_t *first, *count;
+    std::int64_t number;
+};
+
 // Sizes are multiples of eight here.
 AVX2 void add(const float* a, const float* b, std::int64_t size, float* y) {
     for (std::int64_t d = 0; d < size; d += 8)
@@ -85,6 +94,7 @@ AVX2 void add(const float* a, const float* b, std::int64_t size, float* y) {
 
 // x / (1 + exp(-s)), s = x for Swish; GELU in its tanh form is the same with s = sqrt(8 / pi) (x + 0.044715 x^3).
 AVX2 void activate(Activation kind, std::int64_t size, float* x) {
+    if (kind == kGelu) return trasluz_gelu(x, 1, size, nullptr, 0, x, 1);
     const __m256 one = _mm256_set1_ps(1.0f), by = _mm256_set1_ps(-1.5957691216057308f);
     for (std::int64_t d = 0; d < size; d += 8) {
         const __m256 v = _mm256_loadu_ps(x + d);
@@ -123,7 +133,7 @@ struct Team {
 struct Room {
     std::vector<float> floats;
     std::vector<std::uint8_t> bytes;
-    float *normed, *one, *other, *result, *wide, *scale;
+    float *normed, *one, *other, *result, *key, *value, *wide, *scale;
     std::uint8_t* rounded;
 
     void make(const Block* blocks, std::int64_t count, std::int64_t rows) {
@@ -133,9 +143,11 @@ struct Room {
             depth = std::max({depth, b->query.depth, b->contract.depth});
         }
         const std::int64_t size = rows * dim;
-        floats.resize(static_cast<std::size_t>(4 * size + rows * hidden + rows));
-        bytes.resize(static_cast<std::size_t>(bytes_of_rounded(rows, depth)));
-        normed = floats.data(), one = normed + size, other = one + size, result = other + size, wide = result + size;
+        // Never smaller: what is made larger again is filled with zeros.
+        floats.resize(std::max(floats.size(), static_cast<std::size_t>(6 * size + rows * hidden + rows)));
+        bytes.resize(std::max(bytes.size(), static_cast<std::size_t>(bytes_of_rounded(rows, depth))));
+        normed = floats.data(), one = normed + size, other = one + size, result = other + size;
+        key = result + size, value = key + size, wide = value + size;
         scale = wide + rows * hidden, rounded = bytes.data();
     }
 };
@@ -146,8 +158,6 @@ constexpr std::int64_t kUnit = 32;
 // A thread that takes some rows, alone or in a team, through a block.
 struct Walker {
     const Block& block;
-    const Past& past;
-    const Memory* memory;  // null for a block that stands alone
     std::int64_t rows;
     const Room& room;
     const Team& team;
@@ -156,6 +166,9 @@ struct Walker {
     std::int64_t head_dim() const { return dim() / block.heads; }
     // Whole heads, and whole units.
     std::int64_t unit_of_heads() const { return std::lcm(head_dim(), kUnit); }
+    // Where this thread's heads begin and end, in numbers of a row.
+    std::int64_t first_of_heads() const { return team.begin(dim(), unit_of_heads()); }
+    std::int64_t end_of_heads() const { return team.end(dim(), unit_of_heads()); }
 
     // norm(a + b), or norm(a) where `b` is null, of this thread's rows.
     void norm(const Norm& n, const float* a, const float* b, float* y) const {
@@ -181,25 +194,6 @@ struct Walker {
             few_rows_outputs(x, rows, m.inputs, static_cast<const float*>(m.weight), m.bias, m.outputs, begin, end, y);
     }
 
-    // Projects new positions into the memory, as far as they are this thread's.
-    AVX2 void remember(const Matrix& m, const float* x, void* to) const {
-        const std::int64_t first = past.written * dim();
-        if (!block.remembers_bfloat) return multiply(m, x, static_cast<float*>(to) + first, unit_of_heads());
-        multiply(m, x, room.one, unit_of_heads());
-        const std::int64_t begin = team.begin(dim(), unit_of_heads()), end = team.end(dim(), unit_of_heads());
-        for (std::int64_t row = 0; row < rows; ++row)
-            for (std::int64_t d = row * dim() + begin; d < row * dim() + end; d += 8)
-                store8(load8(room.one + d), static_cast<Bfloat*>(to) + first + d);
-    }
-
-    // The contexts of this thread's heads.
-    void attend(const void* keys, const void* values, const Past& seen) const {
-        const std::int64_t begin = team.begin(dim(), unit_of_heads()), end = team.end(dim(), unit_of_heads());
-        attention_step_heads(room.one, rows, block.heads, head_dim(), keys, values, block.remembers_bfloat != 0,
-                             seen.table, seen.table_width, seen.first, seen.step, seen.count, begin / head_dim(),
-                             end / head_dim(), room.other);
-    }
-
     // y = what the residual path makes of `from` and of a sublayer, which turns what it gets into `room.result`.
     template <typename Sublayer>
     void residual(const Norm& n, const float* from, float* y, const Sublayer& sublayer) const {
@@ -208,6 +202,44 @@ struct Walker {
         team.meet();
         const std::int64_t at = team.begin(rows) * dim(), size = team.end(rows) * dim() - at;
         block.norm_first ? add(from + at, room.result + at, size, y + at) : norm(n, from, room.result, y);
+    }
+
+    // The feed-forward network, on its residual path.
+    void feed(float* y) const {
+        residual(block.feed_forward_norm, y, y, [&](const float* n) {
+            bring(block.expand, n, true);
+            multiply(block.expand, n, room.wide);
+            const std::int64_t hidden = block.expand.outputs, begin = team.begin(hidden, kUnit);
+            for (std::int64_t row = 0; row < rows; ++row)
+                activate(static_cast<Activation>(block.activation), team.end(hidden, kUnit) - begin,
+                         room.wide + row * hidden + begin);
+            bring(block.contract, room.wide, false);
+            multiply(block.contract, room.wide, room.result);
+        });
+    }
+};
+
+// One new position a row of a decoder.
+struct Step : Walker {
+    const Past& past;
+    const Memory* memory;  // null for a block that stands alone
+
+    // Projects new positions into what is remembered, as far as they are this thread's.
+    AVX2 void remember(const Matrix& m, const float* x, void* to) const {
+        const std::int64_t first = past.written * dim();
+        if (!block.remembers_bfloat) return multiply(m, x, static_cast<float*>(to) + first, unit_of_heads());
+        multiply(m, x, room.one, unit_of_heads());
+        const std::int64_t begin = first_of_heads(), end = end_of_heads();
+        for (std::int64_t row = 0; row < rows; ++row)
+            for (std::int64_t d = row * dim() + begin; d < row * dim() + end; d += 8)
+                store8(load8(room.one + d), static_cast<Bfloat*>(to) + first + d);
+    }
+
+    // The contexts of this thread's heads.
+    void attend(const void* keys, const void* values, const Past& seen) const {
+        attention_step_heads(room.one, rows, block.heads, head_dim(), keys, values, block.remembers_bfloat != 0,
+                             seen.table, seen.table_width, seen.first, seen.step, seen.count,
+                             first_of_heads() / head_dim(), end_of_heads() / head_dim(), room.other);
     }
 
     void go(const float* x, float* y) const {
@@ -229,16 +261,28 @@ struct Walker {
                 multiply(block.cross_output, room.other, room.result);
             });
         }
-        residual(block.feed_forward_norm, y, y, [&](const float* n) {
-            bring(block.expand, n, true);
-            multiply(block.expand, n, room.wide);
-            const std::int64_t hidden = block.expand.outputs, begin = team.begin(hidden, kUnit);
-            for (std::int64_t row = 0; row < rows; ++row)
-                activate(static_cast<Activation>(block.activation), team.end(hidden, kUnit) - begin,
-                         room.wide + row * hidden + begin);
-            bring(block.contract, room.wide, false);
-            multiply(block.contract, room.wide, room.result);
+        feed(y);
+    }
+};
+
+// All positions of some texts, none of which sees another.
+struct Reading : Walker {
+    const Texts& texts;
+
+    void go(const float* x, float* y) const {
+        residual(block.attention_norm, x, y, [&](const float* n) {
+            bring(block.query, n, true);
+            multiply(block.query, n, room.one, unit_of_heads());
+            multiply(block.key, n, room.key, unit_of_heads());
+            multiply(block.value, n, room.value, unit_of_heads());
+            const std::int64_t column = first_of_heads(), heads = (end_of_heads() - column) / head_dim();
+            if (heads)
+                text_attention_heads(room.one + column, room.key + column, room.value + column, dim(), texts.number,
+                                     texts.first, texts.count, rows, heads, head_dim(), room.other + column);
+            bring(block.output, room.other, false);
+            multiply(block.output, room.other, room.result);
         });
+        feed(y);
     }
 };
 
@@ -270,7 +314,7 @@ extern "C" void trasluz_blocks_step(const Block* blocks, std::int64_t count, con
         {
             const Team team{omp_get_thread_num(), omp_get_num_threads()};
             for (std::int64_t n = 0; n < count; ++n)
-                Walker{blocks[n], pasts[blocks[n].past], memories ? memories + n : nullptr, rows, *shared, team}.go(
+                Step{{blocks[n], rows, *shared, team}, pasts[blocks[n].past], memories ? memories + n : nullptr}.go(
                     n ? y : x, y);
         }
         return;
@@ -296,7 +340,56 @@ extern "C" void trasluz_blocks_step(const Block* blocks, std::int64_t count, con
                     memory.count += begin;
                 }
                 const std::int64_t at = begin * blocks[n].query.inputs;
-                Walker{blocks[n], past, memories ? &memory : nullptr, some, room, alone}.go((n ? y : x) + at, y + at);
+                Step{{blocks[n], some, room, alone}, past, memories ? &memory : nullptr}.go((n ? y : x) + at, y + at);
             }
+    }
+}
+
+// Rows go through all blocks in lots of whole texts: about so many, that what lies between two products stays in a core's
+// own memory, and no fewer than these, unless there are none.
+static constexpr std::int64_t kRowsOfLot = 64, kLeastRowsOfLot = 16;
+
+// Where lots of texts begin, by their number among all, and how many texts there are.
+static std::vector<std::int64_t> lots_of(const Texts& texts, std::int64_t rows, int threads) {
+    const std::int64_t wanted = std::clamp((rows + threads - 1) / threads, kLeastRowsOfLot, kRowsOfLot);
+    std::vector<std::int64_t> lots{0};
+    for (std::int64_t text = 1; text < texts.number; ++text)
+        if (texts.first[text] - texts.first[lots.back()] >= wanted) lots.push_back(text);
+    lots.push_back(texts.number);
+    return lots;
+}
+
+// Texts stand in the order of their positions, and there is one at least. What is between them means nothing.
+extern "C" void trasluz_blocks_read(const Block* blocks, std::int64_t count, const std::int64_t* first,
+                                    const std::int64_t* counts, std::int64_t number, const float* x, std::int64_t rows,
+                                    float* y, int threads) {
+    const Texts texts{first, counts, number};
+    const std::vector<std::int64_t> lots = lots_of(texts, rows, threads);
+    const std::int64_t parts = static_cast<std::int64_t>(lots.size()) - 1;
+    if (threads == 1 || parts < threads) {
+        static thread_local Room room;
+        Room* const shared = &room;
+        shared->make(blocks, count, rows);
+#pragma omp parallel num_threads(threads) if (threads > 1 && products_of(blocks[0], rows) > kWorthThreads)
+        {
+            const Team team{omp_get_thread_num(), omp_get_num_threads()};
+            for (std::int64_t n = 0; n < count; ++n) Reading{{blocks[n], rows, *shared, team}, texts}.go(n ? y : x, y);
+        }
+        return;
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (std::int64_t part = 0; part < parts; ++part) {
+        static thread_local Room room;
+        static thread_local std::vector<std::int64_t> own;
+        const std::int64_t text = lots[part], some = lots[part + 1] - text;
+        const std::int64_t begin = part ? first[text] : 0, end = part + 1 < parts ? first[lots[part + 1]] : rows;
+        own.assign(first + text, first + text + some);
+        for (std::int64_t& place : own) place -= begin;
+        const Texts of_lot{own.data(), counts + text, some};
+        room.make(blocks, count, end - begin);
+        const Team alone{0, 1};
+        const std::int64_t at = begin * blocks[0].query.inputs;
+        for (std::int64_t n = 0; n < count; ++n)
+            Reading{{blocks[n], end - begin, room, alone}, of_lot}.go((n ? y : x) + at, y + at);
     }
 }

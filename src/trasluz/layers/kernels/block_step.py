@@ -1,4 +1,4 @@
-"""One step of a decoder's blocks in one call; what is computed stands in block_step.cpp."""
+"""Blocks in one call, a step of a decoder's or all of an encoder's; what is computed stands in block_step.cpp."""
 
 import ctypes
 from ctypes import Array, c_float, c_int64, c_void_p
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from trasluz.layers.kernels import kernels_for, load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
+from trasluz.layers.masks import Stretches
 
-ACTIVATION_NUMBERS = {"relu": 0, "gelu_tanh": 1, "swish": 2}
+ACTIVATION_NUMBERS = {"relu": 0, "gelu_tanh": 1, "swish": 2, "gelu": 3}
 """Those that the kernel knows."""
 
 
@@ -95,5 +96,24 @@ def blocks_step(
     kernels.trasluz_blocks_step(
         *(blocks, len(blocks), pasts, memories),
         *(x.data_ptr(), len(x), y.data_ptr(), torch.get_num_threads()),
+    )
+    return y
+
+
+def blocks_read(
+    blocks: Array[Block], texts: Stretches, x: Float[Tensor, "batch positions dim"]
+) -> Float[Tensor, "batch positions dim"]:
+    """Return the last block's states of all positions, each over its own text; those outside of texts mean nothing.
+
+    `texts`, one at least, stand in the order of their positions, which are counted over all rows.
+    """
+    kernels = load_kernels()
+    assert kernels is not None and kernels_for(x) is not None
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    first, counts = texts
+    kernels.trasluz_blocks_read(
+        *(blocks, len(blocks), first.data_ptr(), counts.data_ptr(), len(first)),
+        *(x.data_ptr(), x.shape[0] * x.shape[1], y.data_ptr(), torch.get_num_threads()),
     )
     return y

@@ -24,3 +24,9 @@ void attention_step_heads(const float* query, std::int64_t rows, std::int64_t he
                           const void* key, const void* value, bool is_bfloat, const std::int32_t* table,
                           std::int64_t table_width, const std::int64_t* first, std::int64_t step,
                           const std::int64_t* count, std::int64_t begin, std::int64_t end, float* context);
+
+// text_attention.cpp: the contexts of some heads of texts, of which every query sees all; zeros outside of texts. From one
+// position to the next lie `step` numbers.
+void text_attention_heads(const float* query, const float* key, const float* value, std::int64_t step,
+                          std::int64_t texts, const std::int64_t* first, const std::int64_t* count,
+                          std::int64_t positions, std::int64_t heads, std::int64_t head_dim, float* context);

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "shares.h"
+
 namespace {
 
 // Heads of short texts that are worth another thread, and what is no short text.
@@ -158,6 +160,15 @@ void all_gradients(const Call& call, Numbers<const Number> gradient, const Gradi
 }
 
 }  // namespace
+
+void text_attention_heads(const float* query, const float* key, const float* value, std::int64_t step,
+                          std::int64_t texts, const std::int64_t* first, const std::int64_t* count,
+                          std::int64_t positions, std::int64_t heads, std::int64_t head_dim, float* context) {
+    constexpr std::int64_t kAll = std::int64_t{1} << 40;
+    contexts<float>(call_of(query, step, key, step, value, step, texts, first, count, positions, first, count, positions,
+                            heads, head_dim, kAll, 0, 0.0, 1),
+                    {context, step});
+}
 
 #define TEXTS                                                                                                         \
     const void *query, std::int64_t query_step, const void *key, std::int64_t key_step, const void *value,            \
