@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trasluz.layers import compiled_blocks
 from trasluz.layers.banded_attention import BandedSelfAttention
-from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
+from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention, remember_for_steps
 from trasluz.layers.feed_forward import ActivationName, FeedForward
 from trasluz.layers.int8 import to_int8
 from trasluz.layers.kernels import load_kernels
@@ -336,3 +336,23 @@ def test_weights_that_are_replaced_meanwhile_stay_where_they_were() -> None:
         if not number:
             for parameter in other.parameters():
                 parameter.data = torch.zeros_like(parameter)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("positions", [1, 7, 70])
+@torch.no_grad()
+def test_what_all_layers_look_at_is_projected_at_once(threads: int, positions: int) -> None:
+    attentions = [EncoderDecoderAttention(24, 3).eval() for _ in range(3)]
+    memory = torch.randn(2, positions, 24)
+    for one in attentions:
+        to_int8(one)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = remember_for_steps(attentions, memory)
+    finally:
+        torch.set_num_threads(before)
+    for found, one in zip(together, attentions, strict=True):
+        expected = one.remember_for_steps(memory)
+        assert one.lies_in_rows(found) and found.key.dtype == torch.bfloat16
+        assert torch.equal(found.key, expected.key) and torch.equal(found.value, expected.value)

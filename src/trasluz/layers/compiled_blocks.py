@@ -17,7 +17,7 @@ from trasluz.layers.attention import KeyValue
 from trasluz.layers.banded_attention import BandedSelfAttention
 from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
 from trasluz.layers.feed_forward import FeedForward
-from trasluz.layers.int8 import Int8Linear
+from trasluz.layers.int8 import Int8Linear, compiled_product
 from trasluz.layers.kernels import LANES, kernels_for
 from trasluz.layers.kernels.block_step import (
     ACTIVATION_NUMBERS,
@@ -33,7 +33,6 @@ from trasluz.layers.kernels.block_step import (
     norm_of,
 )
 from trasluz.layers.kernels.few_rows import takes_few_rows
-from trasluz.layers.kernels.int8_product import CompiledProduct
 from trasluz.layers.key_value_cache import KeyValueCache
 from trasluz.layers.linear import Linear, is_bare
 from trasluz.layers.masks import Mask
@@ -235,8 +234,8 @@ def _is_known(block: Any) -> bool:
 
 
 def _is_known_linear(linear: nn.Module) -> bool:
-    if isinstance(linear, Int8Linear):
-        return isinstance(linear.product, CompiledProduct)
+    if type(linear) is Int8Linear:
+        return compiled_product(linear) is not None
     return is_bare(linear) and all(tensor.is_contiguous() for tensor in _tensors(linear))
 
 
@@ -252,15 +251,12 @@ def _norms(block: Any) -> tuple[nn.LayerNorm, ...]:
 
 
 def _tensors(part: Any) -> list[Tensor]:
-    if type(part) is Int8Linear:
-        return [*_compiled(part).parts]
+    product = compiled_product(part)
+    if product is not None:
+        return [*product.parts]
     return [tensor.detach() for tensor in (part.weight, part.bias) if tensor is not None]
 
 
 def _matrix(linear: Any) -> Matrix:
-    return matrix_of_int8(_compiled(linear)) if type(linear) is Int8Linear else matrix_of(linear.weight, linear.bias)
-
-
-def _compiled(linear: Int8Linear) -> CompiledProduct:
-    assert isinstance(linear.product, CompiledProduct)
-    return linear.product
+    product = compiled_product(linear)
+    return matrix_of(linear.weight, linear.bias) if product is None else matrix_of_int8(product)

@@ -3,11 +3,16 @@
 While decoding, the beams of a source are extra queries of that source, so its memory is held once and never widened.
 """
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
 from trasluz.layers.attention import KeyValue
+from trasluz.layers.dot_product_attention import split_heads
+from trasluz.layers.int8 import compiled_product
 from trasluz.layers.kernels.attention_step import attention_step, can_step
+from trasluz.layers.kernels.block_step import remember
 from trasluz.layers.masks import Mask
 from trasluz.layers.multi_head_attention import MultiHeadAttention
 
@@ -44,3 +49,15 @@ class EncoderDecoderAttention(MultiHeadAttention):
         query = self.query(x).view(-1, self.num_heads, self.head_dim)
         key, value = (one.transpose(1, 2) for one in memory)
         return self.output(attention_step(query, key, value, count, first=first).view_as(x))
+
+
+def remember_for_steps(
+    attentions: Sequence[EncoderDecoderAttention], memory: Float[Tensor, "sources source memory_dim"]
+) -> list[KeyValue]:
+    """Project what the attention of every layer will look at; in eight bits at once, and as bfloat16 from the first."""
+    found = [compiled_product(linear) for one in attentions for linear in (one.key, one.value)]
+    products = [product for product in found if product is not None]
+    if len(products) < len(found) or not all(can_step(memory, one.head_dim) for one in attentions):
+        return [one.remember_for_steps(memory) for one in attentions]
+    both = iter(remember(products, memory))
+    return [KeyValue(*(split_heads(next(both), one.num_heads) for _ in range(2))) for one in attentions]

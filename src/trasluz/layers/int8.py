@@ -108,6 +108,12 @@ class Int8Linear(nn.Module):
         return self.product(x)
 
 
+def compiled_product(layer: nn.Module) -> CompiledProduct | None:
+    """Return what a linear layer of eight bits multiplies by, where that is our kernel."""
+    product = layer.product if isinstance(layer, Int8Linear) else None
+    return product if isinstance(product, CompiledProduct) else None
+
+
 class Int8OutputHead(nn.Module):
     """One score a token of the vocabulary, by an eight-bit matrix."""
 

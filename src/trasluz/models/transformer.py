@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from trasluz.layers.activated_linear import ActivationName
 from trasluz.layers.attention import Attention, KeyValue
 from trasluz.layers.embeddings import EmbeddingDropout, OutputHead, TokenEmbedding
-from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention
+from trasluz.layers.encoder_decoder_attention import EncoderDecoderAttention, remember_for_steps
 from trasluz.layers.feed_forward import FeedForward
 from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.masks import CAUSAL, Mask
@@ -223,7 +223,7 @@ class Transformer(nn.Module):
         memory = self.encode(source, source_lengths)
         lineage = Lineage(source.shape[0] * num_beams, capacity, memory.device)
         return TransformerState(
-            memories=[block.cross_attention.remember_for_steps(memory) for block in self.decoder_blocks],
+            memories=remember_for_steps([block.cross_attention for block in self.decoder_blocks], memory),
             memory_mask=Mask(source_lengths),
             caches=[block.self_attention.new_cache(lineage, memory) for block in self.decoder_blocks],
         )

@@ -69,6 +69,7 @@ _FUNCTIONS = {
     ],
     "trasluz_blocks_step": [_POINTER, _SIZE, *[_POINTER] * 3, _SIZE, _POINTER, _INT],
     "trasluz_blocks_read": [_POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _INT],
+    "trasluz_remember": [_POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _INT],
     "trasluz_look": [*[_POINTER] * 5, *[_SIZE] * 4, _POINTER, _POINTER, *_KIND],
     "trasluz_look_backward": [_POINTER, _SIZE, *[_POINTER] * 6, *[_SIZE] * 4, *[_POINTER] * 4, *_KIND],
     "trasluz_memory_gradients": [*[_POINTER] * 5, *[_SIZE] * 5, *[_POINTER] * 5, *_KIND],

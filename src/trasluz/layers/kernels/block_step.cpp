@@ -393,3 +393,29 @@ extern "C" void trasluz_blocks_read(const Block* blocks, std::int64_t count, con
             Reading{{blocks[n], end - begin, room, alone}, of_lot}.go((n ? y : x) + at, y + at);
     }
 }
+
+// Products of eight bits of the same rows, each rounded to bfloat16 and laid behind the one before: what all blocks will
+// look at.
+extern "C" AVX2 void trasluz_remember(const Matrix* matrices, std::int64_t count, const float* x, std::int64_t rows,
+                                      void* y, int threads) {
+    const std::int64_t lots = (rows + kRowsOfLot - 1) / kRowsOfLot;
+#pragma omp parallel for schedule(static) num_threads(threads) if (lots > 1)
+    for (std::int64_t lot = 0; lot < lots; ++lot) {
+        static thread_local std::vector<float> products, scale;
+        static thread_local std::vector<std::uint8_t> rounded;
+        const std::int64_t begin = lot * kRowsOfLot, some = std::min(rows - begin, kRowsOfLot);
+        const std::int64_t inputs = matrices[0].inputs, depth = matrices[0].depth;
+        scale.resize(kRowsOfLot);
+        rounded.resize(static_cast<std::size_t>(bytes_of_rounded(kRowsOfLot, depth)));
+        round_rows(x + begin * inputs, some, inputs, depth, 0, some, rounded.data(), scale.data());
+        Bfloat* to = static_cast<Bfloat*>(y);
+        for (const Matrix* m = matrices; m < matrices + count; to += rows * m->outputs, ++m) {
+            const std::int64_t size = some * m->outputs;
+            products.resize(static_cast<std::size_t>(kRowsOfLot * m->outputs));
+            int8_outputs(rounded.data(), scale.data(), some, depth, static_cast<const std::int8_t*>(m->weight), m->offset,
+                         m->scale, m->bias, m->outputs, 0, m->outputs, products.data());
+            for (std::int64_t d = 0; d < size; d += 8)
+                store8(load8(products.data() + d), to + begin * m->outputs + d);
+        }
+    }
+}

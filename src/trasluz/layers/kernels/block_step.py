@@ -1,13 +1,14 @@
 """Blocks in one call, a step of a decoder's or all of an encoder's; what is computed stands in block_step.cpp."""
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import Array, c_float, c_int64, c_void_p
 
 import torch
-from jaxtyping import Float
+from jaxtyping import BFloat16, Float
 from torch import Tensor, nn
 
-from trasluz.layers.kernels import kernels_for, load_kernels
+from trasluz.layers.kernels import LANES, kernels_for, load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
 from trasluz.layers.masks import Stretches
 
@@ -115,5 +116,21 @@ def blocks_read(
     kernels.trasluz_blocks_read(
         *(blocks, len(blocks), first.data_ptr(), counts.data_ptr(), len(first)),
         *(x.data_ptr(), x.shape[0] * x.shape[1], y.data_ptr(), torch.get_num_threads()),
+    )
+    return y
+
+
+def remember(
+    products: Sequence[CompiledProduct], x: Float[Tensor, "batch positions inputs"]
+) -> BFloat16[Tensor, "products batch positions outputs"]:
+    """Return what products of eight bits, all of one shape, make of `x`; outputs are a multiple of eight."""
+    kernels = load_kernels()
+    assert kernels is not None and kernels_for(x) is not None
+    x, outputs = x.contiguous(), products[0].outputs
+    matrices = (Matrix * len(products))(*map(matrix_of_int8, products))
+    assert outputs % LANES == 0 and all(m.outputs == outputs and m.inputs == x.shape[-1] for m in matrices)
+    y = torch.empty((len(products), *x.shape[:-1], outputs), dtype=torch.bfloat16, device="cpu")
+    kernels.trasluz_remember(
+        *(matrices, len(matrices), x.data_ptr(), x.shape[0] * x.shape[1], y.data_ptr(), torch.get_num_threads())
     )
     return y
