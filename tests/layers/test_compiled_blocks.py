@@ -1,6 +1,8 @@
 """The compiled step of blocks as their parts one after the other, on random shapes, for rows that move about."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -356,3 +358,19 @@ def test_what_all_layers_look_at_is_projected_at_once(threads: int, positions: i
         expected = one.remember_for_steps(memory)
         assert one.lies_in_rows(found) and found.key.dtype == torch.bfloat16
         assert torch.equal(found.key, expected.key) and torch.equal(found.value, expected.value)
+
+
+@torch.no_grad()
+def test_what_a_search_remembered_goes_with_its_state() -> None:
+    block, lineage = random_block(16, 2, 24), Lineage(1, 1, torch.device("cpu"))
+    cache = block.self_attention.new_cache(lineage, torch.empty(0))
+    lineage.advance()
+    step_through([block], torch.randn(1, 1, 16), [cache])
+    assert lineage.compiled is not None
+    remembered = weakref.ref(cache.key)
+    gc.disable()
+    try:
+        del cache, lineage
+        assert remembered() is None
+    finally:
+        gc.enable()

@@ -33,7 +33,7 @@ from trasluz.layers.kernels.block_step import (
     norm_of,
 )
 from trasluz.layers.kernels.few_rows import takes_few_rows
-from trasluz.layers.key_value_cache import KeyValueCache
+from trasluz.layers.key_value_cache import KeyValueCache, Lineage
 from trasluz.layers.linear import Linear, is_bare
 from trasluz.layers.masks import Mask
 from trasluz.layers.residual import PostNorm, PreNorm
@@ -48,13 +48,16 @@ Memories = Sequence[KeyValue]
 
 
 class CompiledBlocks:
-    """Attention, feed-forward networks and their norms, described to the kernel once for all steps of a search."""
+    """Attention, feed-forward networks and their norms, described to the kernel once for all steps of a search.
+
+    The lineage of the search has it, and so is not had by it: what neither lets go of would stay.
+    """
 
     def __init__(self, blocks: Blocks, caches: Sequence[KeyValueCache]) -> None:
         self._attentions = [_attentions(block) for block in blocks]
         self.num_slots = caches[0].lineage.num_slots
         """How many slots the caches had; once they have more, they lie elsewhere."""
-        self._lineage, self._dtype = caches[0].lineage, caches[0].key.dtype
+        self._dtype = caches[0].key.dtype
         # One past a band: it is the same for all blocks that look back equally far.
         bands = [block.self_attention.band for block in blocks]
         self._bands = list(dict.fromkeys(bands))
@@ -89,6 +92,7 @@ class CompiledBlocks:
     def step(
         self,
         x: Float[Tensor, "rows 1 dim"],
+        lineage: Lineage,
         memories: Memories | None,
         mask: Mask | None,
         begin: int,
@@ -96,17 +100,17 @@ class CompiledBlocks:
     ) -> Float[Tensor, "rows 1 dim"]:
         """Return what the blocks from `begin` up to `end` make of one new position a row, and remember it.
 
-        The lineage has been advanced.
+        The lineage, theirs, has been advanced.
         """
         blocks, told = self._blocks, None
         if memories is not None and mask is not None:
             told = self._tell(memories, mask, len(x))
         if end - begin < len(blocks):
             blocks, told = _cut(blocks, begin, end), told and _cut(told, begin, end)
-        return blocks_step(blocks, self._pasts(), told, x)
+        return blocks_step(blocks, self._pasts(lineage), told, x)
 
-    def _pasts(self) -> Any:
-        lineage, pasts = self._lineage, []
+    def _pasts(self, lineage: Lineage) -> Any:
+        pasts = []
         for band in self._bands:
             first, count = lineage.spans(band)
             slots = lineage.slots()

@@ -138,7 +138,8 @@ def step_through(
         return usual(x, range(len(blocks)))
     place = 0
     for begin, end in compiled.unwatched():
-        x = compiled.step(usual(x, range(place, begin)), memories, memory_mask, begin, end)
+        x = usual(x, range(place, begin))
+        x = compiled.step(x, caches[0].lineage, memories, memory_mask, begin, end)
         place = end
     return usual(x, range(place, len(blocks)))
 
