@@ -136,15 +136,18 @@ def test_a_step_that_looks_at_a_source(
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
 # Of few rows threads share every product, of many they share the rows.
-@pytest.mark.parametrize("sources", [1, 3, 40])
-@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize(("sources", "eight_bits"), [(1, False), (1, True), (3, True), (12, False), (40, True)])
+# Heads that threads share alone, two by two, and all of them.
+@pytest.mark.parametrize(("dim", "heads"), [(256, 8), (144, 9), (160, 4)])
 @torch.no_grad()
-def test_how_many_threads_there_are_changes_nothing(threads: int, sources: int, eight_bits: bool) -> None:
+def test_how_many_threads_there_are_changes_nothing(
+    threads: int, sources: int, eight_bits: bool, dim: int, heads: int
+) -> None:
     torch.manual_seed(1)
-    beams, dim = 4, 160
+    beams = 4
     blocks = [
         DecoderBlock(
-            *(SelfAttention(dim, 4), EncoderDecoderAttention(dim, 4), FeedForward(dim, 520)),
+            *(SelfAttention(dim, heads), EncoderDecoderAttention(dim, heads), FeedForward(dim, 520)),
             *(residual(dim), residual(dim), residual(dim)),
         ).eval()
         for residual in (PostNorm, PreNorm)
@@ -167,6 +170,9 @@ def test_how_many_threads_there_are_changes_nothing(threads: int, sources: int, 
             for x in inputs:
                 lineage.advance()
                 found.append(step_through(blocks, x, caches, memories, mask))
+                # As many rows of floats as these go through the kernel on some processors alone.
+                taken = compiled_blocks.compiled_blocks(blocks, x, caches, memories) is not None
+                assert taken or (not eight_bits and sources > 1)
                 lineage.select_rows(moves + torch.randint(beams, moves.shape, generator=generator))
         finally:
             torch.set_num_threads(before)
@@ -212,7 +218,9 @@ def test_blocks_that_somebody_watches_go_the_usual_way_and_the_others_together(w
 @pytest.mark.parametrize("residual", [PreNorm, PostNorm])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @given(
-    sizes=SIZES, lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), activation=st.sampled_from(ACTIVATIONS)
+    sizes=SIZES,
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=9).filter(any),
+    activation=st.sampled_from(ACTIVATIONS),
 )
 @settings(max_examples=15)
 @torch.no_grad()
@@ -251,8 +259,9 @@ def test_texts_are_read_as_by_the_parts_one_after_the_other(
         assert found.isfinite().all()
         for block in blocks:
             x = block(x, mask)
-        # What differs by a rounding before a product may fall on another whole number.
-        torch.testing.assert_close(found[told], x[told], rtol=1e-3, atol=0.1)
+        # What differs by a rounding before a product may fall on another whole number, now and then.
+        away, expected = (found[told] - x[told]).abs(), x[told].abs()
+        assert away.mean() < 0.005 * expected.mean() and away.max() < 0.1 * expected.max()
 
 
 @torch.no_grad()
@@ -273,6 +282,14 @@ def test_who_reads_by_the_kernel() -> None:
     assert not reads(block().train())
     assert not reads(block(), Mask(causal=True))
     assert not reads(block(), Mask(band=2))
+    banded = block(eight_bits=False)
+    banded.self_attention = BandedSelfAttention(16, 2, 2)
+    to_int8(banded)
+    assert not reads(banded)
+    narrow = block(eight_bits=False)
+    narrow.self_attention = SelfAttention(16, 4)
+    to_int8(narrow)
+    assert not reads(narrow)
     watched = block()
     watched.self_attention.tap = lambda _: None
     assert not reads(watched)
@@ -374,3 +391,15 @@ def test_what_a_search_remembered_goes_with_its_state() -> None:
         assert remembered() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+@torch.no_grad()
+def test_a_step_of_no_rows(eight_bits: bool) -> None:
+    block, lineage = random_block(16, 2, 24), Lineage(2, 2, torch.device("cpu"))
+    if eight_bits:
+        to_int8(block)
+    cache = block.self_attention.new_cache(lineage, torch.empty(0))
+    lineage.select_rows(torch.tensor([], dtype=torch.int64))
+    lineage.advance()
+    assert step_through([block], torch.empty(0, 1, 16), [cache]).shape == (0, 1, 16)

@@ -93,7 +93,7 @@ class Constraints:
 def normalizer_of(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
     """Return what log-probabilities are less than the model's logits; ModelError where these are no numbers."""
     normalizer = log_sum_exp(logits)
-    # Any NaN among the logits of a row, any +inf, or nothing but -inf: each makes the sum of all what it is.
+    # Any NaN among the logits of a row, any +inf, or nothing but -inf: each leaves the sum of all not finite.
     if not math.isfinite(float(normalizer.sum())):
         raise ModelError(
             "the model's scores for the next token are no numbers (NaN or infinite): its weights are damaged, or too "

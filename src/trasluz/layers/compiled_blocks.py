@@ -134,14 +134,19 @@ class CompiledBlocks:
 def compiled_blocks(
     blocks: Blocks, x: Float[Tensor, "rows 1 dim"], caches: Sequence[KeyValueCache], memories: Memories | None = None
 ) -> CompiledBlocks | None:
-    """Return blocks as the kernel has them, to make a step from `x`; None where they go the usual way."""
+    """Return blocks as the kernel has them, to make a step from `x`; None where they go the usual way.
+
+    They are the same ones at all steps of a lineage.
+    """
     if not caches[0].can_attend(x) or any(block.training for block in blocks):
         return None
     lineage = caches[0].lineage
     if lineage.compiled is None or lineage.compiled.num_slots != lineage.num_slots:
+        # What it keeps is let go of, before there is more room made.
+        lineage.compiled = None
         for cache in caches:
             cache.make_room()
-        if not all(map(_is_known, blocks)):
+        if not all(map(_is_known, blocks)) or len({cache.key.dtype for cache in caches}) > 1:
             return None
         lineage.compiled = CompiledBlocks(blocks, caches)
     if memories is not None and not lineage.compiled.can_look_at(memories):
@@ -173,9 +178,12 @@ def reading_blocks(
         return None
     if any(block.training or _is_watched(block) for block in blocks):
         return None
-    head_dim = blocks[0].self_attention.head_dim
-    known = all(_is_known(block) and isinstance(block.self_attention.query, Int8Linear) for block in blocks)
-    return ReadingBlocks(blocks) if known and head_dim % LANES == 0 else None
+    return ReadingBlocks(blocks) if all(map(_is_known_to_read, blocks)) else None
+
+
+def _is_known_to_read(block: Any) -> bool:
+    attention = block.self_attention
+    return _is_known(block) and attention.band is None and type(attention.query) is Int8Linear
 
 
 def _is_watched(block: Any) -> bool:
@@ -219,7 +227,7 @@ def _is_known(block: Any) -> bool:
     attention, feed_forward = block.self_attention, block.feed_forward
     if type(attention) not in (SelfAttention, BandedSelfAttention) or type(feed_forward) is not FeedForward:
         return False
-    if attention.positions is not None or attention.num_memory_heads != attention.num_heads:
+    if attention.positions is not None or attention.head_dim % LANES:
         return False
     kinds = {type(residual) for residual in _residuals(block)}
     if (
@@ -231,7 +239,7 @@ def _is_known(block: Any) -> bool:
     sizes = (attention.query.in_features, feed_forward.expand.out_features)
     return (
         feed_forward.activation in ACTIVATION_NUMBERS
-        and all(one.num_heads == attention.num_heads for one in _attentions(block))
+        and all(one.num_heads == one.num_memory_heads == attention.num_heads for one in _attentions(block))
         and all(size % LANES == 0 for size in sizes)
         and all(_is_known_linear(linear) for linear in _linears(block))
     )

@@ -57,7 +57,7 @@ def remember_for_steps(
     """Project what the attention of every layer will look at; in eight bits at once, and as bfloat16 from the first."""
     found = [compiled_product(linear) for one in attentions for linear in (one.key, one.value)]
     products = [product for product in found if product is not None]
-    if len(products) < len(found) or not all(can_step(memory, one.head_dim) for one in attentions):
+    if not products or len(products) < len(found) or not all(can_step(memory, one.head_dim) for one in attentions):
         return [one.remember_for_steps(memory) for one in attentions]
     both = iter(remember(products, memory))
-    return [KeyValue(*(split_heads(next(both), one.num_heads) for _ in range(2))) for one in attentions]
+    return [KeyValue(*(split_heads(next(both), one.num_memory_heads) for _ in range(2))) for one in attentions]

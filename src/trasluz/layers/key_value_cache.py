@@ -229,7 +229,7 @@ class KeyValueCache:
         return self.lineage.num_positions - 1
 
     def make_room(self) -> None:
-        """Take as many slots as the lineage has come to; to be asked for at every step."""
+        """Take as many slots as the lineage has come to; to be asked for whenever it has come to more."""
         growth, slots = self.lineage.growth, self.lineage.num_slots
         if len(self.key) == slots:
             return

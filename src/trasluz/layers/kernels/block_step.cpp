@@ -346,7 +346,7 @@ extern "C" void trasluz_blocks_step(const Block* blocks, std::int64_t count, con
 }
 
 // Rows go through all blocks in lots of whole texts: about so many, that what lies between two products stays in a core's
-// own memory, and no fewer than these, unless there are none.
+// own memory, and no fewer than these, unless there are none. Of fewer lots than threads these are a team, over all of them.
 static constexpr std::int64_t kRowsOfLot = 64, kLeastRowsOfLot = 16;
 
 // Where lots of texts begin, by their number among all, and how many texts there are.
@@ -366,14 +366,14 @@ extern "C" void trasluz_blocks_read(const Block* blocks, std::int64_t count, con
     const Texts texts{first, counts, number};
     const std::vector<std::int64_t> lots = lots_of(texts, rows, threads);
     const std::int64_t parts = static_cast<std::int64_t>(lots.size()) - 1;
-    if (threads == 1 || parts < threads) {
-        static thread_local Room room;
-        Room* const shared = &room;
-        shared->make(blocks, count, rows);
-#pragma omp parallel num_threads(threads) if (threads > 1 && products_of(blocks[0], rows) > kWorthThreads)
+    if (parts < threads) {
+        // Given back at once: it may be large.
+        Room room;
+        room.make(blocks, count, rows);
+#pragma omp parallel num_threads(threads) if (products_of(blocks[0], rows) > kWorthThreads)
         {
             const Team team{omp_get_thread_num(), omp_get_num_threads()};
-            for (std::int64_t n = 0; n < count; ++n) Reading{{blocks[n], rows, *shared, team}, texts}.go(n ? y : x, y);
+            for (std::int64_t n = 0; n < count; ++n) Reading{{blocks[n], rows, room, team}, texts}.go(n ? y : x, y);
         }
         return;
     }

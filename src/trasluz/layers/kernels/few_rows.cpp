@@ -85,6 +85,7 @@ AVX2 void one_output(const Product& p, std::int64_t output) {
 
 void few_rows_outputs(const float* x, std::int64_t rows, std::int64_t inputs, const float* w, const float* bias,
                       std::int64_t outputs, std::int64_t begin, std::int64_t end, float* y) {
+    if (rows < 1) return;
     const Product p{x, rows, inputs, w, bias, outputs, y};
     static const bool streams = __builtin_cpu_is("amd");
     const bool one_stream = streams && rows <= kRowsOfStream;

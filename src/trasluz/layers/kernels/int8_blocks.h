@@ -24,6 +24,7 @@
 constexpr std::int64_t kBlock = 32;  // outputs of a block
 constexpr std::int64_t kGroup = 8;   // inputs are padded to a multiple of this
 constexpr std::int64_t kWeightsAtOnce = 128 << 10;  // bytes of weights that meet all rows before the next do
+constexpr std::int64_t kLittleAhead = 8 << 10;
 
 template <typename Number>
 struct Product {
@@ -168,7 +169,11 @@ VNNI void blocks_vnni(const Product<Number>& p, std::int64_t begin, std::int64_t
     for (std::int64_t some = begin; some < end; some += most) {
         const std::int64_t last = std::min(some + most, end), next = most * kBlock * p.depth;
         std::int64_t row = 0;
-        const auto ahead = [&](std::int64_t rows) { return row + rows == p.rows ? (rows < p.rows ? next : p.rows > 2 ? 8192 : 0) : 0; };
+        // Rows that meet them alone fetch those a little further on; one or two wait for memory as it is.
+        const auto ahead = [&](std::int64_t rows) -> std::int64_t {
+            if (row + rows < p.rows || p.rows <= 2) return 0;
+            return rows < p.rows ? next : kLittleAhead;
+        };
         for (; row + 8 <= p.rows; row += 8) rows_vnni<8>(p, some, last, row, ahead(8));
         if (row + 4 <= p.rows) rows_vnni<4>(p, some, last, row, ahead(4)), row += 4;
         if (row + 2 <= p.rows) rows_vnni<2>(p, some, last, row, ahead(2)), row += 2;

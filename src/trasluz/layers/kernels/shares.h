@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-// int8_product.cpp: whether so many rows go through the matrix unit, how many bytes rounded rows take, the rows from `begin` up to `end` of them rounded, and of their
-// product the outputs from `begin`, which is a multiple of 32, up to `end`.
+// int8_product.cpp: whether so many rows go through the matrix unit, how many bytes rounded rows take, the rows from
+// `begin` up to `end` of them rounded, and of their product the outputs from `begin`, a multiple of 32, up to `end`.
 bool int8_takes_tiles(std::int64_t rows, std::int64_t depth);
 std::int64_t bytes_of_rounded(std::int64_t rows, std::int64_t depth);
 void round_rows(const float* x, std::int64_t rows, std::int64_t inputs, std::int64_t depth, std::int64_t begin,
