@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 from torch import Tensor, nn
 
 from trasluz.layers import compiled_blocks
@@ -164,9 +165,7 @@ def test_how_many_threads_there_are_changes_nothing(
         lineage = Lineage(sources * beams, 5, torch.device("cpu"))
         caches = [block.self_attention.new_cache(lineage, torch.empty(0)) for block in blocks]
         found = []
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with threads_of_torch(threads):
             for x in inputs:
                 lineage.advance()
                 found.append(step_through(blocks, x, caches, memories, mask))
@@ -174,8 +173,6 @@ def test_how_many_threads_there_are_changes_nothing(
                 taken = compiled_blocks.compiled_blocks(blocks, x, caches, memories) is not None
                 assert taken or (not eight_bits and sources > 1)
                 lineage.select_rows(moves + torch.randint(beams, moves.shape, generator=generator))
-        finally:
-            torch.set_num_threads(before)
         return torch.stack(found)
 
     generator = torch.Generator().manual_seed(1)
@@ -245,17 +242,13 @@ def test_texts_are_read_as_by_the_parts_one_after_the_other(
         to_int8(block)
     numbers = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     padded = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    before = torch.get_num_threads()
     for x, mask, told in (
         (torch.randn(len(lengths), max(lengths), dim), Mask(torch.tensor(lengths)), padded),
         (torch.randn(1, sum(lengths), dim), Mask(texts=numbers[None]), torch.ones(1, sum(lengths), dtype=torch.bool)),
     ):
-        torch.set_num_threads(threads)
-        try:
+        with threads_of_torch(threads):
             assert compiled_blocks.reading_blocks(blocks, x, mask) is not None
             found = read_through(blocks, x, mask)
-        finally:
-            torch.set_num_threads(before)
         assert found.isfinite().all()
         for block in blocks:
             x = block(x, mask)
@@ -365,12 +358,8 @@ def test_what_all_layers_look_at_is_projected_at_once(threads: int, positions: i
     memory = torch.randn(2, positions, 24)
     for one in attentions:
         to_int8(one)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of_torch(threads):
         together = remember_for_steps(attentions, memory)
-    finally:
-        torch.set_num_threads(before)
     for found, one in zip(together, attentions, strict=True):
         expected = one.remember_for_steps(memory)
         assert one.lies_in_rows(found) and found.key.dtype == torch.bfloat16

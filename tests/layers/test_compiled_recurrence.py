@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 from torch import Tensor
 
 from trasluz.layers import attentive_recurrence as attentive
@@ -27,10 +28,8 @@ FEW = st.integers(1, 6)
 @pytest.fixture(params=[1, 2], autouse=True)
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run with one thread and with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+    with threads_of_torch(request.param):
+        yield
 
 
 def outcome(run: Callable[[], tuple[Tensor, ...]], inputs: list[Tensor]) -> list[Tensor]:

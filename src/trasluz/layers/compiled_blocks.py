@@ -112,10 +112,7 @@ class CompiledBlocks:
     def _pasts(self, lineage: Lineage) -> Any:
         pasts = []
         for band in self._bands:
-            first, count = lineage.spans(band)
-            slots = lineage.slots()
-            if slots is not None and band is not None:
-                slots = slots[:, -band:]
+            (first, count), slots = lineage.spans(band), lineage.slots(band)
             table = (None, 0) if slots is None else (slots.data_ptr(), slots.stride(0))
             pasts.append(Past(lineage.written, *table, first.data_ptr(), lineage.rows_at_start, count.data_ptr()))
         return (Past * len(pasts))(*pasts)
@@ -142,12 +139,12 @@ def compiled_blocks(
         return None
     lineage = caches[0].lineage
     if lineage.compiled is None or lineage.compiled.num_slots != lineage.num_slots:
+        if not all(map(_is_known, blocks)) or len({cache.key.dtype for cache in caches}) > 1:
+            return None
         # What it keeps is let go of, before there is more room made.
         lineage.compiled = None
         for cache in caches:
             cache.make_room()
-        if not all(map(_is_known, blocks)) or len({cache.key.dtype for cache in caches}) > 1:
-            return None
         lineage.compiled = CompiledBlocks(blocks, caches)
     if memories is not None and not lineage.compiled.can_look_at(memories):
         return None

@@ -141,9 +141,15 @@ class Lineage:
         self.rows += rows
         self._forget_answers()
 
-    def slots(self) -> Int32[Tensor, "rows positions"] | None:
-        """Return where the positions of each row lie, as far as it has some; None where no row has moved."""
-        return None if self._table is None else self._table[:, : self.num_positions]
+    def slots(self, band: int | None = None) -> Int32[Tensor, "rows positions"] | None:
+        """Return where the positions of each row lie, as far as it has some; None where no row has moved.
+
+        Of the last `band` positions, where a band is given.
+        """
+        if self._table is None:
+            return None
+        first = 0 if band is None else max(0, self.num_positions - band)
+        return self._table[:, first : self.num_positions]
 
     def spans(self, band: int | None = None) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
         """Return the first slot of each row, where nobody has moved, and how many positions it looks at.
@@ -285,7 +291,5 @@ class KeyValueCache:
         """
         lineage = self.lineage
         first, count = lineage.spans(band)
-        slots = lineage.slots()
-        if slots is not None and band is not None:
-            slots = slots[:, -band:]
-        return attention_step(query, self.key, self.value, count, first=first, step=lineage.rows_at_start, table=slots)
+        step, slots = lineage.rows_at_start, lineage.slots(band)
+        return attention_step(query, self.key, self.value, count, first=first, step=step, table=slots)

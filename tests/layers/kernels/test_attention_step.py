@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.attention_step import attention_step
@@ -30,13 +31,9 @@ def test_context(threads: int, rows: int, heads: int, eights: int, length: int, 
     count[-1] = length
     origins = torch.randint(rows, (rows, length), dtype=torch.int32)
     table = origins + torch.arange(length, dtype=torch.int32) * rows
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of_torch(threads):
         moved = attention_step(query, key, value, count, table=table)
         own = attention_step(query, key, value, count, first=torch.arange(rows), step=rows)
-    finally:
-        torch.set_num_threads(before)
     for row in range(rows):
         seen = int(count[row])
         for found, where in ((moved, origins[row, :seen].long()), (own, torch.full((seen,), row))):

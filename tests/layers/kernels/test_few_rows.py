@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.few_rows import few_rows, takes_few_rows
@@ -19,13 +20,9 @@ pytestmark = pytest.mark.skipif(load_kernels() is None, reason="the compiled ker
 def test_product(threads: int, rows: int, inputs: int, outputs: int) -> None:
     torch.manual_seed(inputs)
     x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of_torch(threads):
         found, plain = few_rows(x, weight, bias), few_rows(x, weight, None)
         alone = torch.stack([few_rows(row, weight, bias) for row in x])
-    finally:
-        torch.set_num_threads(before)
     expected = x.double() @ weight.double().T
     torch.testing.assert_close(found.double(), expected + bias.double(), rtol=1e-5, atol=2e-5)
     torch.testing.assert_close(plain.double(), expected, rtol=1e-5, atol=2e-5)

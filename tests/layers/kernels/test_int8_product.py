@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 
 from trasluz.layers.kernels import load_kernels
 from trasluz.layers.kernels.int8_product import CompiledProduct
@@ -51,12 +52,8 @@ def test_the_product_is_the_sum_of_rounded_products(threads: int, rows: int, inp
     x[0], rounded[0] = 1.0, 127
     x[-1], rounded[-1] = -1.0, -127
     product = product_of(rounded, scale, bias)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of_torch(threads):
         found = product(x)
-    finally:
-        torch.set_num_threads(before)
     # As the kernel rounds: of a number half way between two, a division says another one now and then.
     levels, largest = torch.tensor(float(product.levels)), x.abs().amax(1, keepdim=True)
     row_scale = largest / levels

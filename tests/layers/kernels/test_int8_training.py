@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 from torch import Tensor
 
 from trasluz.layers.kernels.int8_training import int8_rows, rounds_rows
@@ -51,12 +52,8 @@ def test_any_shape(
     x = x.bfloat16() if narrow else x
     weight = torch.randn(inputs, outputs).t() if turned else torch.randn(outputs, inputs)
     bias = torch.randn(outputs) if has_bias else None
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads_of_torch(threads):
         found = int8_rows(x, weight, bias)
-    finally:
-        torch.set_num_threads(before)
     assert found.dtype == x.dtype
     for row in range(rows):
         some = slice(row, row + 1)

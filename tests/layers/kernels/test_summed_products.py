@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.threads import threads_of_torch
 from torch import Tensor
 
 from trasluz.layers import products
@@ -52,12 +53,11 @@ def test_more_than_what_is_packed_at_a_time() -> None:
 
 @needs_amx
 def test_the_same_at_any_number_of_threads() -> None:
-    threads, found = torch.get_num_threads(), []
+    found = []
     x, y = _drawn(2077, 104), _drawn(2077, 256)
     for count in (1, 2, 3):
-        torch.set_num_threads(count)
-        found.append((summed_products(x, y), summed_products(y, x)))
-    torch.set_num_threads(threads)
+        with threads_of_torch(count):
+            found.append((summed_products(x, y), summed_products(y, x)))
     for more in found[1:]:
         assert all(torch.equal(*pair) for pair in zip(found[0], more, strict=True))
     assert torch.equal(found[0][0], found[0][1].t())

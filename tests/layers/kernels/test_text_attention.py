@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.threads import threads_of_torch
 
 from trasluz.layers import dot_product_attention as module
 from trasluz.layers.dot_product_attention import dot_product_attention, dot_product_weights
@@ -87,12 +88,9 @@ def test_who_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_threads_find_the_same() -> None:
     parts = projected(20, 3, 30, 16, torch.float32)
     stretches = Mask().stretches(20, 30, 30)
-    alone, threads = text_attention(*parts, *stretches), torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
+    alone = text_attention(*parts, *stretches)
+    with threads_of_torch(3):
         assert torch.equal(text_attention(*parts, *stretches), alone)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def drawn(
@@ -236,18 +234,15 @@ def test_the_same_is_dropped_by_every_width_and_in_every_call() -> None:
 
 def test_several_threads_find_the_same_gradients() -> None:
     parts = [x.requires_grad_() for x in projected(20, 3, 30, 16, torch.float32)]
-    threads, found = torch.get_num_threads(), []
+    found = []
 
     def attend(*parts: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(1)
         return dot_product_attention(*parts, Mask(torch.arange(20) + 5, causal=True), 0.2)
 
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
+    for count in (1, 2):
+        with threads_of_torch(count):
             found.append(gradients(attend, parts, torch.ones(20, 3, 30, 16)))
-    finally:
-        torch.set_num_threads(threads)
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import threads_of_torch
 from torch import Tensor, nn
 
 from trasluz.layers import dropout as dropout_module
@@ -78,13 +79,11 @@ def test_a_norm_of_what_was_dropped_out(dtype: torch.dtype, error: float) -> Non
 def test_dropout_is_the_same_at_any_number_of_threads_and_in_both_directions() -> None:
     x = torch.randn(70_001, requires_grad=True)
     beside = torch.randn(70_001, requires_grad=True)
-    threads = torch.get_num_threads()
     found = []
     for count in (1, 2):
-        torch.set_num_threads(count)
         torch.manual_seed(5)
-        found.append(sum_dropout(beside, x, 0.1, training=True))
-    torch.set_num_threads(threads)
+        with threads_of_torch(count):
+            found.append(sum_dropout(beside, x, 0.1, training=True))
     assert torch.equal(*found)
     kept = (found[0] - beside) / x
     of_x, of_beside = torch.autograd.grad(found[0].sum(), [x, beside])

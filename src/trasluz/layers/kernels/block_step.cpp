@@ -10,9 +10,9 @@
 //
 // Matrices are of floats (few_rows.cpp) or of eight bits (int8_product.cpp).
 //
-// Threads share the work in one of two ways. Of many rows each takes some, and goes through all blocks with them, undisturbed.
-// Of few rows they are a team: norms and rounding go by rows, products by outputs, attention by heads, and they meet
-// wherever one needs what another has done, some ten times a block; so each reads its part of the weights alone.
+// Threads share the work in one of two ways. Of many rows each takes some, and goes through all blocks with them,
+// undisturbed. Of few rows they are a team: norms and rounding go by rows, products by outputs, attention by heads, and
+// they meet wherever one needs what another has done, some ten times a block; so each reads its part of the weights alone.
 
 #include <omp.h>
 
@@ -24,10 +24,11 @@
 #include "avx2.h"
 #include "shares.h"
 
-extern "C" void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t,
-                                 std::int64_t, const void*, const void*, float, int, int, void*, float*, void*, int);
-
-extern "C" void trasluz_gelu(const void*, std::int64_t, std::int64_t, const void*, int, void*, int);
+extern "C" {
+void trasluz_sum_norm(const void*, const void*, std::uint64_t, std::uint32_t, float, std::int64_t, std::int64_t,
+                      const void*, const void*, float, int, int, void*, float*, void*, int);
+void trasluz_gelu(const void*, std::int64_t, std::int64_t, const void*, int, void*, int);
+}
 
 namespace {
 
@@ -345,13 +346,13 @@ extern "C" void trasluz_blocks_step(const Block* blocks, std::int64_t count, con
     }
 }
 
-// Rows go through all blocks in lots of whole texts: about so many, that what lies between two products stays in a core's
-// own memory, and no fewer than these, unless there are none. Of fewer lots than threads these are a team, over all of them.
-static constexpr std::int64_t kRowsOfLot = 64, kLeastRowsOfLot = 16;
+// Rows go through all blocks in lots of whole texts: about as many as a core's own memory holds, and no fewer than these,
+// unless there are none. Of fewer lots than threads these are a team, over all of them.
+static constexpr std::int64_t kLeastRowsOfLot = 16;
 
 // Where lots of texts begin, by their number among all, and how many texts there are.
 static std::vector<std::int64_t> lots_of(const Texts& texts, std::int64_t rows, int threads) {
-    const std::int64_t wanted = std::clamp((rows + threads - 1) / threads, kLeastRowsOfLot, kRowsOfLot);
+    const std::int64_t wanted = std::clamp((rows + threads - 1) / threads, kLeastRowsOfLot, kMostRows);
     std::vector<std::int64_t> lots{0};
     for (std::int64_t text = 1; text < texts.number; ++text)
         if (texts.first[text] - texts.first[lots.back()] >= wanted) lots.push_back(text);
@@ -398,20 +399,20 @@ extern "C" void trasluz_blocks_read(const Block* blocks, std::int64_t count, con
 // look at.
 extern "C" AVX2 void trasluz_remember(const Matrix* matrices, std::int64_t count, const float* x, std::int64_t rows,
                                       void* y, int threads) {
-    const std::int64_t lots = (rows + kRowsOfLot - 1) / kRowsOfLot;
+    const std::int64_t lots = (rows + kMostRows - 1) / kMostRows;
 #pragma omp parallel for schedule(static) num_threads(threads) if (lots > 1)
     for (std::int64_t lot = 0; lot < lots; ++lot) {
         static thread_local std::vector<float> products, scale;
         static thread_local std::vector<std::uint8_t> rounded;
-        const std::int64_t begin = lot * kRowsOfLot, some = std::min(rows - begin, kRowsOfLot);
+        const std::int64_t begin = lot * kMostRows, some = std::min(rows - begin, kMostRows);
         const std::int64_t inputs = matrices[0].inputs, depth = matrices[0].depth;
-        scale.resize(kRowsOfLot);
-        rounded.resize(static_cast<std::size_t>(bytes_of_rounded(kRowsOfLot, depth)));
+        scale.resize(kMostRows);
+        rounded.resize(static_cast<std::size_t>(bytes_of_rounded(kMostRows, depth)));
         round_rows(x + begin * inputs, some, inputs, depth, 0, some, rounded.data(), scale.data());
         Bfloat* to = static_cast<Bfloat*>(y);
         for (const Matrix* m = matrices; m < matrices + count; to += rows * m->outputs, ++m) {
             const std::int64_t size = some * m->outputs;
-            products.resize(static_cast<std::size_t>(kRowsOfLot * m->outputs));
+            products.resize(static_cast<std::size_t>(kMostRows * m->outputs));
             int8_outputs(rounded.data(), scale.data(), some, depth, static_cast<const std::int8_t*>(m->weight), m->offset,
                          m->scale, m->bias, m->outputs, 0, m->outputs, products.data());
             for (std::int64_t d = 0; d < size; d += 8)

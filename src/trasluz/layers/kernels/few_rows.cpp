@@ -64,11 +64,11 @@ AVX2 void column(const Product& p, std::int64_t output) {
     const std::int64_t lots = (p.rows + 2) / 3, fetched = (Outputs + lots - 1) / lots;
     const float* next = p.w + (output + Outputs) * p.inputs;
     const float* const end = next + Outputs * p.inputs;
+    const auto left = [&] { return next < end ? fetched : 0; };
     std::int64_t row = 0;
-    for (; row + 3 <= p.rows; row += 3, next += fetched * p.inputs)
-        tile<3, Outputs>(p, row, output, next, next < end ? fetched : 0);
-    if (row + 2 <= p.rows) tile<2, Outputs>(p, row, output, next, next < end ? fetched : 0), row += 2;
-    if (row < p.rows) tile<1, Outputs>(p, row, output, next, next < end ? fetched : 0);
+    for (; row + 3 <= p.rows; row += 3, next += fetched * p.inputs) tile<3, Outputs>(p, row, output, next, left());
+    if (row + 2 <= p.rows) tile<2, Outputs>(p, row, output, next, left()), row += 2;
+    if (row < p.rows) tile<1, Outputs>(p, row, output, next, left());
 }
 
 // An output of up to kRowsOfStream rows.

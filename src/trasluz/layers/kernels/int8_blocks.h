@@ -24,7 +24,7 @@
 constexpr std::int64_t kBlock = 32;  // outputs of a block
 constexpr std::int64_t kGroup = 8;   // inputs are padded to a multiple of this
 constexpr std::int64_t kWeightsAtOnce = 128 << 10;  // bytes of weights that meet all rows before the next do
-constexpr std::int64_t kLittleAhead = 8 << 10;
+constexpr std::int64_t kLittleAhead = 8 << 10;      // bytes
 
 template <typename Number>
 struct Product {
